@@ -1,0 +1,71 @@
+//! [`Call`]: the hidden extractor that takes the place of a handler's last parameter.
+//!
+//! Axum runs a handler's extractors in order, and only the last one sees the body. `Call<E>` stands
+//! in for the last parameter `E`: it keeps the request and the way to extract `E` from it, so that
+//! the runtime can validate the key before the body is read, and extract `E` afterwards.
+
+use std::{fmt, marker::PhantomData};
+
+use axum::{
+    extract::{FromRequest, Request},
+    response::{IntoResponse, Response},
+};
+
+use crate::store::BoxFuture;
+
+/// The last parameter of an `#[idempotent]` handler, not yet extracted.
+///
+/// A test that calls a handler directly makes one from the value itself, with `.into()`; the
+/// handler then runs without a key.
+pub struct Call<E>(pub(crate) Source<E>);
+
+#[allow(clippy::large_enum_variant, reason = "lives for one move, and a box would cost more")]
+pub(crate) enum Source<E> {
+    /// A direct call: the value is there, and no request.
+    Value(E),
+    /// A call by Axum.
+    Request(Request, Extract<E>),
+}
+
+pub(crate) type Extract<E> =
+    Box<dyn FnOnce(Request) -> BoxFuture<'static, Result<E, Response>> + Send>;
+
+/// The marker by which [`Call<E>`] is an extractor wherever `E` is one via `M`.
+pub struct Via<M>(PhantomData<M>);
+
+impl<S, E, M> FromRequest<S, Via<M>> for Call<E>
+where
+    S: Clone + Send + Sync + 'static,
+    E: FromRequest<S, M> + Send + 'static,
+    M: 'static,
+{
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let state = state.clone();
+        let extract = move |request| -> BoxFuture<'static, Result<E, Response>> {
+            Box::pin(async move {
+                E::from_request(request, &state).await.map_err(IntoResponse::into_response)
+            })
+        };
+        Ok(Self(Source::Request(request, Box::new(extract))))
+    }
+}
+
+impl<E> From<E> for Call<E> {
+    fn from(value: E) -> Self {
+        Self(Source::Value(value))
+    }
+}
+
+impl<E> fmt::Debug for Call<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for Via<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Via")
+    }
+}

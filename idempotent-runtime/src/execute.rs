@@ -1,0 +1,319 @@
+//! One request, from the attribute to the store and back.
+//!
+//! [`run`] reads the key. Without one the handler runs as if the attribute were absent. With one,
+//! [`protected`] buffers the body, extracts the last parameter, evaluates the attribute's
+//! expressions and asks the store: the request then runs ([`claimed`]), replays or is refused.
+
+use std::{
+    future::{Future, ready},
+    panic::resume_unwind,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    RequestExt as _,
+    body::Body,
+    extract::{FromRequest as _, Request},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+
+use crate::{
+    call::{Call, Source},
+    capture::{self, Captured},
+    detach::{Detach, catching_panics},
+    digest::Fingerprint,
+    fingerprint::{self, RequestFingerprint},
+    idempotency::{Idempotency, OnStoreError, Settings},
+    idempotency_key::IdempotencyKey,
+    identity::{Facts, Scope},
+    key,
+    operation::{Lease, Operation},
+    policy::{FingerprintSource, KeySource, Policy},
+    problem::Problem,
+    record::{self, DecodeError, Record},
+    resumed::Resumed,
+    store::{BoxFuture, Claim, StoreError},
+};
+
+/// Extracts the last parameter and evaluates the attribute's expressions. The handler it gives has
+/// not started.
+type Prepare = Box<dyn FnOnce(Request) -> BoxFuture<'static, Prepared> + Send>;
+type Prepared = Result<(Facts, Handler), Response>;
+type Handler = BoxFuture<'static, Response>;
+
+/// Runs an `#[idempotent]` handler, or replays its response.
+///
+/// `handler` binds the last parameter and evaluates the expressions where it is given a place for
+/// their values; the future it returns is the user's body.
+pub fn run<E, F, Fut>(
+    policy: &'static Policy,
+    call: Call<E>,
+    handler: F,
+) -> BoxFuture<'static, Response>
+where
+    E: Send + 'static,
+    F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
+    Fut: Future<Output: IntoResponse> + Send + 'static,
+{
+    let (request, extract) = match call.0 {
+        Source::Request(request, extract) => (request, extract),
+        Source::Value(value) => {
+            return Box::pin(async move { handler(value, None).await.into_response() });
+        }
+    };
+    let key = match (policy.key, key::read(policy, request.headers())) {
+        (KeySource::Expression, _) => None,
+        (KeySource::Header, Ok(Some(key))) => Some(key),
+        (KeySource::Header, Ok(None)) if policy.required => {
+            let problem = Problem::missing_key(policy.header[0]);
+            return Box::pin(ready(Idempotency::of(request.extensions()).respond(problem)));
+        }
+        (KeySource::Header, Ok(None)) => {
+            return Box::pin(async move {
+                match extract(request).await {
+                    Ok(last) => handler(last, None).await.into_response(),
+                    Err(rejection) => rejection,
+                }
+            });
+        }
+        (KeySource::Header, Err(problem)) => {
+            return Box::pin(ready(Idempotency::of(request.extensions()).respond(problem)));
+        }
+    };
+    let prepare: Prepare = Box::new(move |request| {
+        Box::pin(async move {
+            let last = extract(request).await?;
+            let mut facts = Facts::default();
+            let body = handler(last, Some(&mut facts));
+            let handler: Handler = Box::pin(async move { body.await.into_response() });
+            Ok((facts, handler))
+        })
+    });
+    Box::pin(async move {
+        match protected(policy, key, request, prepare).await {
+            Ok(response) | Err(response) => response,
+        }
+    })
+}
+
+/// A request with a key, or one whose key is an expression. `Err` is a refusal.
+async fn protected(
+    policy: &'static Policy,
+    header_key: Option<String>,
+    request: Request,
+    prepare: Prepare,
+) -> Result<Response, Response> {
+    let settings = Idempotency::of(request.extensions());
+    let scope = Scope::of(policy, &request);
+    let head = match policy.fingerprint {
+        FingerprintSource::Request => Some(RequestFingerprint::of_head(&request)),
+        FingerprintSource::None | FingerprintSource::Expression => None,
+    };
+    let (mut request, body) = buffer(request).await?;
+    let in_handler = request.extensions_mut().get_or_insert_default::<IdempotencyKey>().clone();
+    let (facts, handler) = prepare(request).await?;
+    let Some(key) = header_key.or(facts.key) else { return Ok(handler.await) };
+    if key.is_empty() {
+        let problem = Problem::invalid_key("The idempotency key that the request gives is empty");
+        return Err(settings.respond(problem));
+    }
+    let store_key = scope.store_key(facts.principal.as_deref(), &key);
+    in_handler.set(key, store_key);
+    let fingerprint = match head {
+        Some(head) => head.with_body(&body),
+        None => facts.fingerprint.unwrap_or_else(fingerprint::none),
+    };
+    let operation = Operation::new(settings, policy, store_key, fingerprint);
+    Ok(claim_or_replay(operation, handler).await)
+}
+
+/// Reads the whole body, within Axum's `DefaultBodyLimit`.
+async fn buffer(request: Request) -> Result<(Request, Bytes), Response> {
+    let (parts, body) = request.with_limited_body().into_parts();
+    match body.collect().await {
+        Ok(collected) => {
+            let body = collected.to_bytes();
+            Ok((Request::from_parts(parts, Body::from(body.clone())), body))
+        }
+        // Axum's own extractor knows the response to this error: 413 past the limit.
+        Err(error) => {
+            let failing = Body::new(Resumed::new([Err(error)], Body::empty()));
+            Err(Bytes::from_request(Request::new(failing), &()).await.into_response())
+        }
+    }
+}
+
+/// Asks the store until it says what to do: run, replay or refuse.
+async fn claim_or_replay(operation: Operation, handler: Handler) -> Response {
+    let mut waiting = Waiting::new(&operation);
+    loop {
+        match operation.claim().await {
+            Ok(Claim::Claimed { lease }) => {
+                let detached = operation.settings.detached.clone();
+                return Detach::new(detached, claimed(operation, lease, handler)).await;
+            }
+            Ok(Claim::Running { fingerprint, lease_left }) => {
+                if let Err(problem) = waiting.wait(fingerprint, lease_left).await {
+                    return operation.settings.respond(problem);
+                }
+            }
+            Ok(Claim::Stored { fingerprint, record }) => {
+                return replay(&operation, fingerprint, record);
+            }
+            Err(error) => return without_store(&operation, &error, &waiting, handler).await,
+        }
+    }
+}
+
+/// The patience of one duplicate, over all runs it waits for.
+struct Waiting<'a> {
+    operation: &'a Operation,
+    since: Option<Instant>,
+    attempt: u32,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(operation: &'a Operation) -> Self {
+        Self { operation, since: None, attempt: 0 }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Waits for the running request to end.
+    async fn wait(
+        &mut self,
+        running: Fingerprint,
+        lease_left: Option<Duration>,
+    ) -> Result<(), Problem> {
+        if running != self.operation.fingerprint {
+            return Err(Problem::key_reused());
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let left = self.operation.policy.wait.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return Err(Problem::request_in_progress());
+        }
+        let at_most = lease_left.map_or(left, |lease_left| left.min(lease_left));
+        self.operation.wait(self.attempt, at_most).await;
+        self.attempt += 1;
+        Ok(())
+    }
+}
+
+/// Answers from a record.
+fn replay(operation: &Operation, stored: Fingerprint, record: Bytes) -> Response {
+    let respond = |problem| operation.settings.respond(problem);
+    if stored != operation.fingerprint {
+        return respond(Problem::key_reused());
+    }
+    match record::decode(record) {
+        Ok(Record::Response(response)) => {
+            tracing::debug!(key = %operation.key, "response replayed");
+            capture::replayed(response)
+        }
+        Ok(Record::NotStored) => respond(Problem::response_not_stored()),
+        Ok(Record::Unknown) => respond(Problem::outcome_unknown()),
+        Err(DecodeError::UnknownVersion) => {
+            tracing::warn!(key = %operation.key, "a stored response has a format of another release");
+            respond(Problem::store_unavailable())
+        }
+        Err(DecodeError::Corrupt) => {
+            tracing::error!(key = %operation.key, "a stored response is damaged");
+            respond(Problem::outcome_unknown())
+        }
+    }
+}
+
+/// The store could not be asked.
+async fn without_store(
+    operation: &Operation,
+    error: &StoreError,
+    waiting: &Waiting<'_>,
+    handler: Handler,
+) -> Response {
+    let settings: &Arc<Settings> = &operation.settings;
+    tracing::error!(error = error as &dyn std::error::Error, "idempotency store unavailable");
+    match settings.on_store_error {
+        // A duplicate that has seen a running claim would be a second run.
+        OnStoreError::Execute if !waiting.has_begun() => {
+            Detach::new(settings.detached.clone(), handler).await
+        }
+        OnStoreError::Execute | OnStoreError::Reject => {
+            settings.respond(Problem::store_unavailable())
+        }
+    }
+}
+
+/// Runs the handler of a claimed key and settles the claim. Never cancelled.
+async fn claimed(operation: Operation, lease: Option<Duration>, handler: Handler) -> Response {
+    let lease = lease.map(|lease| operation.keep(lease));
+    let response = match catching_panics(handler).await {
+        Ok(response) => response,
+        Err(panic) => {
+            operation.release().await;
+            resume_unwind(panic)
+        }
+    };
+    let (replay, max_bytes) = (operation.policy.replay, operation.settings.max_response_bytes);
+    match capture::capture(replay, max_bytes, response).await {
+        Captured::Released(response) => {
+            operation.release().await;
+            response
+        }
+        Captured::Kept(record, response) => settle(operation, lease, record, response).await,
+    }
+}
+
+/// Stores the record, then gives the response to send.
+async fn settle(
+    operation: Operation,
+    lease: Option<Lease>,
+    record: Bytes,
+    response: Response,
+) -> Response {
+    match operation.complete(record.clone()).await {
+        Ok(true) => response,
+        Ok(false) => lost(operation, record, response).await,
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "storing a response failed, trying again"
+            );
+            operation.complete_in_background(record, lease);
+            response
+        }
+    }
+}
+
+/// The claim lapsed while the handler ran, so this caller is a duplicate of whoever has it now.
+async fn lost(operation: Operation, record: Bytes, response: Response) -> Response {
+    tracing::warn!(key = %operation.key, "an idempotency claim was lost before its response was stored");
+    let mut waiting = Waiting::new(&operation);
+    loop {
+        match operation.claim().await {
+            Ok(Claim::Claimed { .. }) => match operation.complete(record.clone()).await {
+                Ok(true) => return response,
+                Ok(false) => {}
+                Err(_) => {
+                    operation.complete_in_background(record, None);
+                    return response;
+                }
+            },
+            Ok(Claim::Running { fingerprint, lease_left }) => {
+                if let Err(problem) = waiting.wait(fingerprint, lease_left).await {
+                    return operation.settings.respond(problem);
+                }
+            }
+            Ok(Claim::Stored { fingerprint, record }) => {
+                return replay(&operation, fingerprint, record);
+            }
+            Err(_) => return response,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! [`IdempotencyKey`]: the key of the request, for the handler's body.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use uuid::Uuid;
+
+use crate::digest::{StoreKey, put_field, truncate};
+
+/// Part of every derived key: a new way to compute it is a new version.
+const VERSION: &[u8] = b"idempotent-axum derived key 1";
+
+/// The idempotency key of the request that the handler runs for.
+///
+/// An extractor that never rejects. Its value is there when the handler's body runs, not before:
+/// other extractors run before the key is looked up.
+#[derive(Clone, Default)]
+pub struct IdempotencyKey(Arc<OnceLock<Value>>);
+
+struct Value {
+    key: String,
+    store_key: StoreKey,
+}
+
+impl IdempotencyKey {
+    /// The key, normalised (a UUID in lower case), or `None` where the request has none.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        self.0.get().map(|value| value.key.as_str())
+    }
+
+    /// A key for a call to another system, made of scope, principal, key and `label`.
+    ///
+    /// A retry gets the same UUID (version 8, RFC 9562 section 5.8), so that the other system
+    /// recognises it. Give each call of a handler a label of its own. Where the request has no key
+    /// the result is random.
+    #[must_use]
+    pub fn derive(&self, label: &str) -> Uuid {
+        let Some(value) = self.0.get() else { return Uuid::new_v4() };
+        let mut fields = Vec::with_capacity(128);
+        put_field(&mut fields, VERSION);
+        put_field(&mut fields, value.store_key.as_bytes());
+        put_field(&mut fields, label.as_bytes());
+        uuid::Builder::from_custom_bytes(truncate(blake3::hash(&fields))).into_uuid()
+    }
+
+    /// Says what the key is, just before the body runs.
+    pub(crate) fn set(&self, key: String, store_key: StoreKey) {
+        // A request is looked up once, so this is empty; were it not, the first value would stand.
+        let _ = self.0.set(Value { key, store_key });
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get_or_insert_default::<Self>().clone())
+    }
+}
+
+/// Never shows the key.
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.get().is_some() { "set" } else { "none" };
+        f.debug_tuple("IdempotencyKey").field(&format_args!("{state}")).finish()
+    }
+}

@@ -1,0 +1,51 @@
+//! The runtime of [`idempotent-axum`](https://docs.rs/idempotent-axum): everything that runs.
+//!
+//! Depend on `idempotent-axum`, which re-exports what is public here beside the attribute. A crate
+//! that implements a [`Store`] may depend on this one alone.
+
+mod call;
+mod capture;
+mod detach;
+mod digest;
+mod execute;
+mod fingerprint;
+mod idempotency;
+mod idempotency_key;
+mod identity;
+mod key;
+mod operation;
+mod outcome;
+mod policy;
+mod problem;
+mod record;
+mod resumed;
+mod store;
+
+#[cfg(feature = "memory")]
+pub use store::memory::{MemoryStore, MemoryStoreBuilder};
+pub use {
+    digest::{Fingerprint, StoreKey},
+    idempotency::{Idempotency, OnStoreError},
+    idempotency_key::IdempotencyKey,
+    outcome::Outcome,
+    problem::Problem,
+    store::{Claim, Store, StoreError, Token},
+};
+
+/// What the attribute's expansion names. Not part of the public API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::{
+        call::{Call, Via},
+        execute::run,
+        identity::{Facts, Value},
+        policy::{FingerprintSource, Format, KeySource, Policy, Replay},
+    };
+    pub use axum::response::Response;
+
+    /// Stands for a handler's declared return type, so that its body is checked against it.
+    #[must_use]
+    pub fn output<R: axum::response::IntoResponse>() -> R {
+        unreachable!("the expansion never calls this")
+    }
+}

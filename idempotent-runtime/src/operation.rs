@@ -1,0 +1,221 @@
+//! One request's dealings with the store: time limits, second tries, work in the background.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{task::JoinHandle, time::Instant};
+use tracing::Instrument as _;
+
+use crate::{
+    digest::{Fingerprint, StoreKey},
+    idempotency::Settings,
+    policy::Policy,
+    record,
+    store::{Claim, StoreError, Token},
+};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// A request that has a key, and the token it claims that key with.
+#[derive(Clone)]
+pub(crate) struct Operation {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) policy: &'static Policy,
+    pub(crate) key: StoreKey,
+    pub(crate) fingerprint: Fingerprint,
+    token: Token,
+}
+
+impl Operation {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        policy: &'static Policy,
+        key: StoreKey,
+        fingerprint: Fingerprint,
+    ) -> Self {
+        Self { settings, policy, key, fingerprint, token: Token::random() }
+    }
+
+    /// Claims the key or reads it; a failed call is tried once more within the time limit.
+    ///
+    /// Where the answer does not come, the claim may have been made nevertheless: it is released
+    /// in the background, also when the caller goes away while it waits for the answer.
+    pub(crate) async fn claim(&self) -> Result<Claim, StoreError> {
+        let release = ReleaseOnDrop(self);
+        let claim = || {
+            self.settings.store.claim(self.key, self.fingerprint, self.token, self.settings.lease)
+        };
+        let twice = async {
+            match claim().await {
+                Err(error) => {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "claim failed, trying again"
+                    );
+                    claim().await
+                }
+                claim => claim,
+            }
+        };
+        let claim = within(self.settings.store_timeout, twice).await?;
+        release.disarm();
+        Ok(claim)
+    }
+
+    /// Waits until the key may have stopped running.
+    pub(crate) async fn wait(&self, attempt: u32, at_most: Duration) {
+        let wait = self.settings.store.wait(self.key, attempt, at_most);
+        // A store that does not keep its promise must not hold the caller.
+        let _ = tokio::time::timeout(at_most, wait).await;
+    }
+
+    /// Stores `record` for the attribute's ttl; `false` where the claim was lost.
+    pub(crate) async fn complete(&self, record: Bytes) -> Result<bool, StoreError> {
+        let complete = |record| {
+            let call = self.settings.store.complete(self.key, self.token, record, self.policy.ttl);
+            within(self.settings.store_timeout, call)
+        };
+        match complete(record).await {
+            Err(error) if error.is_too_large() => complete(record::not_stored()).await,
+            result => result,
+        }
+    }
+
+    /// Frees the key; where the store fails, goes on trying in the background.
+    pub(crate) async fn release(&self) {
+        if let Err(error) = self.try_release().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "releasing an idempotency key failed, trying again"
+            );
+            let operation = self.clone();
+            self.in_background(async move { operation.release_with_backoff().await });
+        }
+    }
+
+    async fn try_release(&self) -> Result<(), StoreError> {
+        within(self.settings.store_timeout, self.settings.store.release(self.key, self.token)).await
+    }
+
+    async fn release_with_backoff(&self) {
+        self.with_backoff(|| async { self.try_release().await.is_ok() }).await;
+    }
+
+    /// Stores `record` in the background: the caller has its response already.
+    pub(crate) fn complete_in_background(&self, record: Bytes, lease: Option<Lease>) {
+        let operation = self.clone();
+        self.in_background(async move {
+            let stored = operation
+                .with_backoff(|| async { operation.complete(record.clone()).await.is_ok() })
+                .await;
+            if !stored {
+                tracing::error!(key = %operation.key, "a response could not be stored: a retry of its request runs again");
+                // A claim without a lease would hold the key for ever.
+                operation.release_with_backoff().await;
+            }
+            drop(lease);
+        });
+    }
+
+    /// Repeats `attempt` until it succeeds, for one lease; whether it did.
+    async fn with_backoff<F: Future<Output = bool>>(&self, attempt: impl Fn() -> F) -> bool {
+        let deadline = Instant::now() + self.settings.lease;
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            if attempt().await {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = MAX_BACKOFF.min(backoff * 2);
+        }
+    }
+
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let guard = self.settings.detached.enter();
+        let task = async move {
+            let _guard = guard;
+            work.await;
+        };
+        // No runtime is left only where the process ends: a lease frees the key then.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(task.in_current_span());
+        }
+    }
+
+    /// Renews the claim at a third of its lease, in a task of its own, until it is dropped.
+    pub(crate) fn keep(&self, lease: Duration) -> Lease {
+        let operation = self.clone();
+        let task = async move {
+            let third = lease / 3;
+            let mut pause = third;
+            loop {
+                tokio::time::sleep(pause).await;
+                let settings = &operation.settings;
+                let renew = settings.store.renew(operation.key, operation.token, lease);
+                match within(settings.store_timeout, renew).await {
+                    Ok(true) => pause = third,
+                    Ok(false) => {
+                        tracing::warn!(key = %operation.key, "an idempotency claim was lost while its handler runs");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "renewing an idempotency claim failed"
+                        );
+                        pause = FIRST_BACKOFF.min(third);
+                    }
+                }
+            }
+        };
+        Lease(tokio::spawn(task.in_current_span()))
+    }
+}
+
+/// A claim that is being renewed.
+pub(crate) struct Lease(JoinHandle<()>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Releases a claim of which nobody knows whether it was made.
+struct ReleaseOnDrop<'a>(&'a Operation);
+
+impl ReleaseOnDrop<'_> {
+    fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for ReleaseOnDrop<'_> {
+    fn drop(&mut self) {
+        let operation = self.0.clone();
+        self.0.in_background(async move { operation.release_with_backoff().await });
+    }
+}
+
+/// Runs a store call within `limit`.
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let mut call = pin!(call);
+    // A store in memory answers at once: it needs no timer.
+    if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+        return result;
+    }
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
+}

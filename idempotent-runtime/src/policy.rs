@@ -1,0 +1,96 @@
+//! What one `#[idempotent]` asks for: the options of the attribute, checked at compile time.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// The options of one attribute. The expansion holds it in a `static`.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// How long a stored response is replayed.
+    pub ttl: Duration,
+    /// The header names the key is read from, in lower case.
+    pub header: &'static [&'static str],
+    /// Which keys are valid.
+    pub format: Format,
+    /// Whether a request without a key is refused.
+    pub required: bool,
+    /// Which responses are stored.
+    pub replay: Replay,
+    /// How long a concurrent duplicate waits.
+    pub wait: Duration,
+    /// Where the key comes from.
+    pub key: KeySource,
+    /// What makes two requests the same one.
+    pub fingerprint: FingerprintSource,
+    /// The name of the operation, where the attribute gives one.
+    pub scope: Option<&'static str>,
+}
+
+impl Policy {
+    /// The attribute without options.
+    pub const DEFAULT: Self = Self {
+        ttl: Duration::from_hours(1),
+        header: &["idempotency-key", "x-idempotency-key"],
+        format: Format::Uuid,
+        required: false,
+        replay: Replay { classes: 1 << 2 | 1 << 3, codes: &[] },
+        wait: Duration::from_secs(10),
+        key: KeySource::Header,
+        fingerprint: FingerprintSource::Request,
+        scope: None,
+    };
+}
+
+/// Which keys a client may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A UUID of any version in its hyphenated form, neither nil nor max (RFC 9562).
+    Uuid,
+    /// A UUID of version 4 and the RFC variant.
+    UuidV4,
+    /// 1 to 255 printable ASCII characters.
+    Any,
+}
+
+/// Where the key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySource {
+    /// A request header.
+    Header,
+    /// The attribute's `key` expression.
+    Expression,
+}
+
+/// What makes two requests with one key the same request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FingerprintSource {
+    /// Method, path, query, content type and body.
+    Request,
+    /// Nothing: the key alone.
+    None,
+    /// The attribute's `fingerprint` expression.
+    Expression,
+}
+
+/// Which responses are stored, by status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replay {
+    /// Bit `n` stands for the class `nxx`.
+    pub classes: u8,
+    /// Single status codes.
+    pub codes: &'static [u16],
+}
+
+impl Replay {
+    /// Every response.
+    pub const ALL: Self = Self { classes: u8::MAX, codes: &[] };
+
+    pub(crate) fn includes(self, status: StatusCode) -> bool {
+        let class = status.as_u16() / 100;
+        // Codes of 800 and above have no class bit; only `all` stores them.
+        u8::MAX == self.classes
+            || (class < 8 && self.classes >> class & 1 == 1)
+            || self.codes.contains(&status.as_u16())
+    }
+}

@@ -1,0 +1,8 @@
+#![doc = include_str!("../README.md")]
+
+pub use idempotent_macros::idempotent;
+#[doc(inline)]
+pub use idempotent_runtime::*;
+
+#[doc(hidden)]
+pub use idempotent_runtime::__private;
