@@ -20,6 +20,8 @@ mod problem;
 mod record;
 mod resumed;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(feature = "memory")]
 pub use store::memory::{MemoryStore, MemoryStoreBuilder};

@@ -4,7 +4,7 @@
 //! opaque bytes only; timeouts, retries, lease renewal, the record's format and the comparison of
 //! fingerprints belong to the runtime.
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -30,6 +30,119 @@ pub(crate) mod unconfigured;
 ///
 /// Expired is absent: a verb never shows a claim whose lease has lapsed or a record whose ttl has
 /// passed. A store never evicts a running claim.
+///
+/// # A whole store
+///
+/// One map behind one lock, for one process: atomic because of the lock, fenced because every verb
+/// compares the token. [`testing::conformance`](crate::testing::conformance) (feature `testing`)
+/// checks it, and yours.
+///
+/// ```
+/// use std::{
+///     collections::HashMap,
+///     sync::{Mutex, MutexGuard},
+///     time::{Duration, Instant},
+/// };
+///
+/// use bytes::Bytes;
+/// use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
+///
+/// #[derive(Default)]
+/// struct MapStore(Mutex<HashMap<StoreKey, Entry>>);
+///
+/// struct Entry {
+///     fingerprint: Fingerprint,
+///     token: Token,
+///     /// `None` while the claim is running.
+///     record: Option<Bytes>,
+///     expires: Instant,
+/// }
+///
+/// impl Entry {
+///     fn is_held_by(&self, token: Token) -> bool {
+///         self.token == token && self.record.is_none()
+///     }
+/// }
+///
+/// impl MapStore {
+///     /// The entries; that of `key` is gone if it has expired.
+///     fn entries(&self, key: StoreKey) -> MutexGuard<'_, HashMap<StoreKey, Entry>> {
+///         let mut entries = self.0.lock().unwrap();
+///         if entries.get(&key).is_some_and(|entry| entry.expires <= Instant::now()) {
+///             entries.remove(&key);
+///         }
+///         entries
+///     }
+/// }
+///
+/// impl Store for MapStore {
+///     async fn claim(
+///         &self,
+///         key: StoreKey,
+///         fingerprint: Fingerprint,
+///         token: Token,
+///         lease: Duration,
+///     ) -> Result<Claim, StoreError> {
+///         let now = Instant::now();
+///         let new = Entry { fingerprint, token, record: None, expires: now + lease };
+///         let mut entries = self.entries(key);
+///         let entry = entries.entry(key).or_insert(new);
+///         let Entry { fingerprint, expires, .. } = *entry;
+///         Ok(match &entry.record {
+///             Some(record) => Claim::Stored { fingerprint, record: record.clone() },
+///             None if entry.token == token => Claim::Claimed { lease: Some(lease) },
+///             None => Claim::Running { fingerprint, lease_left: Some(expires.duration_since(now)) },
+///         })
+///     }
+///
+///     async fn renew(
+///         &self,
+///         key: StoreKey,
+///         token: Token,
+///         lease: Duration,
+///     ) -> Result<bool, StoreError> {
+///         let mut entries = self.entries(key);
+///         let held = entries.get_mut(&key).filter(|entry| entry.is_held_by(token));
+///         Ok(held.map(|entry| entry.expires = Instant::now() + lease).is_some())
+///     }
+///
+///     async fn complete(
+///         &self,
+///         key: StoreKey,
+///         token: Token,
+///         record: Bytes,
+///         ttl: Duration,
+///     ) -> Result<bool, StoreError> {
+///         let mut entries = self.entries(key);
+///         let Some(entry) = entries.get_mut(&key).filter(|entry| entry.token == token) else {
+///             return Ok(false);
+///         };
+///         if entry.record.is_none() {
+///             entry.record = Some(record);
+///             entry.expires = Instant::now() + ttl;
+///         }
+///         Ok(true)
+///     }
+///
+///     async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
+///         let mut entries = self.entries(key);
+///         if entries.get(&key).is_some_and(|entry| entry.is_held_by(token)) {
+///             entries.remove(&key);
+///         }
+///         Ok(())
+///     }
+///
+///     async fn wait(&self, _key: StoreKey, _attempt: u32, at_most: Duration) {
+///         // Coming back early is allowed: the runtime looks again.
+///         tokio::time::sleep(at_most.min(Duration::from_millis(20))).await;
+///     }
+/// }
+///
+/// # #[cfg(feature = "testing")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// idempotent_runtime::testing::conformance(MapStore::default()).await;
+/// # });
+/// ```
 pub trait Store: Send + Sync + 'static {
     /// Claims `key` if it is absent, otherwise says what it holds.
     ///
@@ -216,6 +329,55 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A shared handle is the store it points to.
+impl<S: Store> Store for Arc<S> {
+    fn claim(
+        &self,
+        key: StoreKey,
+        fingerprint: Fingerprint,
+        token: Token,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Claim, StoreError>> + Send {
+        S::claim(self, key, fingerprint, token, lease)
+    }
+
+    fn renew(
+        &self,
+        key: StoreKey,
+        token: Token,
+        lease: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        S::renew(self, key, token, lease)
+    }
+
+    fn complete(
+        &self,
+        key: StoreKey,
+        token: Token,
+        record: Bytes,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        S::complete(self, key, token, record, ttl)
+    }
+
+    fn release(
+        &self,
+        key: StoreKey,
+        token: Token,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::release(self, key, token)
+    }
+
+    fn wait(
+        &self,
+        key: StoreKey,
+        attempt: u32,
+        at_most: Duration,
+    ) -> impl Future<Output = ()> + Send {
+        S::wait(self, key, attempt, at_most)
     }
 }
 
