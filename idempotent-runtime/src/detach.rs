@@ -8,7 +8,7 @@ use std::{
     any::Any,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
@@ -70,13 +70,13 @@ impl Drop for Detach {
 
 /// Runs `future` to its end, or to its panic.
 pub(crate) async fn catching_panics<T>(
-    mut future: BoxFuture<'_, T>,
+    future: impl Future<Output = T>,
 ) -> Result<T, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
     // Unwind safe: after a panic the future is dropped, never polled again.
-    let poll =
-        |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        };
-    poll_fn(poll).await
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
 }

@@ -18,6 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
@@ -65,24 +66,24 @@ where
             return Box::pin(async move { handler(value, None).await.into_response() });
         }
     };
-    let key = match (policy.key, key::read(policy, request.headers())) {
-        (KeySource::Expression, _) => None,
-        (KeySource::Header, Ok(Some(key))) => Some(key),
-        (KeySource::Header, Ok(None)) if policy.required => {
-            let problem = Problem::missing_key(policy.header[0]);
-            return Box::pin(ready(Idempotency::of(request.extensions()).respond(problem)));
-        }
-        (KeySource::Header, Ok(None)) => {
-            return Box::pin(async move {
-                match extract(request).await {
-                    Ok(last) => handler(last, None).await.into_response(),
-                    Err(rejection) => rejection,
-                }
-            });
-        }
-        (KeySource::Header, Err(problem)) => {
-            return Box::pin(ready(Idempotency::of(request.extensions()).respond(problem)));
-        }
+    let refuse = |problem| -> BoxFuture<'static, Response> {
+        Box::pin(ready(Idempotency::of(request.extensions()).respond(problem)))
+    };
+    let key = match policy.key {
+        KeySource::Expression => None,
+        KeySource::Header => match key::read(policy, request.headers()) {
+            Ok(Some(key)) => Some(key),
+            Ok(None) if policy.required => return refuse(Problem::missing_key(policy.header[0])),
+            Ok(None) => {
+                return Box::pin(async move {
+                    match extract(request).await {
+                        Ok(last) => handler(last, None).await.into_response(),
+                        Err(rejection) => rejection,
+                    }
+                });
+            }
+            Err(problem) => return refuse(problem),
+        },
     };
     let prepare: Prepare = Box::new(move |request| {
         Box::pin(async move {
@@ -136,8 +137,16 @@ async fn buffer(request: Request) -> Result<(Request, Bytes), Response> {
     let (parts, body) = request.with_limited_body().into_parts();
     match body.collect().await {
         Ok(collected) => {
-            let body = collected.to_bytes();
-            Ok((Request::from_parts(parts, Body::from(body.clone())), body))
+            let trailers = collected.trailers().cloned();
+            let bytes = collected.to_bytes();
+            let body = match trailers {
+                None => Body::from(bytes.clone()),
+                Some(trailers) => {
+                    let frames = [Ok(Frame::data(bytes.clone())), Ok(Frame::trailers(trailers))];
+                    Body::new(Resumed::new(frames, Body::empty()))
+                }
+            };
+            Ok((Request::from_parts(parts, body), bytes))
         }
         // Axum's own extractor knows the response to this error: 413 past the limit.
         Err(error) => {
@@ -253,20 +262,18 @@ async fn without_store(
 /// Runs the handler of a claimed key and settles the claim. Never cancelled.
 async fn claimed(operation: Operation, lease: Option<Duration>, handler: Handler) -> Response {
     let lease = lease.map(|lease| operation.keep(lease));
-    let response = match catching_panics(handler).await {
-        Ok(response) => response,
+    let (replay, max_bytes) = (operation.policy.replay, operation.settings.max_response_bytes);
+    let run = async { capture::capture(replay, max_bytes, handler.await).await };
+    match catching_panics(run).await {
+        Ok(Captured::Kept(record, response)) => settle(operation, lease, record, response).await,
+        Ok(Captured::Released(response)) => {
+            operation.release().await;
+            response
+        }
         Err(panic) => {
             operation.release().await;
             resume_unwind(panic)
         }
-    };
-    let (replay, max_bytes) = (operation.policy.replay, operation.settings.max_response_bytes);
-    match capture::capture(replay, max_bytes, response).await {
-        Captured::Released(response) => {
-            operation.release().await;
-            response
-        }
-        Captured::Kept(record, response) => settle(operation, lease, record, response).await,
     }
 }
 

@@ -83,7 +83,7 @@ impl Problem {
     pub(crate) fn store_unavailable() -> Self {
         Self::new(
             Code::StoreUnavailable,
-            "The idempotency store cannot be reached, so the request was not processed. Retry later",
+            "The idempotency store cannot answer now, so the request was not processed. Retry later",
         )
     }
 

@@ -196,31 +196,25 @@ impl Inner {
         }
     }
 
-    /// Frees expired records even when no request comes: a task that lives while there are any.
+    /// Frees expired records even when no request comes: a task that lives as long as the store.
     fn sweep_in_background(self: &Arc<Self>) {
         if self.janitor.load(Ordering::Relaxed) || self.janitor.swap(true, Ordering::AcqRel) {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            self.janitor.store(false, Ordering::Release);
-            return;
-        };
         let duty = JanitorDuty(Arc::downgrade(self));
+        // Without a runtime there is nobody to sweep, and the next insert tries again.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let Some(inner) = duty.0.upgrade() else { return };
                 inner.stored.run_pending_tasks();
-                if inner.stored.entry_count() == 0 {
-                    return;
-                }
             }
         });
     }
 }
 
-/// Held by the janitor's task; lets the next insert start another one when that task is gone,
-/// also because its runtime was.
+/// Held by the janitor's task: when that is gone with its runtime, the next insert starts another.
 struct JanitorDuty(Weak<Inner>);
 
 impl Drop for JanitorDuty {
