@@ -1,1 +1,63 @@
-fn main() {}
+//! The onboarding service: two public APIs whose POST requests are safe to retry.
+//!
+//! ```text
+//! POST /downstream-entities/onboarding/invite   UUID keys, responses kept for an hour
+//! POST /downstream-entities/onboarding/add      the same
+//! GET  /downstream-entities, /downstream-entities/{id}
+//!
+//! POST /v1/members                              any key, per client, responses kept for a week
+//! GET  /v1/members, /v1/members/{id}
+//! ```
+//!
+//! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY` (see [`config`]) and `RUST_LOG`.
+
+mod app;
+mod auth;
+mod config;
+mod downstream;
+mod entities;
+mod error;
+mod fields;
+mod json;
+mod logging;
+mod members;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use idempotent_axum::{Idempotency, MemoryStore};
+use tokio::net::TcpListener;
+
+use crate::{app::App, config::Config};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("onboarding: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    logging::init()?;
+    let config = Config::from_env()?;
+    let idempotency = Idempotency::new(MemoryStore::new());
+    let app = App::new(&config).router().layer(idempotency.clone());
+
+    let listener = TcpListener::bind(config.addr)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.addr))?;
+    // Before anybody is told that the service is up: a signal from then on must not kill it.
+    let signal = shutdown::signal().context("cannot handle signals")?;
+    // Standard output is line-buffered: whoever waits for this line gets it at once.
+    println!("listening on http://{}", listener.local_addr()?);
+
+    axum::serve(listener, app).with_graceful_shutdown(signal).await?;
+    // Callers that went away left handlers behind; those end, and their responses are stored.
+    idempotency.drain().await;
+    Ok(())
+}

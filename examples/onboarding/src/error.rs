@@ -1,0 +1,71 @@
+//! What can go wrong with a request, and how the caller is told.
+
+use axum::{
+    extract::rejection::JsonRejection,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// An error of the API, as a problem document (RFC 9457) with the members that a refused
+/// idempotency key's has as well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{}", .0.body_text())]
+    InvalidBody(#[from] JsonRejection),
+    #[error("Send your token in the header `Authorization: Bearer <token>`")]
+    Unauthorized,
+    #[error("There is nothing with this id")]
+    NotFound,
+    #[error("A member with this email exists already")]
+    EmailTaken,
+}
+
+impl Error {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidBody(rejection) => rejection.status(),
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::EmailTaken => StatusCode::CONFLICT,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidBody(_) => "invalid_body",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound => "not_found",
+            Self::EmailTaken => "email_taken",
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Problem<'a> {
+            title: Option<&'a str>,
+            status: u16,
+            detail: &'a str,
+            code: &'a str,
+            message: &'a str,
+        }
+
+        let (status, message) = (self.status(), self.to_string());
+        let problem = axum::Json(Problem {
+            title: status.canonical_reason(),
+            status: status.as_u16(),
+            detail: &message,
+            code: self.code(),
+            message: &message,
+        });
+        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        let mut response = (status, content_type, problem).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
