@@ -25,7 +25,7 @@ mod shutdown;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use idempotent_axum::{Idempotency, MemoryStore};
 use tokio::net::TcpListener;
 
@@ -52,12 +52,19 @@ async fn run() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", config.addr))?;
     // Before anybody is told that the service is up: a signal from then on must not kill it.
-    let signal = shutdown::signal().context("cannot handle signals")?;
+    let (first, second) = shutdown::signals().context("cannot catch signals")?;
     // Standard output is line-buffered: whoever waits for this line gets it at once.
     println!("listening on http://{}", listener.local_addr()?);
 
-    axum::serve(listener, app).with_graceful_shutdown(signal).await?;
-    // Callers that went away left handlers behind; those end, and their responses are stored.
-    idempotency.drain().await;
-    Ok(())
+    let serve = async {
+        axum::serve(listener, app).with_graceful_shutdown(first).await?;
+        // Callers that went away left handlers behind; those end, and their responses are stored.
+        idempotency.drain().await;
+        Ok(())
+    };
+    tokio::select! {
+        ended = serve => ended,
+        // A client that never finishes sending its request must not hold the service for ever.
+        () = second => bail!("ended by a second signal, before every request was done"),
+    }
 }

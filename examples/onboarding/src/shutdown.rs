@@ -2,28 +2,57 @@
 
 use std::io;
 
-/// Waits for SIGINT or SIGTERM. Both are caught from this call on, not only from the first poll.
-#[cfg(unix)]
-pub(crate) fn signal() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        };
-        tracing::info!("{name} received, shutting down");
-    })
+/// Two futures: the first signal asks the service to end when its requests are done, the second one
+/// to end now. Signals are caught from this call on, not only from the first poll.
+pub(crate) fn signals() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
+    let (mut first, mut second) = (Signals::catch()?, Signals::catch()?);
+    let first = async move {
+        first.next().await;
+        tracing::info!("shutting down, a second signal ends the service at once");
+    };
+    let second = async move {
+        second.next().await;
+        second.next().await;
+    };
+    Ok((first, second))
 }
 
-/// Waits for Ctrl-C. It is caught from this call on, not only from the first poll.
+/// SIGINT and SIGTERM.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C.
 #[cfg(windows)]
-pub(crate) fn signal() -> io::Result<impl Future<Output = ()>> {
-    let mut ctrl_c = tokio::signal::windows::ctrl_c()?;
-    Ok(async move {
-        ctrl_c.recv().await;
-        tracing::info!("Ctrl-C received, shutting down");
-    })
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
 }

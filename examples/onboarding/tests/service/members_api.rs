@@ -128,3 +128,16 @@ async fn a_key_is_read_only_from_its_own_header() {
         assert_eq!(send(request.json(&input)).await.status(), StatusCode::CREATED);
     }
 }
+
+#[tokio::test]
+async fn of_two_members_with_one_email_at_once_one_is_created() {
+    let service = Service::start(&[("ONBOARDING_LATENCY", "100ms")]).await;
+    let (one, other) = tokio::join!(
+        send(create(&service, "acme", "import-1", "ada@example.com")),
+        send(create(&service, "acme", "import-2", "ada@example.com")),
+    );
+    let mut statuses = [one.status(), other.status()];
+    statuses.sort();
+    assert_eq!(statuses, [StatusCode::CREATED, StatusCode::CONFLICT]);
+    assert_eq!(service.list(MEMBERS).await.len(), 1);
+}

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Output};
 
 use crate::service::{BEGUN, ENTITIES, INVITE, Service, fresh_key, json, program, send};
 use serde_json::{Value, json as body};
-use tokio::process::Command;
+use tokio::{net::TcpStream, process::Command};
 
 const INPUT: &str = r#"{"email":"ada@example.com","entityName":"Ada Ltd"}"#;
 
@@ -85,9 +85,21 @@ async fn an_idle_connection_does_not_hold_the_shutdown() {
     let service = Service::start(&[]).await;
     // The client keeps this one open for its next request; the other has never sent a byte.
     assert!(send(service.get(ENTITIES)).await.status().is_success());
-    let silent = tokio::net::TcpStream::connect(&service.addr).await.expect("it listens");
+    let silent = TcpStream::connect(&service.addr).await.expect("it listens");
     service.signal("TERM").await;
     let (status, log) = service.ended().await;
     assert!(status.success(), "{status}: {log}");
     drop(silent);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_service_at_once() {
+    let service = Service::start(&[("ONBOARDING_LATENCY", "1h")]).await;
+    service.cut_off(INVITE, &fresh_key(), INPUT).await;
+    service.signal("TERM").await;
+    service.logged("shutting down").await;
+    service.signal("INT").await;
+    let (status, log) = service.ended().await;
+    assert_eq!(status.code(), Some(1));
+    assert!(log.ends_with("onboarding: ended by a second signal, before every request was done\n"));
 }
