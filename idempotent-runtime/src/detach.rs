@@ -16,7 +16,7 @@ use axum::response::Response;
 use tokio::runtime::Handle;
 use tracing::{Instrument as _, Span};
 
-use crate::{idempotency::Detached, store::BoxFuture};
+use crate::{idempotency::InFlightGuard, store::BoxFuture};
 
 /// A future that runs to its end even when it is dropped before.
 pub(crate) struct Detach {
@@ -25,19 +25,20 @@ pub(crate) struct Detach {
     /// Kept from the start: the drop may happen outside any runtime.
     runtime: Handle,
     span: Span,
-    detached: Detached,
+    /// Held until the future has ended, here or in its own task.
+    guard: Option<InFlightGuard>,
 }
 
 impl Detach {
     pub(crate) fn new(
-        detached: Detached,
+        guard: InFlightGuard,
         future: impl Future<Output = Response> + Send + 'static,
     ) -> Self {
         Self {
             future: Some(Box::pin(future)),
             runtime: Handle::current(),
             span: Span::current(),
-            detached,
+            guard: Some(guard),
         }
     }
 }
@@ -58,7 +59,7 @@ impl Future for Detach {
 impl Drop for Detach {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            let guard = self.detached.enter();
+            let guard = self.guard.take();
             let task = async move {
                 let _guard = guard;
                 future.await;

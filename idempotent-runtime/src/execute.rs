@@ -162,8 +162,8 @@ async fn claim_or_replay(operation: Operation, handler: Handler) -> Response {
     loop {
         match operation.claim().await {
             Ok(Claim::Claimed { lease }) => {
-                let detached = operation.settings.detached.clone();
-                return Detach::new(detached, claimed(operation, lease, handler)).await;
+                let guard = operation.settings.in_flight.enter();
+                return Detach::new(guard, claimed(operation, lease, handler)).await;
             }
             Ok(Claim::Running { fingerprint, lease_left }) => {
                 if let Err(problem) = waiting.wait(fingerprint, lease_left).await {
@@ -251,7 +251,7 @@ async fn without_store(
     match settings.on_store_error {
         // A duplicate that has seen a running claim would be a second run.
         OnStoreError::Execute if !waiting.has_begun() => {
-            Detach::new(settings.detached.clone(), handler).await
+            Detach::new(settings.in_flight.enter(), handler).await
         }
         OnStoreError::Execute | OnStoreError::Reject => {
             settings.respond(Problem::store_unavailable())

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{Extensions, HeaderValue, header};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tower_layer::Layer;
 
 use crate::{
@@ -50,7 +53,7 @@ pub(crate) struct Settings {
     pub(crate) on_store_error: OnStoreError,
     docs_url: Option<Arc<str>>,
     error_response: Option<Arc<dyn Fn(Problem) -> Response + Send + Sync>>,
-    pub(crate) detached: Detached,
+    pub(crate) in_flight: InFlight,
 }
 
 impl Idempotency {
@@ -64,7 +67,7 @@ impl Idempotency {
             on_store_error: OnStoreError::default(),
             docs_url: None,
             error_response: None,
-            detached: Detached::default(),
+            in_flight: InFlight::default(),
         };
         Self { settings: Arc::new(settings) }
     }
@@ -131,12 +134,12 @@ impl Idempotency {
         self.set(|settings| settings.error_response = Some(Arc::new(respond)))
     }
 
-    /// Waits until no handler runs in a task of its own any more, and nothing is left to store.
+    /// Waits until no handler with a key runs any more, and nothing is left to store.
     ///
-    /// A handler gets such a task when its caller goes away before it ends. Call this after
+    /// A handler whose caller goes away goes on in a task of its own. Call this after
     /// [`axum::serve`] has returned, so that a shutdown cuts off none of them.
     pub async fn drain(&self) {
-        self.settings.detached.wait().await;
+        self.settings.in_flight.wait().await;
     }
 
     /// The settings that apply to a request with these extensions.
@@ -198,28 +201,45 @@ impl Settings {
     }
 }
 
-/// Counts the tasks that outlive their caller.
+/// Counts the handlers that run, and what is left to store.
+///
+/// A handler counts from its start, not only once its caller has gone: a server may have ended
+/// before it drops the connection that the handler hangs on.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Detached(Arc<watch::Sender<usize>>);
+pub(crate) struct InFlight(Arc<Count>);
 
-impl Detached {
-    /// Counts one task until the guard is dropped.
-    pub(crate) fn enter(&self) -> DetachedGuard {
-        self.0.send_modify(|count| *count += 1);
-        DetachedGuard(self.clone())
+#[derive(Debug, Default)]
+struct Count {
+    running: AtomicUsize,
+    none_left: Notify,
+}
+
+impl InFlight {
+    /// Counts one more until the guard is dropped.
+    pub(crate) fn enter(&self) -> InFlightGuard {
+        self.0.running.fetch_add(1, Ordering::SeqCst);
+        InFlightGuard(Arc::clone(&self.0))
     }
 
     async fn wait(&self) {
-        // Fails only where the sender is gone, and `self` holds it.
-        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+        loop {
+            // Before the count is read, so that no end in between is missed.
+            let none_left = self.0.none_left.notified();
+            if self.0.running.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            none_left.await;
+        }
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct DetachedGuard(Detached);
+pub(crate) struct InFlightGuard(Arc<Count>);
 
-impl Drop for DetachedGuard {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| *count -= 1);
+        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none_left.notify_waiters();
+        }
     }
 }

@@ -141,7 +141,7 @@ impl Operation {
     }
 
     fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let guard = self.settings.detached.enter();
+        let guard = self.settings.in_flight.enter();
         let task = async move {
             let _guard = guard;
             work.await;
