@@ -68,6 +68,19 @@ struct Root {
     _janitor: Child,
 }
 
+/// A Postgres that was killed leaves a segment of shared memory behind, named in its file: on the
+/// seventh line, the last word. A dying server may still write while its directory is being removed.
+const JANITOR: &str = r#"
+    cat
+    for file in "$0"/*/data/postmaster.pid; do
+        ipcrm -m "$(sed -n '7s/.* //p' "$file")"
+    done
+    for try in 1 2 3 4 5; do
+        rm -rf "$0" && exit
+        sleep 1
+    done
+"#;
+
 static ROOT: LazyLock<Root> = LazyLock::new(|| {
     let path = loop {
         let now = SystemTime::now()
@@ -83,8 +96,7 @@ static ROOT: LazyLock<Root> = LazyLock::new(|| {
         }
     };
     let janitor = Command::new("sh")
-        // Again where a dying server still wrote while it was being removed.
-        .args(["-c", r#"cat; for try in 1 2 3 4 5; do rm -rf "$0" && exit; sleep 1; done"#])
+        .args(["-c", JANITOR])
         .arg(&path)
         .process_group(0) // Ctrl-C ends the tests, not the janitor
         .stdin(Stdio::piped())
