@@ -1,0 +1,108 @@
+//! Temporary directories that go with the value, or with the process however it ends.
+
+use std::env;
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::user::User;
+
+/// A directory, removed with everything in it on drop.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    /// A new, empty directory that only `owner` (the caller where `None`) can look into.
+    pub(crate) fn new(owner: Option<User>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let path = ROOT.path.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .expect("the process's own directory is writable");
+        if let Some(owner) = owner {
+            owner.own(&path);
+        }
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// An empty file for what a server writes to its outputs.
+    pub(crate) fn create_log(&self) -> File {
+        File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(self.0.join("log"))
+            .expect("it is writable")
+    }
+
+    /// What the server has written.
+    pub(crate) fn log(&self) -> String {
+        fs::read(self.0.join("log"))
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left, the process's janitor removes.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The directory of this process's servers. A `static` is never dropped and a killed process drops
+/// nothing, so a janitor removes it: a shell that waits for the end of its standard input, which
+/// comes with this process's.
+struct Root {
+    path: PathBuf,
+    _janitor: Child,
+}
+
+/// A Postgres that was killed leaves a segment of shared memory behind, named in its file: on the
+/// seventh line, the last word. A dying server may still write while its directory is being removed.
+const JANITOR: &str = r#"
+    cat
+    for file in "$0"/*/data/postmaster.pid; do
+        ipcrm -m "$(sed -n '7s/.* //p' "$file")"
+    done
+    for try in 1 2 3 4 5; do
+        rm -rf "$0" && exit
+        sleep 1
+    done
+"#;
+
+static ROOT: LazyLock<Root> = LazyLock::new(|| {
+    let path = loop {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("the clock is past 1970")
+            .as_nanos();
+        let path = env::temp_dir().join(format!("test-servers-{}-{now}", process::id()));
+        // Others may pass through, to a directory of theirs, but list nothing.
+        match DirBuilder::new().mode(0o711).create(&path) {
+            Ok(()) => break path,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("cannot create {}: {error}", path.display()),
+        }
+    };
+    let janitor = Command::new("sh")
+        .args(["-c", JANITOR])
+        .arg(&path)
+        .process_group(0) // Ctrl-C ends the tests, not the janitor
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell");
+    Root { path, _janitor: janitor }
+});

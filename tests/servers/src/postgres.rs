@@ -1,0 +1,155 @@
+//! One Postgres server.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use rustix::process::Signal;
+
+use crate::directory::Directory;
+use crate::program;
+use crate::proxy::Proxy;
+use crate::server::{Kind, Server, lifecycle};
+use crate::user::User;
+
+/// A Postgres server with one superuser `postgres`, who needs no password, and the database
+/// `postgres`.
+pub struct Postgres(Server<Options>);
+
+struct Options {
+    settings: Vec<String>,
+}
+
+impl Postgres {
+    /// A server that does not wait for the disk (`fsync=off`): what it committed survives
+    /// [`kill`](Self::kill), but would not survive a power cut.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server with settings as in `postgresql.conf`: `&["fsync=on", "max_connections=20"]`.
+    #[must_use]
+    pub fn start_with(settings: &[&str]) -> Self {
+        let user = User::unprivileged();
+        let directory = Directory::new(user);
+        // `cp` keeps the owner and the modes, on which Postgres insists.
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(data(&TEMPLATE)).arg(directory.path());
+        program::output(&mut copy).unwrap_or_else(|error| panic!("{error}"));
+        let settings = settings.iter().map(ToString::to_string).collect();
+        Self(Server::start(Options { settings }, directory, user))
+    }
+
+    /// `postgres://postgres@127.0.0.1:port/postgres`
+    #[must_use]
+    pub fn url(&self) -> String {
+        url(&self.address(), "postgres")
+    }
+
+    /// The URL that leads through a proxy to this server.
+    #[must_use]
+    pub fn url_through(&self, proxy: &Proxy) -> String {
+        url(&proxy.address(), "postgres")
+    }
+
+    /// The directory of its Unix socket.
+    #[must_use]
+    pub fn socket_directory(&self) -> &Path {
+        self.0.directory().path()
+    }
+
+    /// What `psql` prints for SQL statements, in one transaction: a line per row, `|` between
+    /// columns.
+    pub fn execute(&self, sql: &str) -> String {
+        psql(&self.url(), sql)
+    }
+}
+
+lifecycle!(Postgres);
+
+/// `initdb` takes longer than all the rest: once for a process, then copied.
+static TEMPLATE: LazyLock<Directory> = LazyLock::new(|| {
+    let user = User::unprivileged();
+    let directory = Directory::new(user);
+    let mut initdb = Command::new(program::find("initdb", "postgresql"));
+    initdb.args([
+        "--username=postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+        "--pgdata",
+    ]);
+    initdb.arg(data(&directory)).current_dir(directory.path());
+    if let Some(user) = user {
+        user.run(&mut initdb);
+    }
+    program::output(&mut initdb).unwrap_or_else(|error| panic!("{error}"));
+    directory
+});
+
+fn data(directory: &Directory) -> PathBuf {
+    directory.path().join("data")
+}
+
+impl Kind for Options {
+    // Immediate shutdown: no checkpoint, but its shared memory is returned to the system.
+    const STOP: Option<Signal> = Some(Signal::QUIT);
+
+    fn program(&self) -> PathBuf {
+        program::find("postgres", "postgresql")
+    }
+
+    fn arguments(&self, port: u16, directory: &Directory) -> Vec<String> {
+        let own = [
+            "fsync=off".to_owned(),
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+            format!("unix_socket_directories={}", directory.path().display()),
+        ];
+        let settings =
+            own.iter().chain(&self.settings).flat_map(|setting| ["-c".to_owned(), setting.clone()]);
+        ["-D".to_owned(), data(directory).display().to_string()]
+            .into_iter()
+            .chain(settings)
+            .collect()
+    }
+
+    fn serves(&self, id: u32, directory: &Directory) -> bool {
+        // The first line is the server's process id, the eighth its state.
+        fs::read_to_string(data(directory).join("postmaster.pid")).is_ok_and(|file| {
+            let mut lines = file.lines().map(str::trim);
+            lines.next() == Some(&id.to_string()) && lines.nth(6) == Some("ready")
+        })
+    }
+}
+
+pub(crate) fn url(address: &SocketAddr, database: &str) -> String {
+    format!("postgres://postgres@{address}/{database}")
+}
+
+pub(crate) fn psql(url: &str, sql: &str) -> String {
+    let mut command = Command::new(program::find("psql", "postgresql-client"));
+    command.args([
+        "--no-psqlrc",
+        "--quiet",
+        "--no-align",
+        "--tuples-only",
+        "--set=ON_ERROR_STOP=1",
+    ]);
+    program::output(command.args(["--dbname", url, "--command", sql]))
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_noticed() {
+        Postgres::start().0.assert_notices_a_taken_port();
+    }
+}

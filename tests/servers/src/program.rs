@@ -1,0 +1,60 @@
+//! Where the servers' programs are, and what to install where one is missing.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The path of `name`, looked for in `PATH`, in `/usr/sbin` (which a user's `PATH` may lack) and in
+/// Debian's directories of the Postgres releases, the newest first.
+///
+/// # Panics
+///
+/// Where it is nowhere: the message names the Debian `package` that has it.
+pub(crate) fn find(name: &str, package: &str) -> PathBuf {
+    postgres_directories()
+        .into_iter()
+        .chain(env::split_paths(&env::var_os("PATH").unwrap_or_default()))
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| {
+            panic!("`{name}` is missing: run `apt-get install {package}`, or `tests/run`")
+        })
+}
+
+/// Before `PATH`, because Debian puts wrappers there that choose a server by its own configuration.
+fn postgres_directories() -> Vec<PathBuf> {
+    let mut releases: Vec<(u32, PathBuf)> = fs::read_dir(Path::new("/usr/lib/postgresql"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin")))
+        })
+        .collect();
+    releases.sort_by(|left, right| right.cmp(left));
+    releases.into_iter().map(|(_, directory)| directory).collect()
+}
+
+/// Runs a program to its end and returns what it wrote to its standard output, without the last
+/// line break.
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let Output { status, stdout, stderr } =
+        command.output().map_err(|error| format!("{command:?} does not start: {error}"))?;
+    let stdout = String::from_utf8_lossy(&stdout);
+    if status.success() {
+        Ok(stdout.trim_end_matches('\n').to_owned())
+    } else {
+        Err(format!("{command:?}: {status}\n{stdout}{}", String::from_utf8_lossy(&stderr)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[should_panic(expected = "`no-such-server` is missing: run `apt-get install the-package`")]
+    fn a_missing_program_fails_the_test_and_names_the_package() {
+        super::find("no-such-server", "the-package");
+    }
+}

@@ -1,0 +1,223 @@
+//! A TCP proxy that makes a network fail.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+
+/// What a [`Proxy`] does to all its connections, open and new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Passes everything on.
+    None,
+    /// Passes everything on, later: each chunk of bytes, each way, after this time.
+    Latency(Duration),
+    /// Holds everything back. Connections stay open, and new ones are accepted; what was held goes
+    /// on with the next fault.
+    Stall,
+    /// Resets every connection.
+    Reset,
+    /// Passes requests on, and resets a connection when the answer would arrive: the server has
+    /// done what the caller does not know.
+    LoseReplies,
+}
+
+/// A TCP proxy in threads of its own. Dropping it resets its connections and closes its port.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// A proxy on a free port of 127.0.0.1 that passes everything on to `upstream`, which need not
+    /// be there yet.
+    #[must_use]
+    pub fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .expect("the loopback interface has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let shared = Arc::<Shared>::default();
+        let acceptor = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || accept(&listener, upstream, &shared))
+        };
+        Self { address, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes what it does, from the next chunk of bytes on. One that is being passed on when this
+    /// is called may still arrive.
+    pub fn set(&self, fault: Fault) {
+        let mut state = self.shared.lock();
+        state.fault = fault;
+        if fault == Fault::Reset {
+            state.reset();
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until bytes are held back by [`Fault::Stall`]: a request is on its way and will not
+    /// arrive.
+    pub fn await_stalled(&self) {
+        let state = self.shared.lock();
+        drop(self.shared.changed.wait_while(state, |state| state.stalled == 0).expect(UNPOISONED));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.set(Fault::Reset);
+        let _ = TcpStream::connect(self.address); // wakes the acceptor
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+const UNPOISONED: &str = "no thread panics while it holds the lock";
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    fault: Fault,
+    closed: bool,
+    stalled: usize,
+    connections: Vec<Weak<Connection>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { fault: Fault::None, closed: false, stalled: 0, connections: Vec::new() }
+    }
+}
+
+impl State {
+    fn reset(&mut self) {
+        self.connections
+            .drain(..)
+            .filter_map(|connection| connection.upgrade())
+            .for_each(|c| c.reset());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(UNPOISONED)
+    }
+
+    /// Waits until the next bytes may pass; false if they never may.
+    fn admit(&self, way: Way, connection: &Connection) -> bool {
+        let mut state = self.lock();
+        if state.fault == Fault::Stall {
+            state.stalled += 1;
+            self.changed.notify_all();
+            let stalls = |state: &mut State| state.fault == Fault::Stall;
+            state = self.changed.wait_while(state, stalls).expect(UNPOISONED);
+            state.stalled -= 1;
+        }
+        if let Fault::Latency(latency) = state.fault {
+            drop(state);
+            thread::sleep(latency);
+            state = self.lock();
+        }
+        let lost = state.fault == Fault::LoseReplies && way == Way::Reply;
+        if lost {
+            connection.reset();
+        }
+        !connection.is_reset()
+    }
+}
+
+fn accept(listener: &TcpListener, upstream: SocketAddr, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.lock().closed {
+            return;
+        }
+        let Ok(client) = client else { continue };
+        abort(&client); // until it is known to be passed on
+        let Ok(server) = TcpStream::connect(upstream) else { continue };
+        let mut state = shared.lock();
+        if state.fault == Fault::Reset {
+            continue;
+        }
+        let _ = set_socket_linger(&client, None);
+        let connection = Arc::new(Connection { client, server, reset: AtomicBool::new(false) });
+        state.connections.retain(|connection| connection.strong_count() > 0);
+        state.connections.push(Arc::downgrade(&connection));
+        for way in [Way::Request, Way::Reply] {
+            let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
+            thread::spawn(move || {
+                if pump(way, &connection, &shared).is_err() {
+                    connection.reset();
+                }
+            });
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Request,
+    Reply,
+}
+
+/// Both sockets of a client's connection. They close when the threads of both ways have let go of
+/// it.
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    reset: AtomicBool,
+}
+
+impl Connection {
+    fn reset(&self) {
+        self.reset.store(true, Ordering::SeqCst);
+        for socket in [&self.client, &self.server] {
+            abort(socket);
+            let _ = socket.shutdown(Shutdown::Read); // wakes the thread that reads, and sends nothing
+        }
+    }
+
+    fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::SeqCst)
+    }
+}
+
+/// Makes the socket's end, when it is closed, a reset.
+fn abort(socket: &TcpStream) {
+    let _ = set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+fn pump(way: Way, connection: &Connection, shared: &Shared) -> io::Result<()> {
+    let (mut from, mut to) = match way {
+        Way::Request => (&connection.client, &connection.server),
+        Way::Reply => (&connection.server, &connection.client),
+    };
+    to.set_nodelay(true)?;
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let length = from.read(&mut chunk)?;
+        if !shared.admit(way, connection) {
+            return Ok(());
+        }
+        if length == 0 {
+            return to.shutdown(Shutdown::Write);
+        }
+        to.write_all(&chunk[..length])?;
+    }
+}

@@ -1,0 +1,121 @@
+//! The proxy's faults, on the way to a real Redis.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use test_servers::{Fault, Proxy, Redis};
+
+fn connect(proxy: &Proxy) -> TcpStream {
+    TcpStream::connect(proxy.address()).unwrap()
+}
+
+fn send(client: &mut TcpStream, command: &str) {
+    client.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+}
+
+fn receive(client: &mut TcpStream, reply: &str) {
+    let mut bytes = vec![0; reply.len() + 2];
+    client.read_exact(&mut bytes).unwrap();
+    assert_eq!(String::from_utf8(bytes).unwrap(), format!("{reply}\r\n"));
+}
+
+fn assert_reset(client: &mut TcpStream) {
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn without_a_fault_it_passes_everything_on() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    assert_eq!(redis.cli(&["-u", &redis.url_through(&proxy), "SET", "a", "1"]), "OK");
+    assert_eq!(redis.cli(&["GET", "a"]), "1");
+}
+
+#[test]
+fn latency_delays_both_ways() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let latency = Duration::from_millis(50);
+    proxy.set(Fault::Latency(latency));
+    let mut client = connect(&proxy);
+    let sent = Instant::now();
+    send(&mut client, "PING");
+    receive(&mut client, "+PONG");
+    assert!(sent.elapsed() >= 2 * latency); // a lower bound: holds on the slowest machine
+}
+
+#[test]
+fn a_stalled_request_arrives_when_the_stall_ends() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut client = connect(&proxy);
+    proxy.set(Fault::Stall);
+    send(&mut client, "SET a 1");
+    proxy.await_stalled();
+    assert_eq!(redis.cli(&["EXISTS", "a"]), "0");
+    proxy.set(Fault::None);
+    receive(&mut client, "+OK");
+    assert_eq!(redis.cli(&["GET", "a"]), "1");
+}
+
+#[test]
+fn a_reset_ends_open_and_new_connections() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut open = connect(&proxy);
+    send(&mut open, "PING");
+    receive(&mut open, "+PONG");
+    proxy.set(Fault::Reset);
+    assert_reset(&mut open);
+    assert_reset(&mut connect(&proxy));
+    proxy.set(Fault::None);
+    let mut new = connect(&proxy);
+    send(&mut new, "PING");
+    receive(&mut new, "+PONG");
+}
+
+#[test]
+fn a_reset_ends_a_stalled_request_that_never_arrives() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    proxy.set(Fault::Stall);
+    let mut client = connect(&proxy);
+    send(&mut client, "SET a 1");
+    proxy.await_stalled();
+    proxy.set(Fault::Reset);
+    assert_reset(&mut client);
+    assert_eq!(redis.cli(&["EXISTS", "a"]), "0");
+}
+
+#[test]
+fn a_lost_reply_leaves_the_request_done() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut client = connect(&proxy);
+    proxy.set(Fault::LoseReplies);
+    send(&mut client, "SET a 1");
+    assert_reset(&mut client);
+    assert_eq!(redis.cli(&["GET", "a"]), "1");
+}
+
+#[test]
+fn a_dead_server_is_a_reset() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    redis.kill();
+    assert_reset(&mut connect(&proxy));
+}
+
+#[test]
+fn a_dropped_proxy_resets_its_connections_and_closes_its_port() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let address = proxy.address();
+    let mut client = connect(&proxy);
+    send(&mut client, "PING");
+    receive(&mut client, "+PONG");
+    drop(proxy);
+    assert_reset(&mut client);
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
