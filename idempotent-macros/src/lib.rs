@@ -1,6 +1,6 @@
 //! The `#[idempotent]` attribute of [`idempotent-axum`](https://docs.rs/idempotent-axum).
 //!
-//! Three steps, a file each: `parse` reads tokens, [`validate`] says what they mean and reports
+//! Three steps, a file each: `parse` reads tokens, `validate` says what they mean and reports
 //! what is wrong with them, `expand` writes the handler. All behaviour at run time is in
 //! `idempotent-runtime`.
 

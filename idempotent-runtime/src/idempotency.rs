@@ -137,7 +137,7 @@ impl Idempotency {
     /// Waits until no handler with a key runs any more, and nothing is left to store.
     ///
     /// A handler whose caller goes away goes on in a task of its own. Call this after
-    /// [`axum::serve`] has returned, so that a shutdown cuts off none of them.
+    /// [`axum::serve()`] has returned, so that a shutdown cuts off none of them.
     pub async fn drain(&self) {
         self.settings.in_flight.wait().await;
     }

@@ -49,7 +49,7 @@ impl Facts {
 /// A value of a `principal` or `key` expression: [`Display`], or an [`Option`] of it.
 ///
 /// `Value(&value).text()` reads an `Option` by its own method and everything else by
-/// [`Plain::text`], which it dereferences to.
+/// `Plain::text`, which it dereferences to.
 #[derive(Debug)]
 pub struct Value<T>(pub Plain<T>);
 
