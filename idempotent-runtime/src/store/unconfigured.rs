@@ -8,10 +8,14 @@ use super::{Claim, Store, StoreError, Token};
 use crate::digest::{Fingerprint, StoreKey};
 
 /// Fails every call, and says once in the log what to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Unconfigured(Once);
 
 impl Unconfigured {
+    pub(crate) fn new() -> Self {
+        Self(Once::new())
+    }
+
     fn error(&self) -> StoreError {
         const MESSAGE: &str = "`#[idempotent]` has no store: put an `Idempotency` layer around the \
                                router, or enable the feature `memory` of `idempotent-axum`";
