@@ -62,8 +62,57 @@ pub(crate) fn truncate(hash: blake3::Hash) -> [u8; 16] {
     std::array::from_fn(|index| short[index])
 }
 
-/// Appends `field` with its length in front, so that no two lists of fields give the same bytes.
-pub(crate) fn put_field(buffer: &mut Vec<u8>, field: &[u8]) {
-    buffer.extend_from_slice(&(field.len() as u64).to_le_bytes());
-    buffer.extend_from_slice(field);
+/// A list of fields to be hashed, each with its length in front: no two lists give the same bytes.
+pub(crate) struct Fields(Vec<u8>);
+
+impl Fields {
+    /// Room for the fields of a usual request without a second allocation.
+    const CAPACITY: usize = 256;
+
+    /// An empty list. `version` tells what it is for: a new way to list the fields is a new one.
+    pub(crate) fn new(version: u8) -> Self {
+        let mut bytes = Vec::with_capacity(Self::CAPACITY);
+        bytes.push(version);
+        Self(bytes)
+    }
+
+    pub(crate) fn put(&mut self, field: &[u8]) {
+        self.put_length(field.len());
+        self.0.extend_from_slice(field);
+    }
+
+    /// One byte, as nearly all fields are short; nine where they are not.
+    fn put_length(&mut self, length: usize) {
+        match u8::try_from(length) {
+            Ok(short) if short < u8::MAX => self.0.push(short),
+            _ => {
+                self.0.push(u8::MAX);
+                self.0.extend_from_slice(&(length as u64).to_le_bytes());
+            }
+        }
+    }
+
+    pub(crate) fn hash(&self) -> blake3::Hash {
+        blake3::hash(&self.0)
+    }
+
+    /// The hash of the fields and one more, which is not copied where it is long.
+    pub(crate) fn hash_with(mut self, last: &[u8]) -> blake3::Hash {
+        self.put_length(last.len());
+        if last.len() <= self.0.capacity() - self.0.len() {
+            self.0.extend_from_slice(last);
+            return self.hash();
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0).update(last);
+        hasher.finalize()
+    }
+}
+
+/// What a list of [`Fields`] is for.
+pub(crate) mod version {
+    pub(crate) const STORE_KEY: u8 = 1;
+    pub(crate) const REQUEST_FINGERPRINT: u8 = 2;
+    pub(crate) const EXPRESSION_FINGERPRINT: u8 = 3;
+    pub(crate) const DERIVED_KEY: u8 = 4;
 }

@@ -1,15 +1,11 @@
 //! What makes two requests with one key the same request.
 
-use std::hash::Hasher;
+use std::{borrow::Cow, hash::Hasher};
 
 use axum::extract::{OriginalUri, Request};
-use bytes::Bytes;
 use http::{HeaderMap, Uri, header};
 
-use crate::digest::{Fingerprint, put_field};
-
-/// Part of every fingerprint: a new way to compute it is a new version, never a silent change.
-const VERSION: &[u8] = b"idempotent-axum fingerprint 1";
+use crate::digest::{Fields, Fingerprint, version};
 
 /// The fingerprint of requests whose attribute says `fingerprint = "none"`.
 pub(crate) fn none() -> Fingerprint {
@@ -17,31 +13,24 @@ pub(crate) fn none() -> Fingerprint {
 }
 
 /// The fingerprint of a whole request: method, path, query, content type and body.
-///
-/// Every field has its length in front, so no byte can move from one field to the next.
-pub(crate) struct RequestFingerprint(Vec<u8>);
+pub(crate) struct RequestFingerprint(Fields);
 
 impl RequestFingerprint {
     /// Everything but the body.
     pub(crate) fn of_head<B>(request: &Request<B>) -> Self {
         let uri = full_uri(request);
-        let mut fields = Vec::with_capacity(256);
-        put_field(&mut fields, VERSION);
-        put_field(&mut fields, request.method().as_str().as_bytes());
-        put_field(&mut fields, uri.path().as_bytes());
+        let mut fields = Fields::new(version::REQUEST_FINGERPRINT);
+        fields.put(request.method().as_str().as_bytes());
+        fields.put(uri.path().as_bytes());
         // No query and an empty one are different requests.
-        put_field(&mut fields, &[u8::from(uri.query().is_some())]);
-        put_field(&mut fields, uri.query().unwrap_or_default().as_bytes());
-        put_field(&mut fields, &content_type_essence(request.headers()));
+        fields.put(&[u8::from(uri.query().is_some())]);
+        fields.put(uri.query().unwrap_or_default().as_bytes());
+        fields.put(&content_type_essence(request.headers()));
         Self(fields)
     }
 
-    pub(crate) fn with_body(self, body: &Bytes) -> Fingerprint {
-        let Self(mut fields) = self;
-        fields.extend_from_slice(&(body.len() as u64).to_le_bytes());
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&fields).update(body);
-        hasher.finalize().into()
+    pub(crate) fn with_body(self, body: &[u8]) -> Fingerprint {
+        self.0.hash_with(body).into()
     }
 }
 
@@ -51,10 +40,14 @@ pub(crate) fn full_uri<B>(request: &Request<B>) -> &Uri {
 }
 
 /// The media type without parameters, in lower case (RFC 9110, section 8.3.1).
-fn content_type_essence(headers: &HeaderMap) -> Vec<u8> {
+fn content_type_essence(headers: &HeaderMap) -> Cow<'_, [u8]> {
     let value = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().to_ascii_lowercase()
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(essence.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(essence)
+    }
 }
 
 /// A [`Hasher`] that gives the same result in every process and on every machine: fixed width,
@@ -64,7 +57,7 @@ pub(crate) struct StableHasher(blake3::Hasher);
 impl StableHasher {
     pub(crate) fn new() -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(VERSION).update(b" expression");
+        hasher.update(&[version::EXPRESSION_FINGERPRINT]);
         Self(hasher)
     }
 

@@ -10,10 +10,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use uuid::Uuid;
 
-use crate::digest::{StoreKey, put_field, truncate};
-
-/// Part of every derived key: a new way to compute it is a new version.
-const VERSION: &[u8] = b"idempotent-axum derived key 1";
+use crate::digest::{Fields, StoreKey, truncate, version};
 
 /// The idempotency key of the request that the handler runs for.
 ///
@@ -42,11 +39,10 @@ impl IdempotencyKey {
     #[must_use]
     pub fn derive(&self, label: &str) -> Uuid {
         let Some(value) = self.0.get() else { return Uuid::new_v4() };
-        let mut fields = Vec::with_capacity(128);
-        put_field(&mut fields, VERSION);
-        put_field(&mut fields, value.store_key.as_bytes());
-        put_field(&mut fields, label.as_bytes());
-        uuid::Builder::from_custom_bytes(truncate(blake3::hash(&fields))).into_uuid()
+        let mut fields = Fields::new(version::DERIVED_KEY);
+        fields.put(value.store_key.as_bytes());
+        fields.put(label.as_bytes());
+        uuid::Builder::from_custom_bytes(truncate(fields.hash())).into_uuid()
     }
 
     /// Says what the key is, just before the body runs.

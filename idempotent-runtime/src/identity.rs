@@ -9,13 +9,10 @@ use std::{
 use axum::extract::{MatchedPath, Request};
 
 use crate::{
-    digest::{Fingerprint, StoreKey, put_field},
+    digest::{Fields, Fingerprint, StoreKey, version},
     fingerprint::{self, StableHasher},
     policy::Policy,
 };
-
-/// Part of every store key: a new way to compute it is a new version.
-const VERSION: &[u8] = b"idempotent-axum key 1";
 
 /// What the attribute's expressions say about one request.
 ///
@@ -121,23 +118,22 @@ impl<T> Deref for Value<T> {
 }
 
 /// The operation a request asks for, as far as its head tells: the first part of the store key.
-pub(crate) struct Scope(Vec<u8>);
+pub(crate) struct Scope(Fields);
 
 impl Scope {
     /// The attribute's `scope`, else method and route template, else method and full path.
     pub(crate) fn of<B>(policy: &Policy, request: &Request<B>) -> Self {
-        let mut fields = Vec::with_capacity(192);
-        put_field(&mut fields, VERSION);
+        let mut fields = Fields::new(version::STORE_KEY);
         if let Some(scope) = policy.scope {
-            put_field(&mut fields, b"scope");
-            put_field(&mut fields, scope.as_bytes());
+            fields.put(b"scope");
+            fields.put(scope.as_bytes());
         } else {
             let (kind, path) = match request.extensions().get::<MatchedPath>() {
                 Some(template) => ("route", template.as_str()),
                 None => ("path", fingerprint::full_uri(request).path()),
             };
             for field in [kind, request.method().as_str(), path] {
-                put_field(&mut fields, field.as_bytes());
+                fields.put(field.as_bytes());
             }
         }
         Self(fields)
@@ -146,9 +142,8 @@ impl Scope {
     /// The digest of scope, principal and key. No principal is a principal of its own.
     pub(crate) fn store_key(self, principal: Option<&str>, key: &str) -> StoreKey {
         let Self(mut fields) = self;
-        put_field(&mut fields, &[u8::from(principal.is_some())]);
-        put_field(&mut fields, principal.unwrap_or_default().as_bytes());
-        put_field(&mut fields, key.as_bytes());
-        blake3::hash(&fields).into()
+        fields.put(&[u8::from(principal.is_some())]);
+        fields.put(principal.unwrap_or_default().as_bytes());
+        fields.hash_with(key.as_bytes()).into()
     }
 }

@@ -58,10 +58,10 @@ fn parse(format: Format, value: &HeaderValue) -> Option<String> {
             let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
             (printable && (1..=MAX_LENGTH).contains(&text.len())).then(|| text.into_owned())
         }
-        Format::Uuid => parse_uuid(&text).map(|uuid| uuid.to_string()),
+        Format::Uuid => parse_uuid(&text).map(lower_case),
         Format::UuidV4 => parse_uuid(&text)
             .filter(|uuid| uuid.get_version_num() == 4 && uuid.get_variant() == Variant::RFC4122)
-            .map(|uuid| uuid.to_string()),
+            .map(lower_case),
     }
 }
 
@@ -69,6 +69,10 @@ fn parse_uuid(text: &str) -> Option<Uuid> {
     // Of the forms the crate reads, only the hyphenated one has this length.
     let uuid = (text.len() == 36).then(|| Uuid::try_parse(text).ok())??;
     (!uuid.is_nil() && !uuid.is_max()).then_some(uuid)
+}
+
+fn lower_case(uuid: Uuid) -> String {
+    uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
 fn unquote(value: &[u8]) -> Option<Cow<'_, str>> {

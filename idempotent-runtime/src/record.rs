@@ -9,13 +9,15 @@
 //! damage, because neither may ever look like an absent key.
 
 use axum::{body::Body, response::Response};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 const MAGIC: [u8; 2] = *b"iA";
 const VERSION: u8 = 1;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
 const ENVELOPE: usize = 9;
+/// Of a length in front of a name or a value.
+const LENGTH: usize = 4;
 
 const KIND_RESPONSE: u8 = 1;
 const KIND_NOT_STORED: u8 = 2;
@@ -48,20 +50,21 @@ pub(crate) fn response(
     is_stored: impl Fn(&HeaderName) -> bool,
     body: &[Bytes],
 ) -> (Bytes, Bytes) {
-    let body_length: usize = body.iter().map(Bytes::len).sum();
-    let mut record = BytesMut::with_capacity(ENVELOPE + 256 + body_length);
-    begin(&mut record, KIND_RESPONSE);
+    let stored = || headers.iter().filter(|(name, _)| is_stored(name));
+    let line_length =
+        |(name, value): (&HeaderName, &HeaderValue)| 2 * LENGTH + name.as_str().len() + value.len();
+    // Exact, because the store keeps what is allocated.
+    let (count, lines) =
+        stored().fold((0_u32, 0), |(count, sum), line| (count + 1, sum + line_length(line)));
+    let body_at = ENVELOPE + 2 + LENGTH + lines;
+    let length = body_at + body.iter().map(Bytes::len).sum::<usize>();
+    let mut record = begin(KIND_RESPONSE, length);
     record.put_u16_le(status.as_u16());
-    let count_at = record.len();
-    record.put_u32_le(0);
-    let mut count = 0_u32;
-    for (name, value) in headers.iter().filter(|(name, _)| is_stored(name)) {
-        count += 1;
+    record.put_u32_le(count);
+    for (name, value) in stored() {
         put_short(&mut record, name.as_str().as_bytes());
         put_short(&mut record, value.as_bytes());
     }
-    record[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
-    let body_at = record.len();
     for chunk in body {
         record.put_slice(chunk);
     }
@@ -81,21 +84,21 @@ pub(crate) fn unknown() -> Bytes {
 }
 
 fn empty(kind: u8) -> Bytes {
-    let mut record = BytesMut::with_capacity(ENVELOPE);
-    begin(&mut record, kind);
-    seal(record)
+    seal(begin(kind, ENVELOPE))
 }
 
-fn begin(record: &mut BytesMut, kind: u8) {
+fn begin(kind: u8, length: usize) -> Vec<u8> {
+    let mut record = Vec::with_capacity(length);
     record.put_slice(&MAGIC);
     record.put_slice(&[VERSION, kind, 0]);
     record.put_u32_le(0);
+    record
 }
 
-fn seal(mut record: BytesMut) -> Bytes {
+fn seal(mut record: Vec<u8>) -> Bytes {
     let checksum = checksum(&record);
     record[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
-    record.freeze()
+    record.into()
 }
 
 fn checksum(record: &[u8]) -> u32 {
@@ -105,7 +108,7 @@ fn checksum(record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn put_short(record: &mut BytesMut, bytes: &[u8]) {
+fn put_short(record: &mut Vec<u8>, bytes: &[u8]) {
     // Longer than any header line a server lets through; a longer one would be cut, not misread.
     record.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     record.put_slice(bytes);

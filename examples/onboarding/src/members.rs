@@ -27,7 +27,8 @@ pub(crate) struct NewMember {
     first_name: Text,
     last_name: Text,
     email: Email,
-    phone: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<Text>,
     /// Further fields, kept as they are.
     #[serde(flatten)]
     further: Map<String, Value>,
