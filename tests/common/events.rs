@@ -1,0 +1,79 @@
+//! Captures what is logged, with the span it was logged in.
+#![allow(dead_code, reason = "not every test file uses every helper")]
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use tracing::{
+    Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, SubscriberExt as _},
+    registry::LookupSpan,
+};
+
+/// One event.
+#[derive(Debug, Clone)]
+pub(crate) struct Logged {
+    pub(crate) level: Level,
+    pub(crate) message: String,
+    /// The names of the spans around it, the innermost last.
+    pub(crate) spans: Vec<&'static str>,
+}
+
+/// All events so far. A clone is another handle to the same list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Events(Arc<Mutex<Vec<Logged>>>);
+
+impl Events {
+    /// Captures the events of the whole process: at most once in a test binary.
+    pub(crate) fn of_process() -> Self {
+        let events = Self::default();
+        tracing::subscriber::set_global_default(events.subscriber()).unwrap();
+        events
+    }
+
+    /// Captures the events of this thread until the guard is dropped.
+    pub(crate) fn of_thread() -> (Self, tracing::subscriber::DefaultGuard) {
+        let events = Self::default();
+        let guard = tracing::subscriber::set_default(events.subscriber());
+        (events, guard)
+    }
+
+    fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
+        Registry::default().with(self.clone())
+    }
+
+    pub(crate) fn all(&self) -> Vec<Logged> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// The messages of one level.
+    pub(crate) fn at(&self, level: Level) -> Vec<String> {
+        let all = self.all().into_iter();
+        all.filter(|event| event.level == level).map(|event| event.message).collect()
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Events {
+    fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
+        struct Message(String);
+        impl Visit for Message {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        let scope = context.event_scope(event).into_iter();
+        let spans = scope.flat_map(|scope| scope.from_root().map(|span| span.name())).collect();
+        let level = *event.metadata().level();
+        self.0.lock().unwrap().push(Logged { level, message: message.0, spans });
+    }
+}
