@@ -7,7 +7,7 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::sync::{Semaphore, watch};
 
 /// Far beyond what any test needs: a lost signal fails it instead of hanging the run.
-const STUCK: Duration = Duration::from_mins(2);
+const STUCK: Duration = Duration::from_mins(1);
 
 /// Counts something; a test waits for it to happen.
 #[derive(Clone, Default)]
