@@ -237,11 +237,11 @@ async fn drain_waits_for_a_response_that_is_stored_in_the_background() {
 async fn graceful_shutdown_and_drain_lose_nothing() {
     let service = Service::start().await;
     let mut callers = Vec::new();
-    for _ in 0..20 {
+    for round in 1..=20 {
         service.cut_off("/pay", &fresh_key()).await;
         callers.push(service.server.open("/pay", &fresh_key(), "rent").await);
+        service.app.gate.arrived.reaches(2 * round).await;
     }
-    service.app.gate.arrived.reaches(40).await;
     let Service { app, probe, idempotency, server } = service;
     let shutdown = tokio::spawn(async move {
         server.stop().await;
