@@ -247,7 +247,9 @@ async fn without_store(
     handler: Handler,
 ) -> Response {
     let settings: &Arc<Settings> = &operation.settings;
-    tracing::error!(error = error as &dyn std::error::Error, "idempotency store unavailable");
+    if !error.is_logged_once() {
+        tracing::error!(error = error as &dyn std::error::Error, "idempotency store unavailable");
+    }
     match settings.on_store_error {
         // A duplicate that has seen a running claim would be a second run.
         OnStoreError::Execute if !waiting.has_begun() => {

@@ -153,7 +153,7 @@ static DEFAULT: LazyLock<Idempotency> = LazyLock::new(|| {
     #[cfg(feature = "memory")]
     let store = crate::MemoryStore::new();
     #[cfg(not(feature = "memory"))]
-    let store = crate::store::unconfigured::Unconfigured::new();
+    let store = crate::store::unconfigured::Unconfigured;
     Idempotency::new(store)
 });
 

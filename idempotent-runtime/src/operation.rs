@@ -112,16 +112,31 @@ impl Operation {
     pub(crate) fn complete_in_background(&self, record: Bytes, lease: Option<Lease>) {
         let operation = self.clone();
         self.in_background(async move {
-            let stored = operation
-                .with_backoff(|| async { operation.complete(record.clone()).await.is_ok() })
+            let settled = operation
+                .with_backoff(|| async { operation.try_complete(&record).await.unwrap_or(false) })
                 .await;
-            if !stored {
+            if !settled {
                 tracing::error!(key = %operation.key, "a response could not be stored: a retry of its request runs again");
                 // A claim without a lease would hold the key for ever.
                 operation.release_with_backoff().await;
             }
             drop(lease);
         });
+    }
+
+    /// Stores `record`, under a claim made anew where the first one lapsed while the store was out
+    /// of reach. `true` also where somebody else holds the key by now: there is nothing left to do.
+    async fn try_complete(&self, record: &Bytes) -> Result<bool, StoreError> {
+        if self.complete(record.clone()).await? {
+            return Ok(true);
+        }
+        let Settings { store, store_timeout, lease, .. } = &*self.settings;
+        // Not by `Self::claim`: that would release this token where the answer does not come.
+        let claim = store.claim(self.key, self.fingerprint, self.token, *lease);
+        match within(*store_timeout, claim).await? {
+            Claim::Claimed { .. } => self.complete(record.clone()).await,
+            Claim::Running { .. } | Claim::Stored { .. } => Ok(true),
+        }
     }
 
     /// Repeats `attempt` until it succeeds, for one lease; whether it did.

@@ -96,7 +96,7 @@ impl Verb {
 /// A store around `S`. A clone is another handle to it.
 #[derive(Clone, Default)]
 pub(crate) struct Probe<S = Arc<MemoryStore>> {
-    store: S,
+    pub(crate) store: S,
     pub(crate) claim: Verb,
     pub(crate) renew: Verb,
     pub(crate) complete: Verb,

@@ -290,6 +290,8 @@ enum StoreErrorKind {
     Unavailable,
     TimedOut,
     TooLarge,
+    #[cfg(not(feature = "memory"))]
+    Unconfigured,
 }
 
 impl StoreError {
@@ -309,6 +311,23 @@ impl StoreError {
         Self { kind: StoreErrorKind::TimedOut, source: None }
     }
 
+    /// There is no store.
+    #[cfg(not(feature = "memory"))]
+    pub(crate) fn unconfigured() -> Self {
+        Self { kind: StoreErrorKind::Unconfigured, source: None }
+    }
+
+    /// Whether the log says so already: a fault of the program is one error, not one per request.
+    pub(crate) fn is_logged_once(&self) -> bool {
+        match self.kind {
+            #[cfg(not(feature = "memory"))]
+            StoreErrorKind::Unconfigured => true,
+            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::TooLarge => {
+                false
+            }
+        }
+    }
+
     pub(crate) fn is_too_large(&self) -> bool {
         self.kind == StoreErrorKind::TooLarge
     }
@@ -322,6 +341,11 @@ impl fmt::Display for StoreError {
                 "the idempotency store did not answer within `store_timeout`"
             }
             StoreErrorKind::TooLarge => "the record is larger than the idempotency store",
+            #[cfg(not(feature = "memory"))]
+            StoreErrorKind::Unconfigured => {
+                "`#[idempotent]` has no store: put an `Idempotency` layer around the router, or \
+                 enable the feature `memory` of `idempotent-axum`"
+            }
         })
     }
 }

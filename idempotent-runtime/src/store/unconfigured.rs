@@ -9,19 +9,13 @@ use crate::digest::{Fingerprint, StoreKey};
 
 /// Fails every call, and says once in the log what to do.
 #[derive(Debug)]
-pub(crate) struct Unconfigured(Once);
+pub(crate) struct Unconfigured;
 
-impl Unconfigured {
-    pub(crate) fn new() -> Self {
-        Self(Once::new())
-    }
-
-    fn error(&self) -> StoreError {
-        const MESSAGE: &str = "`#[idempotent]` has no store: put an `Idempotency` layer around the \
-                               router, or enable the feature `memory` of `idempotent-axum`";
-        self.0.call_once(|| tracing::error!("{MESSAGE}"));
-        StoreError::new(MESSAGE)
-    }
+fn error() -> StoreError {
+    static LOGGED: Once = Once::new();
+    let error = StoreError::unconfigured();
+    LOGGED.call_once(|| tracing::error!("{error}"));
+    error
 }
 
 impl Store for Unconfigured {
@@ -32,11 +26,11 @@ impl Store for Unconfigured {
         _: Token,
         _: Duration,
     ) -> Result<Claim, StoreError> {
-        Err(self.error())
+        Err(error())
     }
 
     async fn renew(&self, _: StoreKey, _: Token, _: Duration) -> Result<bool, StoreError> {
-        Err(self.error())
+        Err(error())
     }
 
     async fn complete(
@@ -46,11 +40,12 @@ impl Store for Unconfigured {
         _: Bytes,
         _: Duration,
     ) -> Result<bool, StoreError> {
-        Err(self.error())
+        Err(error())
     }
 
     async fn release(&self, _: StoreKey, _: Token) -> Result<(), StoreError> {
-        Err(self.error())
+        // Nothing was claimed.
+        Ok(())
     }
 
     async fn wait(&self, _: StoreKey, _: u32, _: Duration) {}
