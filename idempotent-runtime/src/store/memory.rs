@@ -67,14 +67,35 @@ struct Running {
 struct Stored {
     fingerprint: Fingerprint,
     token: Token,
-    record: Bytes,
+    weight: u64,
+    record: Slot,
     ttl: Duration,
     expires: Instant,
 }
 
-impl Stored {
-    fn weight(&self) -> u64 {
-        self.record.len() as u64 + ENTRY_OVERHEAD
+/// A record that is freed when it leaves the cache.
+///
+/// The cache frees a removed value only when no thread can be reading it any more, and many at
+/// once: with large records that is several times `max_bytes`.
+#[derive(Clone)]
+struct Slot(Arc<Mutex<Option<Bytes>>>);
+
+impl Slot {
+    fn new(record: Bytes) -> Self {
+        Self(Arc::new(Mutex::new(Some(record))))
+    }
+
+    /// The record, or `None` where it has left the cache since the slot was read.
+    fn get(&self) -> Option<Bytes> {
+        self.lock().clone()
+    }
+
+    fn free(&self) {
+        self.lock().take();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,11 +121,12 @@ impl MemoryStoreBuilder {
         let listener = Arc::clone(&evictions);
         let stored = Cache::builder()
             .max_capacity(self.max_bytes)
-            .weigher(|_, stored: &Stored| u32::try_from(stored.weight()).unwrap_or(u32::MAX))
+            .weigher(|_, stored: &Stored| u32::try_from(stored.weight).unwrap_or(u32::MAX))
             // The default policy may refuse the newest entry: a response nobody could replay.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(PerRecord)
             .eviction_listener(move |_, stored: Stored, cause| {
+                stored.record.free();
                 if cause == RemovalCause::Size && stored.expires > Instant::now() {
                     listener.add_one();
                 }
@@ -147,7 +169,7 @@ impl MemoryStore {
     /// How many bytes the stored responses take now, bookkeeping included.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        self.inner.stored.run_pending_tasks();
+        self.inner.sweep();
         self.inner.stored.weighted_size()
     }
 }
@@ -187,12 +209,27 @@ impl Inner {
     }
 
     fn insert(&self, key: StoreKey, stored: Stored) {
-        let weight = stored.weight();
+        let weight = stored.weight;
         self.stored.insert(key, stored);
         // The cache buffers its writes; large records must not pile up in that buffer.
         if self.unswept.fetch_add(weight, Ordering::Relaxed) + weight > self.max_bytes / 32 {
             self.unswept.store(0, Ordering::Relaxed);
+            self.sweep();
+        }
+    }
+
+    /// Has the cache do its housekeeping: take in what was inserted, let go of what is too much.
+    fn sweep(&self) {
+        let mut size = u64::MAX;
+        loop {
             self.stored.run_pending_tasks();
+            // One turn evicts a bounded number of records: many small ones may have to go for a
+            // large one.
+            let now = self.stored.weighted_size();
+            if now <= self.max_bytes || now >= size {
+                return;
+            }
+            size = now;
         }
     }
 
@@ -208,7 +245,7 @@ impl Inner {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let Some(inner) = duty.0.upgrade() else { return };
-                inner.stored.run_pending_tasks();
+                inner.sweep();
             }
         });
     }
@@ -241,8 +278,10 @@ impl Store for MemoryStore {
                 Claim::Running { fingerprint: running.fingerprint, lease_left: None }
             });
         }
-        if let Some(stored) = self.inner.stored.get(&key) {
-            return Ok(Claim::Stored { fingerprint: stored.fingerprint, record: stored.record });
+        if let Some(stored) = self.inner.stored.get(&key)
+            && let Some(record) = stored.record.get()
+        {
+            return Ok(Claim::Stored { fingerprint: stored.fingerprint, record });
         }
         shard.insert(key, Running { fingerprint, token, ended: None });
         Ok(Claim::Claimed { lease: None })
@@ -269,11 +308,12 @@ impl Store for MemoryStore {
         let Some((_, fingerprint)) = held.filter(|(holder, _)| *holder == token) else {
             return Ok(self.inner.stored.get(&key).is_some_and(|stored| stored.token == token));
         };
-        let expires = Instant::now() + ttl;
-        let stored = Stored { fingerprint, token, record, ttl, expires };
-        if stored.weight() > self.inner.max_bytes {
+        let weight = record.len() as u64 + ENTRY_OVERHEAD;
+        if weight > self.inner.max_bytes {
             return Err(StoreError::too_large());
         }
+        let (record, expires) = (Slot::new(record), Instant::now() + ttl);
+        let stored = Stored { fingerprint, token, weight, record, ttl, expires };
         // Only the holder ends its claim, so it is still there: first the record, then its end.
         self.inner.insert(key, stored);
         self.inner.end(key, token);
