@@ -9,6 +9,9 @@ mod detach;
 mod digest;
 mod execute;
 mod fingerprint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod idempotency;
 mod idempotency_key;
 mod identity;
@@ -17,6 +20,8 @@ mod operation;
 mod outcome;
 mod policy;
 mod problem;
+#[cfg(test)]
+mod properties;
 mod record;
 mod resumed;
 mod store;

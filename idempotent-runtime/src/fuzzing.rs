@@ -1,0 +1,93 @@
+//! What the fuzz targets call: the parsers that read what others wrote, with the promises they keep
+//! on any input. The property tests call them as well.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::BodyExt as _;
+
+use crate::{
+    key,
+    policy::{Format, Policy},
+    record::{self, Record},
+};
+
+/// Reads a key: the first byte chooses the format, line feeds part the header's lines.
+///
+/// # Panics
+///
+/// Where a promise is broken.
+pub fn read_key(data: &[u8]) {
+    let Some((format, lines)) = data.split_first() else { return };
+    let format = [Format::Uuid, Format::UuidV4, Format::Any][usize::from(*format) % 3];
+    let policy = Policy { format, ..Policy::DEFAULT };
+    let mut headers = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let (name, line) = match line.split_first() {
+            Some((b'x', line)) => (policy.header[1], line),
+            _ => (policy.header[0], line),
+        };
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    match key::read(&policy, &headers) {
+        Ok(None) => assert!(headers.is_empty(), "an invalid key is taken for a missing one"),
+        Err(_) => assert!(!headers.is_empty(), "a missing key is taken for an invalid one"),
+        Ok(Some(key)) => {
+            assert!((1..=255).contains(&key.len()));
+            assert!(key.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+            assert_eq!(read_quoted(&policy, &key).as_deref(), Some(key.as_str()));
+        }
+    }
+}
+
+/// What a quoted `key` is read as.
+pub(crate) fn read_quoted(policy: &Policy, key: &str) -> Option<String> {
+    let quoted = key.replace('\\', r"\\").replace('"', r#"\""#);
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::try_from(format!("\"{quoted}\"")).ok()?;
+    headers.insert(policy.header[0], value);
+    key::read(policy, &headers).ok()?
+}
+
+/// Decodes a record, as it is and in an envelope that says it is whole.
+///
+/// # Panics
+///
+/// Where a promise is broken.
+pub fn decode_record(data: &[u8]) {
+    let _ = record::decode(Bytes::copy_from_slice(data));
+    let Some((kind, payload)) = data.split_first() else { return };
+    if let Ok(Record::Response(response)) = record::decode(seal(*kind, payload)) {
+        let (parts, body) = response.into_parts();
+        let body = now(body.collect()).expect("a body in memory").to_bytes();
+        let (again, _) = record::response(parts.status, &parts.headers, |_| true, &[body.clone()]);
+        let Ok(Record::Response(same)) = record::decode(again) else {
+            panic!("what was decoded can be encoded");
+        };
+        assert_eq!((same.status(), same.headers()), (parts.status, &parts.headers));
+        let same = now(same.into_body().collect()).expect("a body in memory").to_bytes();
+        assert_eq!(same, body);
+    }
+}
+
+/// A record of this version with a right checksum, around any payload.
+pub(crate) fn seal(kind: u8, payload: &[u8]) -> Bytes {
+    let mut record = BytesMut::new();
+    record.put_slice(&[b'i', b'A', 1, kind, 0]);
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&record);
+    checksum.update(payload);
+    record.put_u32_le(checksum.finalize());
+    record.put_slice(payload);
+    record.freeze()
+}
+
+/// The result of a future that never waits.
+pub(crate) fn now<F: Future>(future: F) -> F::Output {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => output,
+        std::task::Poll::Pending => unreachable!("a body in memory does not wait"),
+    }
+}
