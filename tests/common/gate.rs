@@ -81,6 +81,11 @@ impl Gate {
     pub(crate) fn open_for_good(&self) {
         self.passes.add_permits(Semaphore::MAX_PERMITS / 2);
     }
+
+    /// Lets nobody pass from now on.
+    pub(crate) fn close(&self) {
+        self.passes.forget_permits(Semaphore::MAX_PERMITS);
+    }
 }
 
 /// Middleware that counts the requests whose caller has gone away, or got its response.
