@@ -200,12 +200,12 @@ impl Service {
 }
 
 /// Plays one history; what it did, and at which step the service did something else.
-async fn play(seed: u64) -> Result<(), String> {
-    let mut random = Random(seed);
+async fn play(start: u64) -> Result<(), String> {
+    let mut random = Random(start);
     let (service, mut model) = (Service::new(), Model::default());
     let keys: Vec<String> = (0..3).map(|_| uuid::Uuid::new_v4().to_string()).collect();
     let mut history = String::new();
-    for _ in 0..1 + random.below(12) {
+    for _ in 0..=random.below(12) {
         // The last one stands for no key.
         let key = keys.get(random.below(keys.len() + 1)).map(String::as_str);
         let body = format!("{} {}", ENDINGS[random.below(ENDINGS.len())], random.below(2));
@@ -217,7 +217,7 @@ async fn play(seed: u64) -> Result<(), String> {
         let runs = service.app.gate.arrived.get();
         if seen != expected || runs != model.runs {
             return Err(format!(
-                "MODEL_SEED={seed}\n{history}expected {expected:?}\nafter {} runs, not {runs}",
+                "MODEL_SEED={start}\n{history}expected {expected:?}\nafter {} runs, not {runs}",
                 model.runs
             ));
         }
