@@ -153,7 +153,11 @@ fn keep_unnamed_values(signature: &mut Signature) -> TokenStream {
         let mut names = Vec::new();
         underscored(&parameter.pat, &mut names);
         if !names.is_empty() {
-            kept.extend(quote!(#(#conditions)* let _ = (#(&#names),*);));
+            kept.extend(quote! {
+                #(#conditions)*
+                #[allow(clippy::used_underscore_binding)]
+                let _ = (#(&#names),*);
+            });
         }
     }
     kept
