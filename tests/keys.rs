@@ -9,6 +9,7 @@ use axum::{
     routing::post as route,
 };
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
 use idempotent_test_support::{Answer, FailingStore, Runs, Server, ask, fresh_key, post};
 
@@ -484,9 +485,7 @@ async fn without_a_key_the_handler_runs_as_if_the_attribute_were_absent() {
 }
 
 #[idempotent]
-async fn first_frame(State(_): State<Runs>, body: Body) -> Bytes {
-    use http_body_util::BodyExt as _;
-    let mut body = body;
+async fn first_frame(State(_): State<Runs>, mut body: Body) -> Bytes {
     let frame = body.frame().await.expect("a frame").expect("no error");
     frame.into_data().expect("data")
 }

@@ -35,7 +35,7 @@ use tokio::{
 use tower::ServiceExt as _;
 
 /// Only a bug keeps a test waiting for so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A fresh UUID key.
 #[must_use]
