@@ -1,7 +1,7 @@
 //! The option table of the contract: for each row what the option changes, and what its default is.
 //! Tests are named after their row.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
@@ -11,9 +11,8 @@ use axum::{
     routing::{any as any_method, post as route},
 };
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{PATIENCE, Runs, ask, fresh_key, post};
+use idempotent_test_support::{Gate, PATIENCE, Runs, ask, fresh_key, post};
 use serde::Deserialize;
-use tokio::sync::Notify;
 
 /// A router with a store of its own around these routes.
 fn on_own_store(app: Router<Runs>) -> (Router, Runs) {
@@ -232,26 +231,12 @@ async fn replay_says_which_statuses_are_stored_and_any_other_releases_the_key() 
     }
 }
 
-/// Holds a handler until the test lets it go.
-#[derive(Clone, Default)]
-struct Gate {
-    started: Arc<Notify>,
-    open: Arc<Notify>,
-}
-
-impl Gate {
-    async fn pass(&self) -> &'static str {
-        self.started.notify_one();
-        self.open.notified().await;
-        "passed"
-    }
-}
-
 #[tokio::test]
 async fn wait_0s_answers_a_concurrent_duplicate_at_once() {
     #[idempotent(wait = "0s")]
     async fn handler(State(gate): State<Gate>) -> &'static str {
-        gate.pass().await
+        gate.pass().await;
+        "passed"
     }
     let gate = Gate::default();
     let app = Router::new().route("/", route(handler)).with_state(gate.clone());
@@ -260,11 +245,11 @@ async fn wait_0s_answers_a_concurrent_duplicate_at_once() {
         let (app, key) = (app.clone(), key.clone());
         async move { post("/").key(key).send(&app).await }
     });
-    gate.started.notified().await;
+    gate.started().await;
     // The first one cannot end before this answer is there.
     let duplicate = post("/").key(&key).send(&app).await;
     assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
-    gate.open.notify_one();
+    gate.let_go();
     assert_eq!(first.await.expect("no panic").text(), "passed");
     assert!(post("/").key(&key).send(&app).await.is_replay());
 }
@@ -273,11 +258,13 @@ async fn wait_0s_answers_a_concurrent_duplicate_at_once() {
 async fn wait_is_how_long_a_concurrent_duplicate_waits() {
     #[idempotent(wait = "3s")]
     async fn three(State(gate): State<Gate>) -> &'static str {
-        gate.pass().await
+        gate.pass().await;
+        "passed"
     }
     #[idempotent]
     async fn default(State(gate): State<Gate>) -> &'static str {
-        gate.pass().await
+        gate.pass().await;
+        "passed"
     }
     let gate = Gate::default();
     let app = Router::new()
@@ -290,14 +277,14 @@ async fn wait_is_how_long_a_concurrent_duplicate_waits() {
             let (app, key) = (app.clone(), key.clone());
             async move { post(path).key(key).send(&app).await }
         });
-        gate.started.notified().await;
+        gate.started().await;
         // The clock is virtual: it moves only when everything waits, and then exactly.
         let arrived = tokio::time::Instant::now();
         let duplicate = post(path).key(&key).send(&app).await;
         assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
         let waited = arrived.elapsed();
         assert_eq!(waited.as_secs(), seconds, "{path}: {waited:?}");
-        gate.open.notify_one();
+        gate.let_go();
         assert_eq!(first.await.expect("no panic").text(), "passed");
     }
 }

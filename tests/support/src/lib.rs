@@ -1,9 +1,11 @@
 //! Helpers of the tests: requests to a router in this process ([`post`]), and a real server with a
 //! raw TCP client ([`Server`]) for what only the wire shows.
 
-mod failing_store;
+mod gate;
+mod stores;
 
-pub use failing_store::FailingStore;
+pub use gate::Gate;
+pub use stores::{FailingStore, Recorder};
 
 use std::{
     convert::Infallible,
