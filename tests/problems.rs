@@ -240,14 +240,16 @@ fn docs_url_must_be_a_url() {
 
 #[tokio::test]
 async fn error_response_replaces_the_format_of_every_problem() {
-    fn envelope(problem: Problem) -> (StatusCode, Json<Value>) {
+    fn envelope(problem: &Problem) -> (StatusCode, Json<Value>) {
         let error = json!({ "error": {
             "code": problem.code(), "title": problem.title(), "text": problem.detail(),
         }});
         (problem.status(), Json(error))
     }
     for (row, code) in ROWS {
-        let own = row.answer(|idempotency| idempotency.error_response(envelope)).await;
+        let own = row
+            .answer(|idempotency| idempotency.error_response(|problem| envelope(&problem)))
+            .await;
         let default = row.answer(|idempotency| idempotency).await;
         let document = default.json();
         assert_eq!(own.status, default.status);
