@@ -1,9 +1,11 @@
 //! Helpers of the tests: requests to a router in this process ([`post`]), and a real server with a
 //! raw TCP client ([`Server`]) for what only the wire shows.
 
+mod frames;
 mod gate;
 mod stores;
 
+pub use frames::{FrameSender, frames};
 pub use gate::Gate;
 pub use stores::{FailingStore, Recorder};
 
@@ -117,10 +119,11 @@ impl Ask {
     ///
     /// # Panics
     ///
-    /// Where the URI is none.
+    /// Where the URI is none, or no answer comes.
     pub async fn begin(self, app: &Router) -> Response {
         let request = self.request.body(self.body).expect("a valid request");
-        let response: Result<Response, Infallible> = app.clone().oneshot(request).await;
+        let response = tokio::time::timeout(PATIENCE, app.clone().oneshot(request)).await;
+        let response: Result<Response, Infallible> = response.expect("an answer begins");
         response.unwrap_or_else(|never| match never {})
     }
 
@@ -284,10 +287,19 @@ impl Wire {
     /// # Panics
     ///
     /// Where it does not, or where what it sent is no response.
-    pub async fn rest(mut self) -> WireAnswer {
+    pub async fn rest(self) -> WireAnswer {
+        WireAnswer::parse(&self.rest_of_bytes().await)
+    }
+
+    /// Reads until the server closes the connection, whatever it sent.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not.
+    pub async fn rest_of_bytes(mut self) -> Vec<u8> {
         let end = self.stream.read_to_end(&mut self.read);
         tokio::time::timeout(PATIENCE, end).await.expect("the server closes").expect("all is read");
-        WireAnswer::parse(&self.read)
+        self.read
     }
 }
 
