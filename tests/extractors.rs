@@ -96,7 +96,7 @@ async fn last_parameter_multipart() {
         while let Some(field) = form.next_field().await.map_err(IntoResponse::into_response)? {
             let name = field.name().unwrap_or_default().to_owned();
             let text = field.text().await.map_err(IntoResponse::into_response)?;
-            fields += &format!("{name}={text};");
+            fields.extend([name.as_str(), "=", text.as_str(), ";"]);
         }
         Ok(fields)
     }
@@ -228,6 +228,7 @@ async fn no_parameter() {
 async fn sixteen_parameters() {
     type Map = BTreeMap<String, String>;
 
+    #[allow(clippy::too_many_arguments, reason = "as many as Axum takes")]
     #[idempotent(principal = format!("{id}{}", q.len()))]
     async fn handler(
         State(runs): State<Runs>,

@@ -11,7 +11,7 @@ use axum::{
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{Answer, FailingStore, Runs, Server, ask, fresh_key, post};
+use idempotent_test_support::{Answer, FailingStore, Runs, Server, ask, frames, fresh_key, post};
 
 const UUID: &str = "2c5ea4c0-4067-41fe-8bad-9b1deb4d3b7d";
 const UUID_DETAIL: &str =
@@ -474,9 +474,8 @@ async fn without_a_key_the_handler_runs_as_if_the_attribute_were_absent() {
         assert_eq!((answer.text(), answer.is_replay()), (run, false));
     }
     // Not buffered: the handler answers while the rest of the body is still to come.
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
-    sender.send(Bytes::from_static(b"first")).await.expect("the body is there");
-    let body = Body::new(Endless(receiver));
+    let (sender, body) = frames();
+    sender.data("first");
     let answer = post("/stream").body(body).send(&app).await;
     assert_eq!(answer.text(), "first");
     drop(sender);
@@ -488,19 +487,4 @@ async fn without_a_key_the_handler_runs_as_if_the_attribute_were_absent() {
 async fn first_frame(State(_): State<Runs>, mut body: Body) -> Bytes {
     let frame = body.frame().await.expect("a frame").expect("no error");
     frame.into_data().expect("data")
-}
-
-/// A body that ends when its sender does.
-struct Endless(tokio::sync::mpsc::Receiver<Bytes>);
-
-impl http_body::Body for Endless {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
-    }
 }
