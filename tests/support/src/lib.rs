@@ -268,6 +268,15 @@ impl Wire {
         self.stream.write_all(bytes.as_ref()).await.expect("the server reads");
     }
 
+    /// Sends no more, and still reads.
+    ///
+    /// # Panics
+    ///
+    /// Where the connection is closed.
+    pub async fn end_sending(&mut self) {
+        self.stream.shutdown().await.expect("the connection lives");
+    }
+
     /// Reads until what was read holds `end`, and gives it. Nothing is consumed.
     ///
     /// # Panics
