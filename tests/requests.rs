@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, idempotent};
 use idempotent_test_support::{Recorder, Runs, Server, frames, fresh_key, post};
 use serde::de::IgnoredAny;
+use tower_http::limit::RequestBodyLimitLayer;
 
 /// Axum's own default.
 const DEFAULT_LIMIT: usize = 2 * 1024 * 1024;
@@ -129,6 +130,20 @@ async fn a_limit_on_the_route_itself_is_respected() {
         .with_state(Runs::default());
     assert_eq!(post("/tight").key(fresh_key()).body(body(4)).send(&app).await.status, 413);
     assert_eq!(post("/tight").key(fresh_key()).body(body(3)).send(&app).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_limit_of_tower_http_is_413_as_well() {
+    let with_axums_own = app(None).0;
+    let alone = app(Some(DefaultBodyLimit::disable())).0;
+    for app in [with_axums_own, alone] {
+        let app = app.layer(RequestBodyLimitLayer::new(10));
+        let (sender, endless) = frames();
+        sender.data(body(11));
+        let answer = post("/bytes").key(fresh_key()).body(endless).send(&app).await;
+        assert_eq!(answer.status, 413);
+        assert_eq!(post("/bytes").key(fresh_key()).body(body(10)).send(&app).await.status, 200);
+    }
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn capture_body(max_bytes: usize, response: Response) -> Captured {
                 // Trailers: a replay without them would be another response.
                 Err(frame) => break (Some(Ok(frame)), true),
             },
-            Some(Err(error)) => break (Some(Err(error)), false),
+            Some(Err(error)) => break (Some(Err(error.into_inner())), false),
         }
     };
     if let Some(last) = last {
