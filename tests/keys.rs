@@ -380,6 +380,44 @@ async fn the_detail_of_an_invalid_uuid_is_exact() {
 }
 
 #[tokio::test]
+async fn no_value_is_a_server_error_or_taken_for_a_missing_key() {
+    let app = Router::new()
+        .route("/uuid", route(required))
+        .route("/any", route(required_any))
+        .layer(Idempotency::new(MemoryStore::new()));
+    // All that a header value can hold.
+    for byte in (0..=255).filter(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 127)) {
+        let mut edited = UUID.as_bytes().to_owned();
+        edited[17] = byte;
+        let values = [
+            vec![byte],
+            vec![b'"', byte],
+            vec![b'"', byte, b'"'],
+            vec![b'"', b'\\', byte, b'"'],
+            vec![b'"', b'a', b'"', byte],
+            vec![b'"', b'a', b'"', b';', byte],
+            vec![b'a', byte, b'a'],
+            edited,
+        ];
+        for value in values {
+            for path in ["/uuid", "/any"] {
+                let answer = post(path).key(&value).send(&app).await;
+                let shown = value.escape_ascii();
+                if answer.status != 200 {
+                    assert_eq!(answer.problem(), (400, "invalid_key".to_owned()), "{path} {shown}");
+                }
+            }
+        }
+    }
+    for path in ["/uuid", "/any"] {
+        assert_eq!(post(path).send(&app).await.problem(), (400, "missing_key".to_owned()));
+    }
+}
+
+#[idempotent(required, format = "any", principal = "everyone")]
+async fn required_any(_body: Bytes) {}
+
+#[tokio::test]
 async fn errors_never_echo_the_key() {
     const SECRET: &str = "sk_live_9f8e7d6c";
     let (app, _) = app();

@@ -218,6 +218,22 @@ async fn store_unavailable_503() {
     assert_row(Row::StoreUnavailable, 503, "store_unavailable", title).await;
 }
 
+/// A request whose record cannot be read, or whose first run is still going, gets it as well.
+#[tokio::test]
+async fn store_unavailable_503_does_not_say_that_nothing_ran() {
+    let document = Row::StoreUnavailable.answer(|idempotency| idempotency).await.json();
+    let detail = document["detail"].as_str().expect("a detail");
+    assert!(detail.contains("same idempotency key") && !detail.contains("processed"), "{detail}");
+}
+
+#[test]
+fn each_type_points_to_an_anchor_in_the_documentation_of_the_crate() {
+    for (_, code) in ROWS {
+        let anchor = format!("<a id=\"{code}\"></a>");
+        assert!(include_str!("../README.md").contains(&anchor), "{code}");
+    }
+}
+
 #[tokio::test]
 async fn docs_url_is_the_base_of_type_and_a_describedby_link() {
     const URL: &str = "https://api.example.com/docs/idempotency";
