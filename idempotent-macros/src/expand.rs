@@ -153,7 +153,11 @@ fn keep_unnamed_values(signature: &mut Signature) -> TokenStream {
         let mut names = Vec::new();
         underscored(&parameter.pat, &mut names);
         if !names.is_empty() {
-            kept.extend(quote!(#(#conditions)* let _ = (#(&#names),*);));
+            kept.extend(quote! {
+                #(#conditions)*
+                #[allow(clippy::used_underscore_binding)]
+                let _ = (#(&#names),*);
+            });
         }
     }
     kept
@@ -247,20 +251,26 @@ fn evaluate(private: &TokenStream, config: &Config, facts: &Ident) -> (TokenStre
         let text = text(principal);
         calls.push(quote!(#facts.principal(#text);));
     }
-    if let Some(key) = &config.key {
-        let text = text(key);
-        calls.push(quote!(#facts.key(#text);));
-    }
     if let Fingerprint::Expression(expression) = &config.fingerprint {
         let value = quote_spanned!(expression.span()=> &(#expression));
         calls.push(quote!(#facts.fingerprint(#value);));
+    }
+    let mut calls = quote!(#(#calls)*);
+    if let Some(key) = &config.key {
+        let text = text(key);
+        // Without a key nothing is looked up, so nothing else is evaluated.
+        calls = if calls.is_empty() {
+            quote!(#facts.key(#text);)
+        } else {
+            quote!(if #facts.key(#text) { #calls })
+        };
     }
     if calls.is_empty() {
         return (quote!(_), TokenStream::new());
     }
     let evaluate = quote! {
         if let ::core::option::Option::Some(#facts) = #facts {
-            #(#calls)*
+            #calls
         }
     };
     (quote!(#facts), evaluate)

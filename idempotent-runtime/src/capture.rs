@@ -63,7 +63,7 @@ async fn capture_body(max_bytes: usize, response: Response) -> Captured {
                 // Trailers: a replay without them would be another response.
                 Err(frame) => break (Some(Ok(frame)), true),
             },
-            Some(Err(error)) => break (Some(Err(error)), false),
+            Some(Err(error)) => break (Some(Err(error.into_inner())), false),
         }
     };
     if let Some(last) = last {
@@ -77,7 +77,12 @@ async fn capture_body(max_bytes: usize, response: Response) -> Captured {
         };
     }
     let unstored = Unstored::of(&parts.headers);
-    let is_stored = |name: &HeaderName| !unstored.includes(name);
+    // Beside no body it says how long the one is that a HEAD or a 304 leaves out; computed afresh
+    // it would be 0. Everywhere else it follows from the body.
+    let body_left_out = length == 0;
+    let is_stored = |name: &HeaderName| {
+        !unstored.includes(name) || (body_left_out && name == header::CONTENT_LENGTH)
+    };
     let (record, body) = record::response(parts.status, &parts.headers, is_stored, &chunks);
     Captured::Kept(record, Response::from_parts(parts, Body::from(body)))
 }

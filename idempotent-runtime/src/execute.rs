@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{
-    RequestExt as _,
+    BoxError, RequestExt as _,
     body::Body,
     extract::{FromRequest as _, Request},
     response::{IntoResponse, Response},
@@ -150,8 +150,19 @@ async fn buffer(request: Request) -> Result<(Request, Bytes), Response> {
         }
         // Axum's own extractor knows the response to this error: 413 past the limit.
         Err(error) => {
-            let failing = Body::new(Resumed::new([Err(error)], Body::empty()));
+            let failing = Body::new(Resumed::new([Err(innermost(error))], Body::empty()));
             Err(Bytes::from_request(Request::new(failing), &()).await.into_response())
+        }
+    }
+}
+
+/// The cause of `error`: every layer of body wraps it once more, and Axum looks only so deep.
+fn innermost(error: axum::Error) -> BoxError {
+    let mut error = error.into_inner();
+    loop {
+        match error.downcast::<axum::Error>() {
+            Ok(wrapper) => error = wrapper.into_inner(),
+            Err(cause) => return cause,
         }
     }
 }

@@ -30,9 +30,11 @@ impl Facts {
         self.principal = value;
     }
 
-    /// Takes the value of the `key` expression.
-    pub fn key(&mut self, value: Option<String>) {
+    /// Takes the value of the `key` expression; whether it is a key to look up.
+    pub fn key(&mut self, value: Option<String>) -> bool {
+        let is_key = value.as_ref().is_some_and(|key| !key.is_empty());
         self.key = value;
+        is_key
     }
 
     /// Takes the value of the `fingerprint` expression.

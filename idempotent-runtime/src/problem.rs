@@ -62,7 +62,7 @@ impl Problem {
     pub(crate) fn response_not_stored() -> Self {
         Self::new(
             Code::ResponseNotStored,
-            "The request with this idempotency key was processed, but its response is too large to be replayed",
+            "The request with this idempotency key was processed, but its response could not be stored and is not replayed",
         )
     }
 
@@ -83,7 +83,7 @@ impl Problem {
     pub(crate) fn store_unavailable() -> Self {
         Self::new(
             Code::StoreUnavailable,
-            "The idempotency store cannot answer now, so the request was not processed. Retry later",
+            "The idempotency store cannot answer now. Retry later with the same idempotency key",
         )
     }
 

@@ -6,19 +6,19 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::body::Body;
+use axum::{BoxError, body::Body};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 /// A body of which some frames were read already.
 pub(crate) struct Resumed {
-    frames: VecDeque<Result<Frame<Bytes>, axum::Error>>,
+    frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
     rest: Body,
 }
 
 impl Resumed {
     pub(crate) fn new(
-        frames: impl IntoIterator<Item = Result<Frame<Bytes>, axum::Error>>,
+        frames: impl IntoIterator<Item = Result<Frame<Bytes>, BoxError>>,
         rest: Body,
     ) -> Self {
         Self { frames: frames.into_iter().collect(), rest }
@@ -27,15 +27,15 @@ impl Resumed {
 
 impl http_body::Body for Resumed {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.frames.pop_front() {
             Some(frame) => Poll::Ready(Some(frame)),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
+            None => Pin::new(&mut self.rest).poll_frame(cx).map_err(axum::Error::into_inner),
         }
     }
 
