@@ -1,17 +1,20 @@
 //! Connecting, so that a wrong address is said at once and nothing but the runtime's time limit
 //! rules later.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ::redis::{
     Client, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisError,
     RedisResult, Value,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    aio::ConnectionManagerConfig,
     cluster::ClusterClient,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
-use super::{Connection, RedisStore};
+use super::{
+    RedisStore,
+    connection::{Connection, Replaceable},
+};
 use crate::store::StoreError;
 
 /// The limit of `connect` and `connect_cluster`.
@@ -47,8 +50,8 @@ impl RedisStore {
                 .set_min_delay(FIRST_PAUSE)
                 .set_max_delay(MAX_PAUSE)
                 .set_number_of_retries(ATTEMPTS);
-            let manager = ConnectionManager::new_with_config(Client::open(info)?, config).await?;
-            Ok(Self::new(Connection::Single(manager)))
+            let connection = Replaceable::connect(Client::open(info)?, config).await?;
+            Ok(Self::new(Connection::Own(Arc::new(connection))))
         })
         .await
     }

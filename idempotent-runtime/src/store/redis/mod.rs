@@ -6,15 +6,17 @@
 //! layout takes other letters for the states: this one answers them with an error, never a miss.
 
 mod connect;
+mod connection;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisResult, Script, ServerErrorKind, aio::ConnectionManager,
+    ErrorKind, FromRedisValue, Script, ServerErrorKind, aio::ConnectionManager,
     cluster_async::ClusterConnection,
 };
 use bytes::Bytes;
 
+use self::connection::Connection;
 use super::{Claim, Store, StoreError, Token, poll::Pollers};
 use crate::digest::{Fingerprint, StoreKey};
 
@@ -82,22 +84,6 @@ pub struct RedisStore {
     pollers: Arc<Pollers>,
 }
 
-/// A handle to connections that replace themselves.
-#[derive(Clone)]
-enum Connection {
-    Single(ConnectionManager),
-    Cluster(ClusterConnection),
-}
-
-impl Connection {
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        match self.clone() {
-            Self::Single(mut connection) => command.query_async(&mut connection).await,
-            Self::Cluster(mut connection) => command.query_async(&mut connection).await,
-        }
-    }
-}
-
 /// The script of one verb.
 struct Verb {
     code: &'static str,
@@ -154,36 +140,21 @@ impl RedisStore {
             command.arg(script).arg(1).arg(&name).arg(arguments);
             command
         };
-        let result = match self.query(&command("EVALSHA", &verb.hash)).await {
+        let result = match self.connection.query(&command("EVALSHA", &verb.hash)).await {
             // The server was restarted or has dropped the script. `EVAL` runs it and keeps it.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.query(&command("EVAL", verb.code)).await
+                self.connection.query(&command("EVAL", verb.code)).await
             }
             result => result,
         };
         result.map_err(StoreError::new)
     }
 
-    /// Sends `command`, and once more where the connection broke under it: only then is it known
-    /// to be broken, and replaced.
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        match self.connection.query(command).await {
-            Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "connection to Redis lost"
-                );
-                self.connection.query(command).await
-            }
-            result => result,
-        }
-    }
-
     /// Whether `key` is claimed; false also where that cannot be told.
     async fn is_running(&self, key: StoreKey) -> bool {
         let mut state = ::redis::cmd("GETRANGE");
         state.arg(self.name(key)).arg(0).arg(0);
-        self.query(&state).await.is_ok_and(|state: Bytes| *state == [RUNNING])
+        self.connection.query(&state).await.is_ok_and(|state: Bytes| *state == [RUNNING])
     }
 }
 
