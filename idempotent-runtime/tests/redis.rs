@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(30);
 const TTL: Duration = Duration::from_hours(1);
 const RECORD: Bytes = Bytes::from_static(b"small");
 /// How long anything may take on a busy machine before it counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn fresh_key() -> StoreKey {
     StoreKey::from_bytes(*Token::random().as_bytes())
