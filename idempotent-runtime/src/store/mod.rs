@@ -12,6 +12,10 @@ use crate::digest::{Fingerprint, StoreKey};
 
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+#[cfg(any(feature = "redis", test))]
+pub(crate) mod poll;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
 
@@ -285,9 +289,11 @@ pub struct StoreError {
     source: Option<BoxError>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum StoreErrorKind {
     Unavailable,
+    #[cfg(feature = "redis")]
+    Connect(Box<str>),
     TimedOut,
     TooLarge,
     #[cfg(not(feature = "memory"))]
@@ -304,6 +310,12 @@ impl StoreError {
     #[must_use]
     pub fn too_large() -> Self {
         Self { kind: StoreErrorKind::TooLarge, source: None }
+    }
+
+    /// No connection to the store at `address`, which names no password.
+    #[cfg(feature = "redis")]
+    pub(crate) fn connect(address: &str, source: impl Into<BoxError>) -> Self {
+        Self { kind: StoreErrorKind::Connect(address.into()), source: Some(source.into()) }
     }
 
     /// The store did not answer in time.
@@ -335,7 +347,11 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
+        f.write_str(match &self.kind {
+            #[cfg(feature = "redis")]
+            StoreErrorKind::Connect(address) => {
+                return write!(f, "cannot connect to the idempotency store at {address}");
+            }
             StoreErrorKind::Unavailable => "the idempotency store failed",
             StoreErrorKind::TimedOut => {
                 "the idempotency store did not answer within `store_timeout`"

@@ -1,0 +1,33 @@
+-- Replaces the claim on KEYS[1] by a record.
+--
+-- ARGV[1] the token (16 bytes)
+-- ARGV[2] the record
+-- ARGV[3] the ttl, in milliseconds
+--
+-- Answers 1: stored, by this call or an earlier one, 0: lost, -1: no memory, and the claim holds for the ttl.
+
+local head = redis.call('GETRANGE', KEYS[1], 0, 32)
+local state, token = string.sub(head, 1, 1), string.sub(head, 2, 17)
+if token ~= ARGV[1] or (state ~= 'r' and state ~= 's') then
+  return 0
+elseif state == 's' then
+  return 1
+end
+
+local entry = 's' .. string.sub(head, 2) .. ARGV[2]
+local reply = redis.pcall('SET', KEYS[1], entry, 'PX', ARGV[3])
+if not reply.err then
+  return 1
+elseif not string.find(reply.err, 'OOM command', 1, true) then -- with the line in front in Redis 6
+  return reply
+end
+
+-- The memory is full. This needs none, and keeps duplicates out whatever comes next.
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if #ARGV[2] > 64 then
+  return -1
+end
+-- A record of about the claim's own size, such as the runtime's note that a response could not be stored. The
+-- server refuses only a script's first write for want of memory.
+redis.call('SET', KEYS[1], entry, 'PX', ARGV[3])
+return 1
