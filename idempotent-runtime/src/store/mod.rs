@@ -12,6 +12,8 @@ use crate::digest::{Fingerprint, StoreKey};
 
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+#[cfg(any(feature = "redis", test))]
+pub(crate) mod poll;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
 
