@@ -25,6 +25,8 @@ pub mod testing;
 
 #[cfg(feature = "memory")]
 pub use store::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+pub use store::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 pub use {
     digest::{Fingerprint, StoreKey},
     idempotency::{Idempotency, OnStoreError},

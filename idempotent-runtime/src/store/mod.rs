@@ -12,8 +12,10 @@ use crate::digest::{Fingerprint, StoreKey};
 
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
-#[cfg(any(feature = "redis", test))]
+#[cfg(any(feature = "redis", feature = "postgres", test))]
 pub(crate) mod poll;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
 
@@ -287,9 +289,11 @@ pub struct StoreError {
     source: Option<BoxError>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum StoreErrorKind {
     Unavailable,
+    #[cfg(feature = "postgres")]
+    Described(Box<str>),
     TimedOut,
     TooLarge,
 }
@@ -306,6 +310,18 @@ impl StoreError {
         Self { kind: StoreErrorKind::TooLarge, source: None }
     }
 
+    /// The store failed, and `message` says how, without its source.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn described(message: impl Into<Box<str>>) -> Self {
+        Self { kind: StoreErrorKind::Described(message.into()), source: None }
+    }
+
+    /// The same error, caused by `source`.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn because(self, source: impl Into<BoxError>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+
     /// The store did not answer in time.
     pub(crate) fn timed_out() -> Self {
         Self { kind: StoreErrorKind::TimedOut, source: None }
@@ -318,7 +334,9 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
+        f.write_str(match &self.kind {
+            #[cfg(feature = "postgres")]
+            StoreErrorKind::Described(message) => message,
             StoreErrorKind::Unavailable => "the idempotency store failed",
             StoreErrorKind::TimedOut => {
                 "the idempotency store did not answer within `store_timeout`"
