@@ -33,8 +33,8 @@ pub struct PostgresStoreBuilder {
 impl PostgresStoreBuilder {
     pub(super) fn new() -> Self {
         Self {
-            schema: "public".to_owned(),
-            table: "idempotency_keys".to_owned(),
+            schema: Table::DEFAULT_SCHEMA.to_owned(),
+            table: Table::DEFAULT_NAME.to_owned(),
             protocol: Protocol::Extended,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             max_connections: DEFAULT_MAX_CONNECTIONS,
@@ -137,9 +137,13 @@ impl PostgresStoreBuilder {
     /// The name of schema or table is not valid.
     pub fn build(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
         let table = Table::new(&self.schema, &self.table)?;
+        Ok(self.build_on(pool, table))
+    }
+
+    pub(super) fn build_on(self, pool: PgPool, table: Table) -> PostgresStore {
         let statements = Statements::new(self.protocol, &table.to_string());
         let inner = Inner { pool, table, statements, pollers: Pollers::default() };
-        Ok(PostgresStore { inner: Arc::new(inner) })
+        PostgresStore { inner: Arc::new(inner) }
     }
 
     fn options(&self, url: &str) -> Result<PgConnectOptions, StoreError> {

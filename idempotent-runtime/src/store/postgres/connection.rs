@@ -27,7 +27,7 @@ impl Connection {
 
     /// Ends a call that was not abandoned.
     pub(crate) fn settle(mut self, error: Option<&sqlx::Error>) {
-        if error.is_some_and(|error| error::is_useless_connection(error))
+        if error.is_some_and(error::is_useless_connection)
             && let Some(mut connection) = self.0.take()
         {
             connection.close_on_drop();

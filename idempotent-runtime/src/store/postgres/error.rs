@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sqlx::Error;
+use sqlx::{Error, error::DatabaseError};
 
 use super::migrate::Table;
 use crate::store::StoreError;
@@ -65,5 +65,5 @@ pub(super) fn read_only() -> String {
 }
 
 fn code(error: &Error) -> Cow<'_, str> {
-    error.as_database_error().and_then(|error| error.code()).unwrap_or_default()
+    error.as_database_error().and_then(DatabaseError::code).unwrap_or_default()
 }

@@ -22,7 +22,16 @@ pub(crate) struct Table {
     name: String,
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self { schema: Self::DEFAULT_SCHEMA.to_owned(), name: Self::DEFAULT_NAME.to_owned() }
+    }
+}
+
 impl Table {
+    pub(crate) const DEFAULT_SCHEMA: &str = "public";
+    pub(crate) const DEFAULT_NAME: &str = "idempotency_keys";
+
     /// Checks both names. They may need quoting, but nothing in them can end a quotation.
     pub(crate) fn new(schema: &str, table: &str) -> Result<Self, StoreError> {
         let checked = |what, name: &str| {

@@ -110,7 +110,7 @@ impl PostgresStore {
     /// use [`builder`](Self::builder).
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self::builder().build(pool).expect("the default names are valid")
+        Self::builder().build_on(pool, Table::default())
     }
 
     /// A store with options.

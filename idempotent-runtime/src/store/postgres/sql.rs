@@ -131,13 +131,12 @@ impl Statements {
             return Ok(Some(Claim::Claimed { lease: Some(lease) }));
         }
         let fingerprint = Fingerprint::from_bytes(row.try_get(1)?);
-        Ok(Some(match row.try_get::<Option<Vec<u8>>, _>(2)? {
-            Some(record) => Claim::Stored { fingerprint, record: record.into() },
-            None => {
-                let left = u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or(0);
-                Claim::Running { fingerprint, lease_left: Some(Duration::from_millis(left.max(1))) }
-            }
-        }))
+        if let Some(record) = row.try_get::<Option<Vec<u8>>, _>(2)? {
+            return Ok(Some(Claim::Stored { fingerprint, record: record.into() }));
+        }
+        // The lease may have lapsed while this was answered; a wait of nothing would spin.
+        let left = u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or(0).max(1);
+        Ok(Some(Claim::Running { fingerprint, lease_left: Some(Duration::from_millis(left)) }))
     }
 
     /// Whether the claim is still held, for `lease` from now.
