@@ -169,7 +169,8 @@ async fn a_role_that_may_not_create_anything_migrates_what_is_there() {
     let table = migration.lines().find_map(|line| line.strip_prefix("CREATE TABLE ")).unwrap();
     let table = table.trim_end_matches(" (");
     SHARED.execute(&format!(
-        "CREATE ROLE clerk LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO clerk"
+        "CREATE ROLE clerk LOGIN; CREATE SCHEMA AUTHORIZATION clerk;
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO clerk"
     ));
     let url = SHARED.url().replace("postgres@", "clerk@");
     let name = table.split('"').nth(3).unwrap();
@@ -177,6 +178,8 @@ async fn a_role_that_may_not_create_anything_migrates_what_is_there() {
     let key = stored(&clerk).await;
     assert_stored(&store, key).await;
 
+    // Of its own schema it needs no right to create schemas.
+    migrated(PostgresStore::builder().schema("clerk"), &url).await;
     let other = PostgresStore::builder().table("other").connect(&url).await.unwrap();
     let error = chain(&other.migrate().await.expect_err("it may not create a table"));
     assert!(error.contains("permission denied"), "{error}");

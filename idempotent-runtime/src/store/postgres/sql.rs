@@ -89,10 +89,11 @@ impl Statements {
         let is_running =
             format!("SELECT true FROM {table} WHERE key = $1 AND record IS NULL AND {live}");
         // `clock_timestamp()` cannot use the index, and an older time deletes nothing too early.
+        // Locking a row judges its newest version, so a row that came to life meanwhile is left.
         let expired = "expires <= statement_timestamp()";
         let purge = format!(
             "WITH gone AS (
-                DELETE FROM {table} WHERE {expired} AND ctid = ANY (ARRAY(
+                DELETE FROM {table} WHERE ctid = ANY (ARRAY(
                     SELECT ctid FROM {table} WHERE {expired}
                     ORDER BY expires LIMIT {PURGE_BATCH} FOR UPDATE SKIP LOCKED))
                 RETURNING true
