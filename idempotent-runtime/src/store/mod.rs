@@ -4,7 +4,7 @@
 //! opaque bytes only; timeouts, retries, lease renewal, the record's format and the comparison of
 //! fingerprints belong to the runtime.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -12,8 +12,10 @@ use crate::digest::{Fingerprint, StoreKey};
 
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
-#[cfg(any(feature = "redis", test))]
+#[cfg(any(feature = "redis", feature = "postgres", test))]
 pub(crate) mod poll;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(not(feature = "memory"))]
@@ -291,9 +293,7 @@ pub struct StoreError {
 
 #[derive(Debug, PartialEq, Eq)]
 enum StoreErrorKind {
-    Unavailable,
-    #[cfg(feature = "redis")]
-    Connect(Box<str>),
+    Failed(Cow<'static, str>),
     TimedOut,
     TooLarge,
     #[cfg(not(feature = "memory"))]
@@ -303,7 +303,7 @@ enum StoreErrorKind {
 impl StoreError {
     /// The store failed because of `source`.
     pub fn new(source: impl Into<BoxError>) -> Self {
-        Self { kind: StoreErrorKind::Unavailable, source: Some(source.into()) }
+        Self::described("the idempotency store failed").because(source)
     }
 
     /// The record can never fit into this store.
@@ -312,10 +312,14 @@ impl StoreError {
         Self { kind: StoreErrorKind::TooLarge, source: None }
     }
 
-    /// No connection to the store at `address`, which names no password.
-    #[cfg(feature = "redis")]
-    pub(crate) fn connect(address: &str, source: impl Into<BoxError>) -> Self {
-        Self { kind: StoreErrorKind::Connect(address.into()), source: Some(source.into()) }
+    /// The store failed, and `message` says how, without its source.
+    pub(crate) fn described(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: StoreErrorKind::Failed(message.into()), source: None }
+    }
+
+    /// The same error, caused by `source`.
+    pub(crate) fn because(self, source: impl Into<BoxError>) -> Self {
+        Self { source: Some(source.into()), ..self }
     }
 
     /// The store did not answer in time.
@@ -334,7 +338,7 @@ impl StoreError {
         match self.kind {
             #[cfg(not(feature = "memory"))]
             StoreErrorKind::Unconfigured => true,
-            StoreErrorKind::Unavailable | StoreErrorKind::TimedOut | StoreErrorKind::TooLarge => {
+            StoreErrorKind::Failed(_) | StoreErrorKind::TimedOut | StoreErrorKind::TooLarge => {
                 false
             }
         }
@@ -348,11 +352,7 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.kind {
-            #[cfg(feature = "redis")]
-            StoreErrorKind::Connect(address) => {
-                return write!(f, "cannot connect to the idempotency store at {address}");
-            }
-            StoreErrorKind::Unavailable => "the idempotency store failed",
+            StoreErrorKind::Failed(message) => message,
             StoreErrorKind::TimedOut => {
                 "the idempotency store did not answer within `store_timeout`"
             }

@@ -31,15 +31,23 @@ pub struct PgBouncer(Server<Options>);
 struct Options {
     postgres: SocketAddr,
     mode: PoolMode,
+    settings: Vec<String>,
 }
 
 impl PgBouncer {
     /// A pooler for all databases of `postgres`.
     #[must_use]
     pub fn start(postgres: &Postgres, mode: PoolMode) -> Self {
+        Self::start_with(postgres, mode, &[])
+    }
+
+    /// A pooler with settings as in `pgbouncer.ini`: `&["default_pool_size = 2"]`.
+    #[must_use]
+    pub fn start_with(postgres: &Postgres, mode: PoolMode, settings: &[&str]) -> Self {
+        let settings = settings.iter().map(ToString::to_string).collect();
         let user = User::unprivileged(); // it refuses to run as root
         Self(Server::start(
-            Options { postgres: postgres.address(), mode },
+            Options { postgres: postgres.address(), mode, settings },
             Directory::new(user),
             user,
         ))
@@ -73,7 +81,7 @@ impl Kind for Options {
     }
 
     fn arguments(&self, port: u16, directory: &Directory) -> Vec<String> {
-        let Self { postgres, mode } = self;
+        let Self { postgres, mode, settings } = self;
         let configuration = directory.path().join("pgbouncer.ini");
         let text = format!(
             "[databases]\n\
@@ -85,9 +93,11 @@ impl Kind for Options {
              auth_type = any\n\
              admin_users = postgres\n\
              pool_mode = {mode}\n\
-             ignore_startup_parameters = extra_float_digits\n", // sent by common clients
+             ignore_startup_parameters = extra_float_digits\n\
+             {}\n", // the parameter is sent by common clients
             postgres.ip(),
             postgres.port(),
+            settings.join("\n"),
         );
         fs::write(&configuration, text).expect("the server's directory is writable");
         vec![configuration.display().to_string()]

@@ -117,8 +117,7 @@ impl RedisStore {
 }
 
 fn info(url: &str) -> Result<ConnectionInfo, StoreError> {
-    let info =
-        url.into_connection_info().map_err(|error| StoreError::connect("an invalid URL", error))?;
+    let info = url.into_connection_info().map_err(|error| unreachable("an invalid URL", error))?;
     if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
         use rustls::crypto::{CryptoProvider, ring};
         // Without one, a process that has several built in would panic.
@@ -138,6 +137,15 @@ fn tcp_settings() -> TcpSettings {
     settings
 }
 
+/// No connection to the store at `address`, which names no password.
+fn unreachable(
+    address: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> StoreError {
+    StoreError::described(format!("cannot connect to the idempotency store at {address}"))
+        .because(source)
+}
+
 /// Connects and looks at the server, within [`CONNECT_LIMIT`].
 async fn within(
     address: &str,
@@ -150,8 +158,8 @@ async fn within(
     };
     match tokio::time::timeout(CONNECT_LIMIT, connect).await {
         Ok(Ok(store)) => Ok(store),
-        Ok(Err(error)) => Err(StoreError::connect(address, error)),
-        Err(elapsed) => Err(StoreError::connect(address, elapsed)),
+        Ok(Err(error)) => Err(unreachable(address, error)),
+        Err(elapsed) => Err(unreachable(address, elapsed)),
     }
 }
 

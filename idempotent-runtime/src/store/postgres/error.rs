@@ -1,0 +1,69 @@
+//! What an error of the driver means: for the connection, and for the reader of a log.
+
+use std::borrow::Cow;
+
+use sqlx::{Error, error::DatabaseError};
+
+use super::migrate::Table;
+use crate::store::StoreError;
+
+/// `SQLSTATE` of what a server without the right to write answers.
+const READ_ONLY: &str = "25006";
+const UNDEFINED_TABLE: &str = "42P01";
+/// A prepared statement that is missing, or that is there though this connection never made it.
+const FOREIGN_SESSION: [&str; 2] = ["26000", "42P05"];
+/// The server is going away, was killed, or is not up yet.
+const GOING_AWAY: [&str; 3] = ["57P01", "57P02", "57P03"];
+
+/// What one of two transactions gets that met, under a default stricter than `READ COMMITTED`.
+const CONFLICT: [&str; 2] = ["40001", "40P01"];
+
+/// Whether the same call may succeed at once: on another connection, or after another transaction.
+pub(super) fn is_passing(error: &Error) -> bool {
+    is_dead_connection(error) || CONFLICT.contains(&&*code(error))
+}
+
+/// Whether the connection is gone, so that the same call may succeed on another one.
+fn is_dead_connection(error: &Error) -> bool {
+    match error {
+        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => true,
+        Error::Database(_) => {
+            let code = code(error);
+            code.starts_with("08") || GOING_AWAY.contains(&&*code)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the connection must not go back to the pool: dead, or to a server that is no longer the
+/// primary.
+pub(super) fn is_useless_connection(error: &Error) -> bool {
+    is_dead_connection(error) || code(error) == READ_ONLY
+}
+
+/// The error with a message that says what to do, where that is known.
+pub(super) fn describe(error: Error, table: &Table) -> StoreError {
+    let code = code(&error);
+    let message = if code == READ_ONLY {
+        read_only()
+    } else if code == UNDEFINED_TABLE {
+        format!("the table {table} does not exist: call `PostgresStore::migrate`")
+    } else if FOREIGN_SESSION.contains(&&*code) {
+        "a prepared statement was met in another session: behind a transaction pooler such as \
+         PgBouncer the store needs `PostgresStore::builder().transaction_pooler()`"
+            .to_owned()
+    } else {
+        return StoreError::new(error);
+    };
+    StoreError::described(message).because(error)
+}
+
+pub(super) fn read_only() -> String {
+    "PostgreSQL is read-only, as a replica is or under `default_transaction_read_only`: the \
+     idempotency store needs the primary"
+        .to_owned()
+}
+
+fn code(error: &Error) -> Cow<'_, str> {
+    error.as_database_error().and_then(DatabaseError::code).unwrap_or_default()
+}

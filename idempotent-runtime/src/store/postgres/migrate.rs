@@ -1,0 +1,114 @@
+//! The table: its name, its columns, and how it comes to be.
+
+use std::fmt;
+
+use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection, Row as _};
+
+use crate::store::StoreError;
+
+/// The table's comment tells it from a stranger's table of the same name, and its format from
+/// those of other releases.
+const COMMENT: &str = "idempotent-axum, format 1";
+const OWN_COMMENTS: &str = "idempotent-axum,";
+/// The advisory lock of all migrations.
+const LOCK: i64 = i64::from_be_bytes(*b"idempokx");
+/// PostgreSQL cuts longer names off.
+const MAX_NAME_BYTES: usize = 63;
+
+/// The quoted, qualified name of the table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    schema: String,
+    name: String,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { schema: Self::DEFAULT_SCHEMA.to_owned(), name: Self::DEFAULT_NAME.to_owned() }
+    }
+}
+
+impl Table {
+    pub(crate) const DEFAULT_SCHEMA: &str = "public";
+    pub(crate) const DEFAULT_NAME: &str = "idempotency_keys";
+
+    /// Checks both names. They may need quoting, but nothing in them can end a quotation.
+    pub(crate) fn new(schema: &str, table: &str) -> Result<Self, StoreError> {
+        let checked = |what, name: &str| {
+            let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.chars().all(is_allowed) {
+                Ok(name.to_owned())
+            } else {
+                Err(StoreError::described(format!(
+                    "`{name}` is no {what} name for the idempotency store: use 1 to \
+                     {MAX_NAME_BYTES} ASCII letters, digits, `_` and `-`"
+                )))
+            }
+        };
+        Ok(Self { schema: checked("schema", schema)?, name: checked("table", table)? })
+    }
+
+    /// `key`, `fingerprint` and `token` are 16 bytes each. A row without a record is a claim, and
+    /// `expires` is the end of its lease; otherwise it is the end of the record's ttl.
+    ///
+    /// The index serves purging. It also means that a renewal writes the index, which is rare: a
+    /// handler that ends within a third of its lease never renews.
+    pub(crate) fn migration(&self) -> String {
+        let Self { schema, .. } = self;
+        format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n{table}", table = self.create_table())
+    }
+
+    fn create_table(&self) -> String {
+        format!(
+            "CREATE TABLE {self} (
+    key bytea PRIMARY KEY,
+    fingerprint bytea NOT NULL,
+    token bytea NOT NULL,
+    record bytea,
+    expires timestamptz NOT NULL
+);
+CREATE INDEX ON {self} (expires);
+COMMENT ON TABLE {self} IS '{COMMENT}';
+"
+        )
+    }
+
+    /// What to say where the table is somebody else's.
+    pub(crate) fn is_foreign(&self) -> StoreError {
+        StoreError::described(format!(
+            "a table {self} is there that the idempotency store did not make: choose another with \
+             `PostgresStore::builder().table(…)`, or set the comment `{COMMENT}` on it if it is \
+             meant"
+        ))
+    }
+
+    /// Makes schema and table where they are missing; `false`: the table is somebody else's.
+    pub(crate) async fn migrate(&self, connection: &mut PgConnection) -> Result<bool, Error> {
+        let Self { schema, .. } = self;
+        // The simple protocol in one transaction, so that it works through any pooler.
+        let mut transaction = connection.begin().await?;
+        let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
+        let query = format!(
+            "SELECT to_regnamespace('\"{schema}\"') IS NULL, to_regclass('{self}') IS NULL,
+                obj_description(to_regclass('{self}'), 'pg_class')"
+        );
+        let row = sqlx::raw_sql(AssertSqlSafe(query)).fetch_one(&mut *transaction).await?;
+        let comment: Option<String> = row.try_get(2)?;
+        if row.try_get(1)? {
+            // Asking for a schema that exists takes the right to create it.
+            let sql = if row.try_get(0)? { self.migration() } else { self.create_table() };
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
+        } else if !comment.is_some_and(|comment| comment.starts_with(OWN_COMMENTS)) {
+            return Ok(false);
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\".\"{}\"", self.schema, self.name)
+    }
+}

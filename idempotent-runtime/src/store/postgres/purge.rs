@@ -1,0 +1,73 @@
+//! Deleting expired rows in the background.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::task::JoinHandle;
+
+use super::{
+    Inner,
+    sql::{PURGE_BATCH, Statements},
+};
+
+/// Deletes expired rows until it is dropped, or its store is.
+///
+/// Made by [`PostgresStore::purge_expired`](super::PostgresStore::purge_expired).
+#[derive(Debug)]
+#[must_use = "dropping it stops it: keep it, or `detach` it"]
+pub struct PurgeTask(Option<JoinHandle<()>>);
+
+impl PurgeTask {
+    pub(super) fn spawn(store: Weak<Inner>, every: Duration) -> Self {
+        Self(Some(tokio::spawn(async move {
+            while let Some(store) = store.upgrade() {
+                purge(&store).await;
+                drop(store);
+                tokio::time::sleep(every).await;
+            }
+        })))
+    }
+
+    /// Lets it go on for as long as the store lives.
+    pub fn detach(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for PurgeTask {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+/// Deletes what has expired by now, in batches.
+async fn purge(store: &Arc<Inner>) {
+    let mut purged = 0;
+    loop {
+        let batch = store
+            .run(|statements: &Statements, connection| Box::pin(statements.purge(connection)))
+            .await;
+        match batch {
+            Ok(rows) => {
+                purged += rows;
+                if rows < PURGE_BATCH {
+                    break;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "deleting expired idempotency records failed"
+                );
+                break;
+            }
+        }
+    }
+    if purged > 0 {
+        tracing::debug!(purged, "expired idempotency records deleted");
+    }
+}
