@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use axum::{Router, body::Bytes, routing::any};
 use idempotent_axum::{Fingerprint, Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{Ask, Recorder, Runs, Server, ask, frames, fresh_key, post};
+use idempotent_test_support::{Ask, Runs, Server, ask, frames, fresh_key, post};
+
+type Recorder = idempotent_test_support::Recorder<MemoryStore>;
 
 /// Takes every request with one key for the same operation: only the fingerprint tells them apart.
 #[idempotent(scope = "everything")]
