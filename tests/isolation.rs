@@ -9,7 +9,9 @@ use axum::{
     routing::{any, get, post as route},
 };
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{Answer, Ask, Recorder, Runs, ask, fresh_key, post};
+use idempotent_test_support::{Answer, Ask, Runs, ask, fresh_key, post};
+
+type Recorder = idempotent_test_support::Recorder<MemoryStore>;
 
 #[idempotent(fingerprint = "none")]
 async fn unscoped(State(runs): State<Runs>) -> String {

@@ -10,10 +10,12 @@ use axum::{
 };
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use idempotent_axum::{Idempotency, idempotent};
-use idempotent_test_support::{Recorder, Runs, Server, frames, fresh_key, post};
+use idempotent_axum::{Idempotency, MemoryStore, idempotent};
+use idempotent_test_support::{Runs, Server, frames, fresh_key, post};
 use serde::de::IgnoredAny;
 use tower_http::limit::RequestBodyLimitLayer;
+
+type Recorder = idempotent_test_support::Recorder<MemoryStore>;
 
 /// Axum's own default.
 const DEFAULT_LIMIT: usize = 2 * 1024 * 1024;

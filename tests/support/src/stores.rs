@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use idempotent_runtime::{Claim, Fingerprint, MemoryStore, Store, StoreError, StoreKey, Token};
+use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
 
 /// A store whose every call fails.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,14 +50,14 @@ impl Store for FailingStore {
     async fn wait(&self, _: StoreKey, _: u32, _: Duration) {}
 }
 
-/// A [`MemoryStore`] that keeps a list of what was claimed.
+/// A store that keeps a list of what was claimed.
 #[derive(Debug, Clone, Default)]
-pub struct Recorder {
-    store: MemoryStore,
+pub struct Recorder<S> {
+    store: S,
     claims: Arc<Mutex<Vec<(StoreKey, Fingerprint)>>>,
 }
 
-impl Recorder {
+impl<S> Recorder<S> {
     /// Key and fingerprint of every claim so far.
     ///
     /// # Panics
@@ -69,7 +69,7 @@ impl Recorder {
     }
 }
 
-impl Store for Recorder {
+impl<S: Store> Store for Recorder<S> {
     async fn claim(
         &self,
         key: StoreKey,
