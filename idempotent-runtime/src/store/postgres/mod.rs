@@ -48,9 +48,10 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///
 /// # What it guarantees
 ///
-/// - **Atomicity.** Every verb is one statement and one round trip; the server's row lock decides
-///   who claims. Nothing rests on advisory locks or on state of a session. A verb is judged by the
-///   clock of the server (`clock_timestamp()`), never by that of an instance.
+/// - **Atomicity.** Every verb is one statement and one round trip (two where a connection prepares
+///   it for the first time); the server's row lock decides who claims. Nothing rests on advisory
+///   locks or on state of a session. A verb is judged by the clock of the server
+///   (`clock_timestamp()`), never by that of an instance.
 /// - **Durability.** A claim or a record that the store acknowledged is as durable as a commit is on
 ///   your server. With `fsync` and `synchronous_commit` on, which are PostgreSQL's defaults, it
 ///   survives a crash of server and machine. With `synchronous_commit = off` a crash can lose
