@@ -55,13 +55,11 @@ impl Path {
             .enable_all()
             .build()
             .expect("a runtime can be built");
-        let mut app = match self {
-            Self::Bare => Router::new().route("/orders", post(order)),
-            _ => {
-                let store = MemoryStore::builder().max_bytes(1 << 30).build();
-                let app = Router::new().route("/orders", post(idempotent_order));
-                app.layer(Idempotency::new(store))
-            }
+        let mut app = if self == Self::Bare {
+            Router::new().route("/orders", post(order))
+        } else {
+            let store = MemoryStore::builder().max_bytes(1 << 30).build();
+            Router::new().route("/orders", post(idempotent_order)).layer(Idempotency::new(store))
         };
         let mut keys = fastrand::Rng::with_seed(7);
         let key = || (self != Self::Bare && self != Self::NoKey).then(|| keys.u128(..));
