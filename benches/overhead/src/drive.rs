@@ -14,12 +14,11 @@ use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode, header},
 };
+use bench_contenders::Contender;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tower_service::Service as _;
 use uuid::{Builder, Uuid};
-
-use crate::contenders::Contender;
 
 /// What the requests of a batch have in common.
 #[derive(Clone, Copy, PartialEq)]

@@ -37,12 +37,14 @@ pub struct Contender {
 
 impl Contender {
     /// Whether this is the yardstick, which does not replay.
+    #[must_use]
     pub fn is_bare(&self) -> bool {
         self.name == "bare"
     }
 }
 
 /// What is compared, the bare handler first. Must be called in a runtime.
+#[must_use]
 pub fn all(awaits: bool) -> Vec<Contender> {
     if awaits { contenders::<true>() } else { contenders::<false>() }
 }
