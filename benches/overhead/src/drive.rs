@@ -14,12 +14,11 @@ use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode, header},
 };
+use bench_contenders::Contender;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tower_service::Service as _;
 use uuid::{Builder, Uuid};
-
-use crate::contenders::Contender;
 
 /// What the requests of a batch have in common.
 #[derive(Clone, Copy, PartialEq)]
@@ -113,11 +112,12 @@ impl Load {
                 })
             })
             .collect();
-        let (mut total, count) = (Duration::ZERO, clients.len() * batch);
+        let count = u32::try_from(clients.len() * batch).expect("a batch is small");
+        let mut total = Duration::ZERO;
         for client in clients {
             total += client.await.expect("a client does not panic");
         }
-        total.as_secs_f64() * 1e9 / count as f64
+        total.as_secs_f64() * 1e9 / f64::from(count)
     }
 
     fn requests(&self, kind: Kind, batch: usize) -> Vec<Request> {
@@ -150,8 +150,8 @@ impl Load {
     /// A key comes back from the client it came from.
     fn session(&self, key: Option<Uuid>) -> Option<&HeaderValue> {
         let sessions = &self.contender.sessions;
-        let client = key.map_or(0, |key| key.as_u128() % sessions.len().max(1) as u128);
-        sessions.get(client as usize)
+        let client = key.map_or(0, |key| usize::from(key.as_bytes()[0]));
+        sessions.get(client)
     }
 }
 

@@ -6,12 +6,11 @@
 //! in brackets, the quartiles. Requests are built before the clock starts; reading and dropping
 //! the response counts.
 
-mod contenders;
 mod drive;
 
 use std::time::Instant;
 
-use contenders::Order;
+use bench_contenders::{self as contenders, Order};
 use drive::{Kind, Load};
 
 /// One table: what all contenders go through.

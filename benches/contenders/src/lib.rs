@@ -21,7 +21,7 @@ use tower_cookies::CookieManagerLayer;
 
 /// Clients of a service: the sessions that `axum-idempotent`'s responses are spread over. It walks
 /// all responses of a session to store another one.
-const SESSIONS: usize = 1_000;
+const SESSIONS: usize = 256;
 
 /// One way to make the handler idempotent, with an empty store.
 pub struct Contender {
@@ -37,12 +37,14 @@ pub struct Contender {
 
 impl Contender {
     /// Whether this is the yardstick, which does not replay.
+    #[must_use]
     pub fn is_bare(&self) -> bool {
         self.name == "bare"
     }
 }
 
 /// What is compared, the bare handler first. Must be called in a runtime.
+#[must_use]
 pub fn all(awaits: bool) -> Vec<Contender> {
     if awaits { contenders::<true>() } else { contenders::<false>() }
 }
@@ -121,7 +123,7 @@ fn by_hand(app: Router) -> Router {
     }
 
     let cache =
-        Cache::builder().max_capacity(10_000_000).time_to_live(Duration::from_secs(3600)).build();
+        Cache::builder().max_capacity(10_000_000).time_to_live(Duration::from_hours(1)).build();
     app.layer(from_fn_with_state(cache, middleware))
 }
 
