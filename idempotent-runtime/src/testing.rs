@@ -12,7 +12,10 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Barrier},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     thread,
     time::{Duration, Instant},
@@ -30,7 +33,7 @@ const LONG: Duration = Duration::from_mins(10);
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_secs(1);
 /// How long a check waits for an expiry that ought to come after [`SHORT`].
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Checks every promise of [`Store`] on `store`, with real threads and repeated rounds.
 ///
@@ -285,17 +288,24 @@ impl<S: Store> Suite<S> {
     async fn one_of_many_waiters_takes_over(&self) {
         for _ in 0..ROUNDS / 20 {
             let (key, token) = self.claimed().await;
-            let waiters = self.on_threads(move |suite| async move {
-                suite.store.wait(key, 0, LONG).await;
-                let mut attempt = 1;
-                loop {
-                    match suite.look(key).await {
-                        Claim::Running { .. } if attempt < 4 => {
-                            suite.store.wait(key, attempt, Duration::from_millis(20)).await;
-                            attempt += 1;
+            let won = Arc::new(AtomicBool::new(false));
+            let waiters = self.on_threads(move |suite| {
+                let won = Arc::clone(&won);
+                async move {
+                    for attempt in 0.. {
+                        // A thread that starts late waits for the one that took over already.
+                        let won_before = won.load(Ordering::SeqCst);
+                        match suite.look(key).await {
+                            Claim::Running { .. } if !won_before => {
+                                suite.store.wait(key, attempt, Duration::from_millis(100)).await;
+                            }
+                            claim => {
+                                won.store(true, Ordering::SeqCst);
+                                return is_claimed(&claim);
+                            }
                         }
-                        claim => return is_claimed(&claim),
                     }
+                    false
                 }
             });
             let (claims, ()) = tokio::join!(waiters, async {

@@ -1,12 +1,15 @@
 //! [`MemoryStore`]: one process, nothing to install.
 //!
-//! Running claims live in a sharded map of their own, beside the cache of stored responses, so that
-//! the cache's eviction can never reach a claim. A key moves from the map to the cache: a record is
-//! inserted before its claim is removed, and [`claim`](Store::claim) looks under the shard's lock
-//! into the map first, so no moment shows a completed key as absent.
+//! A key, running or stored, is one entry in one shard of a map, and each verb is one critical
+//! section on that shard. Stored keys also stand in queues, one for each ttl: within a queue the
+//! order of storing is the order of expiry, so expiry and eviction both take from the front, and no
+//! call's cost grows with the number of keys.
+//!
+//! Not a general cache: those take about 700 bytes per entry, free what they evict later, and may
+//! refuse the newest entry, which here is a response that nobody could replay.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, VecDeque, hash_map},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -16,7 +19,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 use tokio::sync::Notify;
 
 use super::{Claim, Store, StoreError, Token};
@@ -24,16 +26,19 @@ use crate::digest::{Fingerprint, StoreKey};
 
 const DEFAULT_MAX_BYTES: u64 = 64 << 20;
 const MIN_MAX_BYTES: u64 = 64 << 10;
-/// Counted per record beside its bytes: the cache's own node, key, timer and list links.
+/// Counted per record beside its bytes: entry, place in the queue, and the allocator's share.
+/// `benches/run memory` measures it.
 const ENTRY_OVERHEAD: u64 = 320;
 const SHARDS: usize = 64;
+/// The number of the oldest record where there is none.
+const NONE: u64 = u64::MAX;
 
 /// A store in the memory of this process.
 ///
 /// Its claims cannot be orphaned, because they end with the process that made them. Stored
-/// responses take at most [`max_bytes`](MemoryStoreBuilder::max_bytes); past that the least
-/// recently used ones are evicted, counted in [`evicted`](MemoryStore::evicted) and logged at
-/// `warn`. A clone is another handle to the same store.
+/// responses take at most [`max_bytes`](MemoryStoreBuilder::max_bytes); past that the oldest ones
+/// are evicted, counted in [`evicted`](MemoryStore::evicted) and logged at `warn`. A clone is
+/// another handle to the same store.
 ///
 /// ```
 /// use idempotent_runtime::MemoryStore;
@@ -44,59 +49,6 @@ const SHARDS: usize = 64;
 #[derive(Clone)]
 pub struct MemoryStore {
     inner: Arc<Inner>,
-}
-
-struct Inner {
-    running: Box<[Mutex<HashMap<StoreKey, Running>>]>,
-    stored: Cache<StoreKey, Stored>,
-    max_bytes: u64,
-    /// Bytes inserted since the cache last did its housekeeping.
-    unswept: AtomicU64,
-    evictions: Arc<Evictions>,
-    janitor: AtomicBool,
-}
-
-struct Running {
-    fingerprint: Fingerprint,
-    token: Token,
-    /// Made by the first waiter: most claims never have one.
-    ended: Option<Arc<Notify>>,
-}
-
-#[derive(Clone)]
-struct Stored {
-    fingerprint: Fingerprint,
-    token: Token,
-    weight: u64,
-    record: Slot,
-    ttl: Duration,
-    expires: Instant,
-}
-
-/// A record that is freed when it leaves the cache.
-///
-/// The cache frees a removed value only when no thread can be reading it any more, and many at
-/// once: with large records that is several times `max_bytes`.
-#[derive(Clone)]
-struct Slot(Arc<Mutex<Option<Bytes>>>);
-
-impl Slot {
-    fn new(record: Bytes) -> Self {
-        Self(Arc::new(Mutex::new(Some(record))))
-    }
-
-    /// The record, or `None` where it has left the cache since the slot was read.
-    fn get(&self) -> Option<Bytes> {
-        self.lock().clone()
-    }
-
-    fn free(&self) {
-        self.lock().take();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Bytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Builds a [`MemoryStore`].
@@ -117,28 +69,13 @@ impl MemoryStoreBuilder {
     /// The store.
     #[must_use]
     pub fn build(self) -> MemoryStore {
-        let evictions = Arc::new(Evictions::default());
-        let listener = Arc::clone(&evictions);
-        let stored = Cache::builder()
-            .max_capacity(self.max_bytes)
-            .weigher(|_, stored: &Stored| u32::try_from(stored.weight).unwrap_or(u32::MAX))
-            // The default policy may refuse the newest entry: a response nobody could replay.
-            .eviction_policy(EvictionPolicy::lru())
-            .expire_after(PerRecord)
-            .eviction_listener(move |_, stored: Stored, cause| {
-                stored.record.free();
-                if cause == RemovalCause::Size && stored.expires > Instant::now() {
-                    listener.add_one();
-                }
-            })
-            .build();
         MemoryStore {
             inner: Arc::new(Inner {
-                running: (0..SHARDS).map(|_| Mutex::default()).collect(),
-                stored,
+                shards: (0..SHARDS).map(|_| Shard::new()).collect(),
                 max_bytes: self.max_bytes,
-                unswept: AtomicU64::new(0),
-                evictions,
+                bytes: AtomicU64::new(0),
+                next_number: AtomicU64::new(0),
+                evictions: Evictions::default(),
                 janitor: AtomicBool::new(false),
             }),
         }
@@ -169,8 +106,7 @@ impl MemoryStore {
     /// How many bytes the stored responses take now, bookkeeping included.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        self.inner.sweep();
-        self.inner.stored.weighted_size()
+        self.inner.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -184,53 +120,191 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore")
             .field("max_bytes", &self.inner.max_bytes)
+            .field("stored_bytes", &self.stored_bytes())
             .field("evicted", &self.evicted())
             .finish_non_exhaustive()
     }
 }
 
-impl Inner {
-    fn shard(&self, key: StoreKey) -> MutexGuard<'_, HashMap<StoreKey, Running>> {
-        let shard = usize::from(key.as_bytes()[0]) % SHARDS;
+struct Inner {
+    shards: Box<[Shard]>,
+    max_bytes: u64,
+    /// Of all records, stored or about to be.
+    bytes: AtomicU64,
+    /// Numbers the records in the order in which they are stored.
+    next_number: AtomicU64,
+    evictions: Evictions,
+    janitor: AtomicBool,
+}
+
+struct Shard {
+    keys: Mutex<Keys>,
+    /// The number of the oldest record, or [`NONE`]: to find the oldest of all without a lock.
+    oldest: AtomicU64,
+}
+
+/// The keys of one shard.
+#[derive(Default)]
+struct Keys {
+    entries: HashMap<StoreKey, Entry>,
+    /// The stored keys by ttl, oldest first, with their numbers.
+    queues: BTreeMap<Duration, VecDeque<(u64, StoreKey)>>,
+}
+
+struct Entry {
+    fingerprint: Fingerprint,
+    token: Token,
+    state: State,
+}
+
+enum State {
+    Running {
+        /// Made by the first waiter: most claims never have one.
+        ended: Option<Arc<Notify>>,
+    },
+    Stored {
+        record: Bytes,
+        expires: Instant,
+    },
+}
+
+impl Entry {
+    fn is_held_by(&self, token: Token) -> bool {
+        self.token == token && matches!(self.state, State::Running { .. })
+    }
+
+    fn has_expired(&self) -> bool {
+        matches!(self.state, State::Stored { expires, .. } if expires <= Instant::now())
+    }
+
+    /// What a claim by `token` finds here.
+    fn read_by(&self, token: Token) -> Claim {
+        let fingerprint = self.fingerprint;
+        match &self.state {
+            State::Stored { record, .. } => Claim::Stored { fingerprint, record: record.clone() },
+            State::Running { .. } if self.token == token => Claim::Claimed { lease: None },
+            State::Running { .. } => Claim::Running { fingerprint, lease_left: None },
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        match &self.state {
+            State::Running { .. } => 0,
+            State::Stored { record, .. } => weight(record),
+        }
+    }
+}
+
+fn weight(record: &Bytes) -> u64 {
+    record.len() as u64 + ENTRY_OVERHEAD
+}
+
+impl Keys {
+    /// The entry of `key`, unless it has expired.
+    fn get(&mut self, key: StoreKey) -> Option<&mut Entry> {
+        self.entries.get_mut(&key).filter(|entry| !entry.has_expired())
+    }
+
+    /// The queue with the oldest record, and that record's number.
+    fn oldest(&self) -> Option<(Duration, u64)> {
+        let fronts = self.queues.iter().filter_map(|(ttl, queue)| Some((*ttl, queue.front()?.0)));
+        fronts.min_by_key(|(_, number)| *number)
+    }
+
+    /// Takes the oldest record of the queue of `ttl`.
+    fn pop(&mut self, ttl: Duration) -> Option<Entry> {
+        let queue = self.queues.get_mut(&ttl)?;
+        let (_, key) = queue.pop_front()?;
+        if queue.is_empty() {
+            self.queues.remove(&ttl);
+        }
+        self.entries.remove(&key)
+    }
+
+    /// Takes one record that has expired.
+    fn pop_expired(&mut self) -> Option<Entry> {
+        let is_expired = |key| self.entries.get(key).is_some_and(Entry::has_expired);
+        let fronts = self.queues.iter().filter_map(|(ttl, queue)| Some((*ttl, &queue.front()?.1)));
+        let (ttl, _) = { fronts }.find(|(_, key)| is_expired(key))?;
+        self.pop(ttl)
+    }
+
+    /// Gives back what a flood has left behind.
+    fn shrink(&mut self) {
+        let spare = |capacity: usize, length: usize| capacity > 4 * length + 64;
+        if spare(self.entries.capacity(), self.entries.len()) {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+        for queue in self.queues.values_mut() {
+            if spare(queue.capacity(), queue.len()) {
+                queue.shrink_to(2 * queue.len());
+            }
+        }
+    }
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self { keys: Mutex::default(), oldest: AtomicU64::new(NONE) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Keys> {
         // Nothing in a critical section panics half way through a change.
-        self.running[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the claim of `token` on `key`, and wakes whoever waits for it.
-    fn end(&self, key: StoreKey, token: Token) {
-        let mut shard = self.shard(key);
-        if shard.get(&key).is_some_and(|running| running.token == token) {
-            let ended = shard.remove(&key).and_then(|running| running.ended);
-            drop(shard);
-            if let Some(ended) = ended {
-                ended.notify_waiters();
+    fn publish_oldest(&self, keys: &Keys) {
+        let oldest = keys.oldest().map_or(NONE, |(_, number)| number);
+        self.oldest.store(oldest, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn shard(&self, key: StoreKey) -> &Shard {
+        &self.shards[usize::from(key.as_bytes()[0]) % SHARDS]
+    }
+
+    /// Makes room for `weight` bytes, before they are there: the newest is never the one to go.
+    fn reserve(&self, weight: u64) {
+        let fits = |bytes| Some(bytes + weight).filter(|bytes| *bytes <= self.max_bytes);
+        while self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            if !self.evict_oldest() {
+                // The rest is room that others have made and not taken yet.
+                std::thread::yield_now();
             }
         }
     }
 
-    fn insert(&self, key: StoreKey, stored: Stored) {
-        let weight = stored.weight;
-        self.stored.insert(key, stored);
-        // The cache buffers its writes; large records must not pile up in that buffer.
-        if self.unswept.fetch_add(weight, Ordering::Relaxed) + weight > self.max_bytes / 32 {
-            self.unswept.store(0, Ordering::Relaxed);
-            self.sweep();
-        }
+    fn free(&self, weight: u64) {
+        self.bytes.fetch_sub(weight, Ordering::Relaxed);
     }
 
-    /// Has the cache do its housekeeping: take in what was inserted, let go of what is too much.
-    fn sweep(&self) {
-        let mut size = u64::MAX;
-        loop {
-            self.stored.run_pending_tasks();
-            // One turn evicts a bounded number of records: many small ones may have to go for a
-            // large one.
-            let now = self.stored.weighted_size();
-            if now <= self.max_bytes || now >= size {
-                return;
-            }
-            size = now;
+    /// Evicts the oldest record of all; `false` where there is none.
+    fn evict_oldest(&self) -> bool {
+        let by_age = |shard: &&Shard| shard.oldest.load(Ordering::Relaxed);
+        let Some(shard) = self.shards.iter().min_by_key(by_age) else { return false };
+        if by_age(&shard) == NONE {
+            return false;
         }
+        let mut keys = shard.lock();
+        let oldest = keys.oldest().and_then(|(ttl, _)| keys.pop(ttl));
+        shard.publish_oldest(&keys);
+        drop(keys);
+        if let Some(entry) = oldest {
+            self.free(entry.weight());
+            if !entry.has_expired() {
+                self.evictions.add_one();
+            }
+        }
+        true
+    }
+
+    /// Frees the records of `shard` that have expired.
+    fn expire(&self, shard: &Shard, keys: &mut Keys) {
+        while let Some(entry) = keys.pop_expired() {
+            self.free(entry.weight());
+        }
+        shard.publish_oldest(keys);
     }
 
     /// Frees expired records even when no request comes: a task that lives as long as the store.
@@ -239,19 +313,23 @@ impl Inner {
             return;
         }
         let duty = JanitorDuty(Arc::downgrade(self));
-        // Without a runtime there is nobody to sweep, and the next insert tries again.
+        // Without a runtime there is nobody to sweep, and the next record tries again.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let Some(inner) = duty.0.upgrade() else { return };
-                inner.sweep();
+                for shard in &inner.shards {
+                    let mut keys = shard.lock();
+                    inner.expire(shard, &mut keys);
+                    keys.shrink();
+                }
             }
         });
     }
 }
 
-/// Held by the janitor's task: when that is gone with its runtime, the next insert starts another.
+/// Held by the janitor's task: when that is gone with its runtime, the next record starts another.
 struct JanitorDuty(Weak<Inner>);
 
 impl Drop for JanitorDuty {
@@ -270,20 +348,22 @@ impl Store for MemoryStore {
         token: Token,
         _lease: Duration,
     ) -> Result<Claim, StoreError> {
-        let mut shard = self.inner.shard(key);
-        if let Some(running) = shard.get(&key) {
-            return Ok(if running.token == token {
-                Claim::Claimed { lease: None }
-            } else {
-                Claim::Running { fingerprint: running.fingerprint, lease_left: None }
-            });
+        let shard = self.inner.shard(key);
+        let mut keys = shard.lock();
+        let claim = Entry { fingerprint, token, state: State::Running { ended: None } };
+        match keys.entries.entry(key) {
+            hash_map::Entry::Vacant(absent) => {
+                absent.insert(claim);
+            }
+            hash_map::Entry::Occupied(found) if !found.get().has_expired() => {
+                return Ok(found.get().read_by(token));
+            }
+            hash_map::Entry::Occupied(_) => {
+                // Its queue must forget the record before the key is anything else.
+                self.inner.expire(shard, &mut keys);
+                keys.entries.insert(key, claim);
+            }
         }
-        if let Some(stored) = self.inner.stored.get(&key)
-            && let Some(record) = stored.record.get()
-        {
-            return Ok(Claim::Stored { fingerprint: stored.fingerprint, record });
-        }
-        shard.insert(key, Running { fingerprint, token, ended: None });
         Ok(Claim::Claimed { lease: None })
     }
 
@@ -293,7 +373,8 @@ impl Store for MemoryStore {
         token: Token,
         _lease: Duration,
     ) -> Result<bool, StoreError> {
-        Ok(self.inner.shard(key).get(&key).is_some_and(|running| running.token == token))
+        let mut keys = self.inner.shard(key).lock();
+        Ok(keys.get(key).is_some_and(|entry| entry.is_held_by(token)))
     }
 
     async fn complete(
@@ -303,58 +384,59 @@ impl Store for MemoryStore {
         record: Bytes,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let held =
-            self.inner.shard(key).get(&key).map(|running| (running.token, running.fingerprint));
-        let Some((_, fingerprint)) = held.filter(|(holder, _)| *holder == token) else {
-            return Ok(self.inner.stored.get(&key).is_some_and(|stored| stored.token == token));
-        };
-        let weight = record.len() as u64 + ENTRY_OVERHEAD;
-        if weight > self.inner.max_bytes {
+        let inner = &self.inner;
+        let weight = weight(&record);
+        if weight > inner.max_bytes {
             return Err(StoreError::too_large());
         }
-        let (record, expires) = (Slot::new(record), Instant::now() + ttl);
-        let stored = Stored { fingerprint, token, weight, record, ttl, expires };
-        // Only the holder ends its claim, so it is still there: first the record, then its end.
-        self.inner.insert(key, stored);
-        self.inner.end(key, token);
-        self.inner.sweep_in_background();
+        inner.reserve(weight);
+        let shard = inner.shard(key);
+        let mut keys = shard.lock();
+        let Some(entry) = keys.get(key).filter(|entry| entry.token == token) else {
+            drop(keys);
+            inner.free(weight);
+            return Ok(false);
+        };
+        let State::Running { ended } = &mut entry.state else {
+            drop(keys);
+            inner.free(weight);
+            return Ok(true);
+        };
+        let ended = ended.take();
+        entry.state = State::Stored { record, expires: Instant::now() + ttl };
+        let number = inner.next_number.fetch_add(1, Ordering::Relaxed);
+        keys.queues.entry(ttl).or_default().push_back((number, key));
+        shard.publish_oldest(&keys);
+        drop(keys);
+        if let Some(ended) = ended {
+            ended.notify_waiters();
+        }
+        inner.sweep_in_background();
         Ok(true)
     }
 
     async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-        self.inner.end(key, token);
+        let mut keys = self.inner.shard(key).lock();
+        if keys.get(key).is_some_and(|entry| entry.is_held_by(token)) {
+            let released = keys.entries.remove(&key);
+            drop(keys);
+            if let Some(Entry { state: State::Running { ended: Some(ended) }, .. }) = released {
+                ended.notify_waiters();
+            }
+        }
         Ok(())
     }
 
     async fn wait(&self, key: StoreKey, _attempt: u32, at_most: Duration) {
         let ended = {
-            let mut shard = self.inner.shard(key);
-            let Some(running) = shard.get_mut(&key) else { return };
-            let ended = running.ended.get_or_insert_with(Arc::default);
+            let mut keys = self.inner.shard(key).lock();
+            let Some(Entry { state: State::Running { ended }, .. }) = keys.get(key) else { return };
+            let ended = ended.get_or_insert_with(Arc::default);
             // Made under the lock, so an end after this line wakes it, polled or not.
             Arc::clone(ended).notified_owned()
         };
         // An elapsed wait and an end are the same to the caller: it looks again.
         let _ = tokio::time::timeout(at_most, ended).await;
-    }
-}
-
-/// Every record expires by its own ttl, counted from when it was stored; reads do not extend it.
-struct PerRecord;
-
-impl moka::Expiry<StoreKey, Stored> for PerRecord {
-    fn expire_after_create(&self, _: &StoreKey, stored: &Stored, _: Instant) -> Option<Duration> {
-        Some(stored.ttl)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &StoreKey,
-        stored: &Stored,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(stored.ttl)
     }
 }
 
