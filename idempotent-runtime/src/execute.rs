@@ -49,21 +49,24 @@ type Handler = BoxFuture<'static, Response>;
 /// Runs an `#[idempotent]` handler, or replays its response.
 ///
 /// `handler` binds the last parameter and evaluates the expressions where it is given a place for
-/// their values; the future it returns is the user's body.
-pub fn run<E, F, Fut>(
+/// their values; the future it returns is the user's body. `respond` is an argument of its own so
+/// that the expansion can name the declared return type there: an error about it points at it.
+pub fn run<E, R, F, Fut>(
     policy: &'static Policy,
     call: Call<E>,
+    respond: fn(R) -> Response,
     handler: F,
 ) -> BoxFuture<'static, Response>
 where
     E: Send + 'static,
+    R: 'static,
     F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
-    Fut: Future<Output: IntoResponse> + Send + 'static,
+    Fut: Future<Output = R> + Send + 'static,
 {
     let (request, extract) = match call.0 {
         Source::Request(request, extract) => (request, extract),
         Source::Value(value) => {
-            return Box::pin(async move { handler(value, None).await.into_response() });
+            return Box::pin(async move { respond(handler(value, None).await) });
         }
     };
     let refuse = |problem| -> BoxFuture<'static, Response> {
@@ -77,7 +80,7 @@ where
             Ok(None) => {
                 return Box::pin(async move {
                     match extract(request).await {
-                        Ok(last) => handler(last, None).await.into_response(),
+                        Ok(last) => respond(handler(last, None).await),
                         Err(rejection) => rejection,
                     }
                 });
@@ -90,7 +93,7 @@ where
             let last = extract(request).await?;
             let mut facts = Facts::default();
             let body = handler(last, Some(&mut facts));
-            let handler: Handler = Box::pin(async move { body.await.into_response() });
+            let handler: Handler = Box::pin(async move { respond(body.await) });
             Ok((facts, handler))
         })
     });
