@@ -7,14 +7,14 @@
 //!
 //! // Output
 //! async fn invite(user: User, __call: Call<Json<Invite>>) -> Response {
-//!     static __POLICY: Policy = Policy { ..Policy::DEFAULT };
-//!     run(&__POLICY, __call, move |Json(body): Json<Invite>, __facts| {
+//!     static __POLICY: Policy = Policy::DEFAULT;
+//!     run(&__POLICY, __call, respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
 //!         if let Some(__facts) = __facts {
-//!             __facts.principal(Value::new(&(user.id)).text());
+//!             __facts.principal(&(user.id));
 //!         }
 //!         async move {
 //!             if false { return output::<Result<Response, AppError>>(); }
-//!             body
+//!             { body }
 //!         }
 //!     }).await
 //! }
@@ -22,19 +22,23 @@
 //!
 //! A closure, because a nested function cannot name `Self` or an impl's generics, and because it
 //! sees the handler's own bindings: the lints about them stay exact. The dead `return` gives the
-//! body the return type that it would have in the handler itself.
+//! body the return type that it would have in the handler itself; `respond` alone asks of that type
+//! that it is a response, so that the compiler says so once.
+//!
+//! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
+//! the handler as a whole has to point at the type, the body or the handler's name.
 
 use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::{
-    Expr, FnArg, GenericArgument, Ident, Pat, PatType, PathArguments, ReturnType, Signature, Token,
-    Type, TypeImplTrait, parse_quote, spanned::Spanned as _,
+    Expr, FnArg, GenericArgument, Ident, Pat, PatType, Path, PathArguments, ReturnType, Signature,
+    Token, Type, TypeParamBound, parse_quote, parse_quote_spanned, spanned::Spanned as _,
 };
 
 use crate::{
-    parse::Function,
+    parse::{Function, Slot},
     validate::{Config, Fingerprint, Format, Replay},
 };
 
@@ -43,34 +47,64 @@ pub(crate) fn expand(config: &Config, mut function: Function) -> TokenStream {
         // Which parameter is the last one is known only to the compiler: one handler for each case.
         let mut without = function.clone();
         without.signature.inputs.pop();
+        function.attributes.insert(0, parse_quote!(#[cfg(#predicate)]));
+        without.attributes.insert(0, parse_quote!(#[cfg(not(#predicate))]));
         let (with, without) = (expand(config, function), expand(config, without));
-        return quote!(#[cfg(#predicate)] #with #[cfg(not(#predicate))] #without);
+        return quote!(#with #without);
     }
-    let Function { attributes, visibility, mut signature, brace, body } = function;
-    let private = &config.krate;
-    let private = quote!(#private::__private);
+    let Function { attributes, visibility, mut signature, brace, body, refused } = function;
+    let private = &private_at(config, Span::mixed_site());
     let call = Ident::new("__call", Span::mixed_site());
     let facts = Ident::new("__facts", Span::mixed_site());
 
-    let returned = replace_output(&private, &mut signature);
+    let (respond, returned) = replace_output(config, &mut signature);
     let kept = keep_unnamed_values(&mut signature);
-    let last = replace_last_parameter(&private, &mut signature, &call);
-    let policy = policy(&private, config);
-    let (facts, evaluate) = evaluate(&private, config, &facts);
-    let mut future = TokenStream::new();
-    brace.surround(&mut future, |tokens| tokens.extend(quote!(#kept #returned #body)));
+    let last = replace_last_parameter(private, &mut signature, &call);
+    let policy = policy(private, config);
+    let (facts, evaluate) = evaluate(config, &facts);
+    let refused = refused.iter().map(
+        |PatType { attrs, pat, ty, .. }| quote!(#(#attrs)* let #pat: #ty = #private::output();),
+    );
+    // A block of its own: items may stand first in it, and errors about its value show it.
+    let mut block = TokenStream::new();
+    brace.surround(&mut block, |tokens| tokens.extend(body));
+    let future = quote_spanned!(brace.span.open()=> async move { #kept #returned #block });
 
+    // With the name's span: what is wrong with the handler as a whole is shown there.
+    let name = signature.ident.span();
+    let run = private_at(config, name);
+    let run = quote_spanned! {name=>
+        #run::run(&__POLICY, #call, #respond, move |#last, #facts| {
+            #(#refused)*
+            #evaluate
+            #future
+        })
+        .await
+    };
     quote! {
         #(#attributes)*
         #visibility #signature {
             static __POLICY: #private::Policy = #policy;
-            #private::run(&__POLICY, #call, move |#last, #facts| {
-                #evaluate
-                async move #future
-            })
-            .await
+            #run
         }
     }
+}
+
+/// The path of the runtime's private items, where an error about it is to be shown.
+fn private_at(config: &Config, at: Span) -> TokenStream {
+    let krate = match &config.krate {
+        None => quote_spanned!(at=> ::idempotent_axum),
+        // Its names keep their meaning, so that `$crate` can be among them.
+        Some(path) => path
+            .to_token_stream()
+            .into_iter()
+            .map(|mut token| {
+                token.set_span(token.span().located_at(at));
+                token
+            })
+            .collect(),
+    };
+    quote_spanned!(at=> #krate::__private)
 }
 
 /// Takes `#[cfg(predicate)]` off the last parameter.
@@ -80,42 +114,53 @@ fn take_cfg_of_last_parameter(function: &mut Function) -> Option<TokenStream> {
     last.attrs.remove(position).parse_args().ok()
 }
 
-/// Makes the handler return a response, and gives its body the declared return type instead.
-fn replace_output(private: &TokenStream, signature: &mut Signature) -> TokenStream {
-    let response: Type = parse_quote!(#private::Response);
+/// Makes the handler return a response; gives what turns the declared type into one, and what
+/// makes the body return the declared type.
+fn replace_output(config: &Config, signature: &mut Signature) -> (TokenStream, TokenStream) {
     let arrow = Token![->](Span::mixed_site());
-    let declared =
-        std::mem::replace(&mut signature.output, ReturnType::Type(arrow, Box::new(response)));
-    let mut declared = match declared {
-        ReturnType::Default => parse_quote!(()),
-        ReturnType::Type(arrow, ty) if matches!(*ty, Type::ImplTrait(_)) => {
-            // Kept as it is, the trait's import stays used, and a direct call gives what it says.
-            signature.output = ReturnType::Type(arrow, ty);
-            return TokenStream::new();
-        }
+    let mut declared = match std::mem::replace(&mut signature.output, ReturnType::Default) {
+        ReturnType::Default => parse_quote_spanned!(signature.ident.span()=> ()),
         ReturnType::Type(_, ty) => *ty,
     };
-    let mut erased = Vec::new();
-    erase_impl_trait(&mut declared, &mut erased);
-    // Traits named only there stay used, unless they may name what a nested item cannot.
-    let mentions = if signature.generics.params.is_empty() { erased } else { Vec::new() };
-    let output = quote_spanned!(declared.span()=> #private::output::<#declared>());
-    quote! {
+    let at = declared.span();
+    let private = private_at(config, at);
+    if matches!(declared, Type::ImplTrait(_)) {
+        // Kept as it is, the trait's import stays used, and a direct call gives what it says.
+        signature.output = ReturnType::Type(arrow, Box::new(declared));
+        return (quote_spanned!(at=> #private::respond::<_>), TokenStream::new());
+    }
+    let response = private_at(config, Span::mixed_site());
+    signature.output = ReturnType::Type(arrow, parse_quote!(#response::Response));
+    let mut traits = Vec::new();
+    erase_impl_trait(&mut declared, &mut traits);
+    let respond = quote_spanned!(at=> #private::respond::<#declared>);
+    let returned = quote_spanned!(at=> return #private::output::<#declared>());
+    let returned = quote! {
         #(const _: () = {
-            #[allow(dead_code)]
-            fn __mention(_: #mentions) {}
+            #[allow(unused_imports)]
+            use #traits as _;
         };)*
         if false {
-            return #output;
+            #returned;
         }
-    }
+    };
+    (respond, returned)
 }
 
-/// Replaces every `impl Trait` inside of `ty` by `_`.
-fn erase_impl_trait(ty: &mut Type, erased: &mut Vec<TypeImplTrait>) {
+/// Replaces every `impl Trait` inside of `ty` by `_`; gives the traits, whose imports would become
+/// unused.
+fn erase_impl_trait(ty: &mut Type, traits: &mut Vec<Path>) {
     match ty {
         Type::ImplTrait(found) => {
-            erased.push(found.clone());
+            traits.extend(found.bounds.iter().filter_map(|bound| match bound {
+                TypeParamBound::Trait(bound) => {
+                    let mut path = bound.path.clone();
+                    let segments = path.segments.iter_mut();
+                    segments.for_each(|segment| segment.arguments = PathArguments::None);
+                    Some(path)
+                }
+                _ => None,
+            }));
             *ty = parse_quote!(_);
         }
         Type::Path(path) => {
@@ -123,16 +168,16 @@ fn erase_impl_trait(ty: &mut Type, erased: &mut Vec<TypeImplTrait>) {
                 if let PathArguments::AngleBracketed(arguments) = &mut segment.arguments {
                     for argument in &mut arguments.args {
                         if let GenericArgument::Type(ty) = argument {
-                            erase_impl_trait(ty, erased);
+                            erase_impl_trait(ty, traits);
                         }
                     }
                 }
             }
         }
-        Type::Tuple(tuple) => tuple.elems.iter_mut().for_each(|ty| erase_impl_trait(ty, erased)),
-        Type::Array(array) => erase_impl_trait(&mut array.elem, erased),
-        Type::Paren(paren) => erase_impl_trait(&mut paren.elem, erased),
-        Type::Group(group) => erase_impl_trait(&mut group.elem, erased),
+        Type::Tuple(tuple) => tuple.elems.iter_mut().for_each(|ty| erase_impl_trait(ty, traits)),
+        Type::Array(array) => erase_impl_trait(&mut array.elem, traits),
+        Type::Paren(paren) => erase_impl_trait(&mut paren.elem, traits),
+        Type::Group(group) => erase_impl_trait(&mut group.elem, traits),
         _ => {}
     }
 }
@@ -172,6 +217,7 @@ fn underscored<'a>(pattern: &'a Pat, names: &mut Vec<&'a Ident>) {
         Pat::Tuple(tuple) => all(&mut tuple.elems.iter()),
         Pat::TupleStruct(tuple) => all(&mut tuple.elems.iter()),
         Pat::Struct(fields) => all(&mut fields.fields.iter().map(|field| &*field.pat)),
+        Pat::Paren(inner) => underscored(&inner.pat, names),
         Pat::Ident(binding) if binding.ident.to_string().starts_with('_') => {
             names.push(&binding.ident);
         }
@@ -197,45 +243,61 @@ fn replace_last_parameter(
 }
 
 /// The `static` that holds the options; what is not given keeps its default.
+///
+/// Its fields are named by the options' own tokens, so an editor shows a field's documentation on
+/// the option.
 fn policy(private: &TokenStream, config: &Config) -> TokenStream {
     let duration = |duration: &Duration| {
         let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
         quote!(::core::time::Duration::new(#seconds, #nanos))
     };
     let mut fields = Vec::new();
-    fields.extend(config.ttl.as_ref().map(duration).map(|ttl| quote!(ttl: #ttl)));
-    fields.extend(config.header.as_ref().map(|names| quote!(header: &[#(#names),*])));
-    fields.extend(config.format.map(|format| {
-        let format = match format {
+    let mut field = |name: &Ident, value: TokenStream| fields.push(quote!(#name: #value));
+    if let Some(Slot { name, value }) = &config.ttl {
+        field(name, duration(value));
+    }
+    if let Some(Slot { name, value }) = &config.header {
+        field(name, quote!(&[#(#value),*]));
+    }
+    if let Some(Slot { name, value }) = &config.format {
+        let format = match value {
             Format::Uuid => quote!(Uuid),
             Format::UuidV4 => quote!(UuidV4),
             Format::Any => quote!(Any),
         };
-        quote!(format: #private::Format::#format)
-    }));
-    if config.required {
-        fields.push(quote!(required: true));
+        field(name, quote!(#private::Format::#format));
     }
-    fields.extend(config.replay.as_ref().map(|replay| match replay {
-        Replay::All => quote!(replay: #private::Replay::ALL),
-        Replay::Some { classes, codes } => {
-            quote!(replay: #private::Replay { classes: #classes, codes: &[#(#codes),*] })
-        }
-    }));
-    fields.extend(config.wait.as_ref().map(duration).map(|wait| quote!(wait: #wait)));
-    if config.key.is_some() {
-        fields.push(quote!(key: #private::KeySource::Expression));
+    if let Some(Slot { name, value: () }) = &config.required {
+        field(name, quote!(true));
     }
-    match config.fingerprint {
-        Fingerprint::Request => {}
-        Fingerprint::None => fields.push(quote!(fingerprint: #private::FingerprintSource::None)),
-        Fingerprint::Expression(_) => {
-            fields.push(quote!(fingerprint: #private::FingerprintSource::Expression));
-        }
+    if let Some(Slot { name, value }) = &config.replay {
+        field(
+            name,
+            match value {
+                Replay::All => quote!(#private::Replay::ALL),
+                Replay::Some { classes, codes } => {
+                    quote!(#private::Replay { classes: #classes, codes: &[#(#codes),*] })
+                }
+            },
+        );
     }
-    fields.extend(
-        config.scope.as_ref().map(|scope| quote!(scope: ::core::option::Option::Some(#scope))),
-    );
+    if let Some(Slot { name, value }) = &config.wait {
+        field(name, duration(value));
+    }
+    if let Some(Slot { name, .. }) = &config.key {
+        field(name, quote!(#private::KeySource::Expression));
+    }
+    if let Some(Slot { name, value }) = &config.fingerprint {
+        let source = match value {
+            Fingerprint::Request => quote!(Request),
+            Fingerprint::None => quote!(None),
+            Fingerprint::Expression(_) => quote!(Expression),
+        };
+        field(name, quote!(#private::FingerprintSource::#source));
+    }
+    if let Some(Slot { name, value }) = &config.scope {
+        field(name, quote!(::core::option::Option::Some(#value)));
+    }
     if fields.is_empty() {
         quote!(#private::Policy::DEFAULT)
     } else {
@@ -244,26 +306,22 @@ fn policy(private: &TokenStream, config: &Config) -> TokenStream {
 }
 
 /// The closure's second parameter, and what evaluates the expressions into it.
-fn evaluate(private: &TokenStream, config: &Config, facts: &Ident) -> (TokenStream, TokenStream) {
-    let text = |expression: &Expr| quote_spanned!(expression.span()=> #private::Value::new(&(#expression)).text());
+fn evaluate(config: &Config, facts: &Ident) -> (TokenStream, TokenStream) {
     let mut calls = Vec::new();
-    if let Some(principal) = &config.principal {
-        let text = text(principal);
-        calls.push(quote!(#facts.principal(#text);));
+    if let Some(Slot { name, value }) = &config.principal {
+        let borrowed = quote_spanned!(value.span()=> &(#value));
+        calls.push(quote!(#facts.#name(#borrowed);));
     }
-    if let Fingerprint::Expression(expression) = &config.fingerprint {
-        let value = quote_spanned!(expression.span()=> &(#expression));
-        calls.push(quote!(#facts.fingerprint(#value);));
+    if let Some(Slot { name, value: Fingerprint::Expression(value) }) = &config.fingerprint {
+        let borrowed = borrowed(value);
+        calls.push(quote!(#facts.#name(#borrowed);));
     }
     let mut calls = quote!(#(#calls)*);
-    if let Some(key) = &config.key {
-        let text = text(key);
+    if let Some(Slot { name, value }) = &config.key {
+        let borrowed = quote_spanned!(value.span()=> &(#value));
+        let key = quote!(#facts.#name(#borrowed));
         // Without a key nothing is looked up, so nothing else is evaluated.
-        calls = if calls.is_empty() {
-            quote!(#facts.key(#text);)
-        } else {
-            quote!(if #facts.key(#text) { #calls })
-        };
+        calls = if calls.is_empty() { quote!(#key;) } else { quote!(if #key { #calls }) };
     }
     if calls.is_empty() {
         return (quote!(_), TokenStream::new());
@@ -274,4 +332,23 @@ fn evaluate(private: &TokenStream, config: &Config, facts: &Ident) -> (TokenStre
         }
     };
     (quote!(#facts), evaluate)
+}
+
+/// `(a, b)` and `[a, b]` are made of references, so that they take nothing from the body; they hash
+/// the same.
+fn borrowed(expression: &Expr) -> TokenStream {
+    let at = expression.span();
+    match expression {
+        Expr::Tuple(tuple) => {
+            let elements = tuple.elems.iter().map(borrowed);
+            quote_spanned!(at=> &(#(#elements,)*))
+        }
+        Expr::Array(array) => {
+            let elements = array.elems.iter().map(borrowed);
+            quote_spanned!(at=> &[#(#elements,)*])
+        }
+        Expr::Group(group) => borrowed(&group.expr),
+        Expr::Paren(paren) => borrowed(&paren.expr),
+        _ => quote_spanned!(at=> &(#expression)),
+    }
 }

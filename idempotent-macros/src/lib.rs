@@ -6,6 +6,8 @@
 
 mod expand;
 mod parse;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use proc_macro2::TokenStream;
@@ -17,6 +19,121 @@ use crate::{
 };
 
 /// Makes an Axum handler safe to retry.
+///
+/// The first request with an idempotency key runs the handler once; every later request with that key
+/// gets the stored response back. Requests without a key run as if the attribute were absent.
+///
+/// ```
+/// use axum::{Json, Router, http::StatusCode, routing::post};
+/// use idempotent_axum::idempotent;
+///
+/// #[idempotent(ttl = "1d")]
+/// async fn invite(Json(email): Json<String>) -> (StatusCode, String) {
+///     (StatusCode::CREATED, format!("invited {email}"))
+/// }
+///
+/// let app: Router = Router::new().route("/invite", post(invite));
+/// ```
+///
+/// # Options
+///
+/// All are optional, and stand in any order.
+///
+/// | option | value | default | meaning |
+/// |---|---|---|---|
+/// | `ttl` | duration string, `"1h"`, `"7d"`, `"90s"`, `"1h 30m"` | `"1h"` | how long a stored response is replayed, counted from when it was stored; replays do not extend it |
+/// | `header` | a header name, or an array of names | `["idempotency-key", "x-idempotency-key"]` | where the key is read |
+/// | `format` | `"uuid"`, `"uuid-v4"`, `"any"` | `"uuid"` | which keys are valid; `"any"` lets clients pick keys that others guess, so it needs `principal` |
+/// | `required` | flag | off | a request without a key gets 400 instead of running unprotected |
+/// | `replay` | a status class or code, or an array: `"2xx"`, `["2xx", "3xx", "409"]`, or `"all"` | `["2xx", "3xx"]` | which responses are stored; any other releases the key |
+/// | `wait` | duration string | `"10s"` | how long a concurrent duplicate waits for the first one's response before 409; `"0s"` answers 409 at once |
+/// | `principal` | expression: a `Display` value, or an `Option` of one | none | whose key it is: equal keys of different principals never meet; `None` is a principal of its own |
+/// | `key` | expression: a `Display` value, or an `Option` of one | the header | takes the key from the request (a webhook's `event.id`) instead of a header, as it is, of any length; empty is 400; `None` is "no key"; excludes `header`, `format`, `required` |
+/// | `fingerprint` | `"request"`, `"none"`, or an expression: any `Hash` value | `"request"` | what must be equal for two requests with one key to be the same request |
+/// | `scope` | string | HTTP method and matched route, nest prefix included | names the operation; two handlers with one `scope` share a key space |
+/// | `crate` | path | `::idempotent_axum` | where generated code finds the library |
+///
+/// # Expressions
+///
+/// `principal`, `key` and `fingerprint` see the parameters as the body does, and borrow them. They are
+/// evaluated after all extractors, only where there is a key to look up.
+///
+/// ```
+/// use axum::{Json, http::HeaderMap};
+/// use idempotent_axum::idempotent;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Event {
+///     id: String,
+///     account: String,
+///     cents: u64,
+/// }
+///
+/// #[idempotent(key = event.id, principal = event.account, fingerprint = (event.account, event.cents))]
+/// async fn webhook(headers: HeaderMap, Json(event): Json<Event>) -> String {
+///     format!("{} cents for {} ({} headers)", event.cents, event.account, headers.len())
+/// }
+/// # let _ = axum::routing::post::<_, _, ()>(webhook);
+/// ```
+///
+/// A fingerprint is as stable across builds of the service as its value's `Hash`.
+///
+/// # The handler
+///
+/// Any `async fn` that Axum takes: with any parameters or none, generic (type parameters `'static`, and
+/// the futures they give `Send`), an associated function, with `return` and `?` in its body. All
+/// extractors run before the key is looked up: a caller whom one of them refuses gets that refusal.
+///
+/// `#[axum::debug_handler]`, `#[tracing::instrument]` and `#[utoipa::path]` go above; for a handler
+/// without parameters `debug_handler` goes below. Where the compiler says no more than that `Handler`
+/// is not implemented, `#[axum::debug_handler]` says which parameter is no extractor.
+///
+/// The last parameter is wrapped in the compiled signature. A unit test calls the handler with that
+/// argument `.into()`, and it runs without a key:
+///
+/// ```
+/// use axum::{Json, extract::Path};
+/// use idempotent_axum::idempotent;
+///
+/// #[idempotent]
+/// async fn rename(Path(id): Path<u64>, Json(name): Json<String>) -> Result<String, ()> {
+///     Ok(format!("{id} is {name}"))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let response = rename(Path(7), Json("Ada".to_owned()).into()).await;
+/// assert_eq!(response.status(), 200);
+/// # }
+/// ```
+///
+/// # Expands to
+///
+/// ```text
+/// #[idempotent(ttl = "1d", principal = user.id)]
+/// async fn invite(user: User, Json(body): Json<Invite>) -> Result<Response, AppError> {
+///     send(body).await
+/// }
+/// ```
+///
+/// becomes
+///
+/// ```text
+/// async fn invite(user: User, __call: ::idempotent_axum::__private::Call<Json<Invite>>)
+/// -> ::idempotent_axum::__private::Response {
+///     static __POLICY: ::idempotent_axum::__private::Policy = ::idempotent_axum::__private::Policy
+///         { ttl: ::core::time::Duration::new(86400u64, 0u32), ..::idempotent_axum::__private::Policy::DEFAULT };
+///     ::idempotent_axum::__private::run(&__POLICY, __call, ::idempotent_axum::__private::respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
+///         if let ::core::option::Option::Some(__facts) = __facts {
+///             __facts.principal(&(user.id));
+///         }
+///         async move {
+///             if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); }
+///             { send(body).await }
+///         }
+///     }).await
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn idempotent(
     arguments: proc_macro::TokenStream,
@@ -32,21 +149,24 @@ pub fn idempotent(
 fn attribute(arguments: TokenStream, item: &TokenStream) -> TokenStream {
     let mut faults = Faults::default();
     let options = Options::parse(arguments, &mut faults);
+    let krate_is_unknown = options.krate_is_unknown;
     let config = Config::validate(options, &mut faults);
-    let function = match syn::parse2::<Function>(item.clone()) {
-        Ok(function) => function,
+    let handler = match syn::parse2::<Function>(item.clone()) {
+        Ok(function) => validate::handler(function, &mut faults),
         Err(error) => {
             faults.add(error);
-            let errors = faults.into_result().unwrap_err().into_compile_error();
-            return quote!(#errors #item);
+            None
         }
     };
-    validate::handler(&function, &mut faults);
+    let handler = match handler {
+        Some(function) if !krate_is_unknown => expand::expand(&config, function),
+        _ => item.clone(),
+    };
     match faults.into_result() {
-        Ok(()) => expand::expand(&config, function),
+        Ok(()) => handler,
         Err(errors) => {
             let errors = errors.into_compile_error();
-            quote!(#errors #item)
+            quote!(#errors #handler)
         }
     }
 }

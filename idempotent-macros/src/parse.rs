@@ -5,7 +5,8 @@
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::{
-    Attribute, Expr, Ident, LitStr, Path, Signature, Token, Visibility, braced, bracketed,
+    Attribute, Expr, FnArg, Ident, LitStr, PatType, Path, Signature, Token, Visibility, braced,
+    bracketed,
     ext::IdentExt as _,
     parse::{Parse, ParseStream},
     token::{Brace, Bracket},
@@ -43,10 +44,28 @@ impl Faults {
     }
 }
 
-/// An option's value, and where its name stands.
+/// An option's value, and its name as it is written: the expansion names the library's item of that
+/// name with it, so that an editor shows that item's documentation.
 pub(crate) struct Slot<T> {
-    pub(crate) name: Span,
+    pub(crate) name: Ident,
     pub(crate) value: T,
+}
+
+impl<T> Slot<T> {
+    /// The option with what its value means, where `check` finds no fault in it.
+    pub(crate) fn check<U>(
+        self,
+        faults: &mut Faults,
+        check: impl FnOnce(&T) -> syn::Result<U>,
+    ) -> Option<Slot<U>> {
+        match check(&self.value) {
+            Ok(value) => Some(Slot { name: self.name, value }),
+            Err(fault) => {
+                faults.add(fault);
+                None
+            }
+        }
+    }
 }
 
 /// One string, or an array of strings.
@@ -70,6 +89,8 @@ pub(crate) struct Options {
     pub(crate) fingerprint: Option<Slot<Expr>>,
     pub(crate) scope: Option<Slot<LitStr>>,
     pub(crate) krate: Option<Slot<Path>>,
+    /// Whether generated code would look for the library in the wrong place.
+    pub(crate) krate_is_unknown: bool,
 }
 
 impl Options {
@@ -82,12 +103,12 @@ impl Options {
                     faults.add(fault);
                     skip_to_comma(input);
                 }
-                if !input.is_empty()
-                    && let Err(fault) = input.parse::<Token![,]>()
-                {
-                    faults.add(syn::Error::new(fault.span(), "expected `,` between two options"));
-                    skip_to_comma(input);
-                    let _ = input.parse::<Token![,]>();
+                if let Err(fault) = comma(input, "options") {
+                    faults.add(fault);
+                    let next = input.fork().call(Ident::parse_any);
+                    if !next.is_ok_and(|next| NAMES.iter().any(|name| next == name)) {
+                        skip_to_comma(input);
+                    }
                 }
             }
             Ok(())
@@ -100,28 +121,37 @@ impl Options {
 
     fn parse_one(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
         if !input.peek(Ident::peek_any) {
-            return Err(input.error(format!("expected an option: {}", list(NAMES))));
+            return Err(input.error(format!("expected an option: {}", all_names())));
         }
         let name = input.call(Ident::parse_any)?;
         match name.to_string().as_str() {
-            "ttl" => put(&mut self.ttl, &name, input, string, "a duration such as \"1h\""),
+            "ttl" => {
+                put(&mut self.ttl, &name, input, string, "a duration in quotes, such as `\"1h\"`")
+            }
             "header" => {
-                let expected = "a header name such as \"idempotency-key\", or an array of names";
+                let expected =
+                    "a header name in quotes, such as `\"idempotency-key\"`, or an array of names";
                 put(&mut self.header, &name, input, strings, expected)
             }
-            "format" => {
-                put(&mut self.format, &name, input, string, "\"uuid\", \"uuid-v4\" or \"any\"")
-            }
+            "format" => put(
+                &mut self.format,
+                &name,
+                input,
+                string,
+                "`\"uuid\"`, `\"uuid-v4\"` or `\"any\"`",
+            ),
             "required" if input.peek(Token![=]) => {
                 Err(input
                     .error("`required` takes no value: write `required` alone, or leave it out"))
             }
             "required" => fill(&mut self.required, &name, ()),
             "replay" => {
-                let expected = "\"all\", a status such as \"2xx\" or \"409\", or an array of them";
+                let expected = "`\"all\"`, a status in quotes such as `\"2xx\"` or `\"409\"`, or an array of them";
                 put(&mut self.replay, &name, input, strings, expected)
             }
-            "wait" => put(&mut self.wait, &name, input, string, "a duration such as \"10s\""),
+            "wait" => {
+                put(&mut self.wait, &name, input, string, "a duration in quotes, such as `\"10s\"`")
+            }
             "principal" => {
                 let expected = "an expression over the handler's parameters, such as `user.id`";
                 put(&mut self.principal, &name, input, expression, expected)
@@ -132,16 +162,18 @@ impl Options {
             }
             "fingerprint" => {
                 let expected =
-                    "\"request\", \"none\" or an expression over the handler's parameters";
+                    "`\"request\"`, `\"none\"` or an expression over the handler's parameters";
                 put(&mut self.fingerprint, &name, input, expression, expected)
             }
             "scope" => {
-                let expected = "the operation's name, such as \"create-payment\"";
+                let expected = "the operation's name in quotes, such as `\"create-payment\"`";
                 put(&mut self.scope, &name, input, string, expected)
             }
             "crate" => {
-                let expected = "the path of the library, such as `my_deps::idempotent_axum`";
+                let expected =
+                    "the path of the library without quotes, such as `my_deps::idempotent_axum`";
                 put(&mut self.krate, &name, input, path, expected)
+                    .inspect_err(|_| self.krate_is_unknown = true)
             }
             unknown => Err(syn::Error::new(name.span(), unknown_option(unknown))),
         }
@@ -149,16 +181,16 @@ impl Options {
 }
 
 fn unknown_option(name: &str) -> String {
-    let similarity = |known: &&str| strsim::jaro_winkler(name, known);
-    let nearest = NAMES.into_iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    match nearest.filter(|known| similarity(known) >= 0.75) {
+    let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
+    let nearest = NAMES.into_iter().min_by_key(distance);
+    match nearest.filter(|known| distance(known) <= name.len().max(known.len()) / 3) {
         Some(nearest) => format!("unknown option `{name}`: did you mean `{nearest}`?"),
-        None => format!("unknown option `{name}`: expected one of {}", list(NAMES)),
+        None => format!("unknown option `{name}`: expected one of {}", all_names()),
     }
 }
 
-fn list<const N: usize>(names: [&str; N]) -> String {
-    names.map(|name| format!("`{name}`")).join(", ")
+fn all_names() -> String {
+    NAMES.map(|name| format!("`{name}`")).join(", ")
 }
 
 /// Parses `= value` into `slot`.
@@ -169,13 +201,11 @@ fn put<T>(
     parse: fn(ParseStream<'_>, &str) -> syn::Result<T>,
     expected: &str,
 ) -> syn::Result<()> {
-    if !input.peek(Token![=]) {
-        return Err(syn::Error::new(
-            name.span(),
-            format!("`{name}` needs a value: `{name} = …`, {expected}"),
-        ));
+    let equals = input.parse::<Option<Token![=]>>()?;
+    if equals.is_none() || input.is_empty() || input.peek(Token![,]) {
+        let message = format!("`{name}` needs a value: write `{name} = …`, {expected}");
+        return Err(syn::Error::new(name.span(), message));
     }
-    input.parse::<Token![=]>()?;
     let value = parse(input, expected)?;
     fill(slot, name, value)
 }
@@ -184,7 +214,7 @@ fn fill<T>(slot: &mut Option<Slot<T>>, name: &Ident, value: T) -> syn::Result<()
     if slot.is_some() {
         return Err(syn::Error::new(name.span(), format!("`{name}` is given twice: keep one")));
     }
-    *slot = Some(Slot { name: name.span(), value });
+    *slot = Some(Slot { name: name.clone(), value });
     Ok(())
 }
 
@@ -203,19 +233,38 @@ fn strings(input: ParseStream<'_>, expected: &str) -> syn::Result<Strings> {
     let bracket = bracketed!(content in input);
     let mut values = Vec::new();
     while !content.is_empty() {
-        values.push(string(&content, "a string in quotes")?);
-        if !content.is_empty() {
-            content.parse::<Token![,]>()?;
+        let element = string(&content, "a string in quotes")
+            .and_then(|value| comma(&content, "strings").map(|()| value));
+        match element {
+            Ok(value) => values.push(value),
+            Err(fault) => {
+                // What is left in the brackets would be a second error.
+                content.parse::<TokenStream>()?;
+                return Err(fault);
+            }
         }
     }
     Ok(Strings { values, span: bracket.span.join() })
 }
 
-fn expression(input: ParseStream<'_>, expected: &str) -> syn::Result<Expr> {
-    if input.is_empty() || input.peek(Token![,]) {
-        return Err(input.error(format!("expected {expected}")));
+fn comma(input: ParseStream<'_>, between: &str) -> syn::Result<()> {
+    if input.is_empty() || input.parse::<Option<Token![,]>>()?.is_some() {
+        return Ok(());
     }
-    input.parse()
+    Err(input.error(format!("expected `,` between two {between}")))
+}
+
+fn expression(input: ParseStream<'_>, expected: &str) -> syn::Result<Expr> {
+    let written = input.fork();
+    input.parse().map_err(|error| {
+        if !input.is_empty() {
+            return error;
+        }
+        // It ends too early: point at its last token, not at the whole attribute.
+        let last = written.parse::<TokenStream>().ok().and_then(|tokens| tokens.into_iter().last());
+        let span = last.map_or_else(|| error.span(), |token| token.span());
+        syn::Error::new(span, format!("the expression ends too early: expected {expected}"))
+    })
 }
 
 fn path(input: ParseStream<'_>, expected: &str) -> syn::Result<Path> {
@@ -239,13 +288,29 @@ pub(crate) struct Function {
     pub(crate) signature: Signature,
     pub(crate) brace: Brace,
     pub(crate) body: TokenStream,
+    /// Parameters that were reported and taken out of the signature; the body still sees them.
+    pub(crate) refused: Vec<PatType>,
 }
 
 impl Parse for Function {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut attributes = input.call(Attribute::parse_outer)?;
         let visibility = input.parse()?;
-        let signature = input.parse()?;
+        if let Some(other) = other_item(input) {
+            return Err(input.error(format!(
+                "`#[idempotent]` goes above an `async fn` that handles requests, not above {other}"
+            )));
+        }
+        let mut signature: Signature = input.parse()?;
+        for parameter in &mut signature.inputs {
+            if let FnArg::Typed(parameter) = parameter {
+                // Documentation of a parameter is for those who read the source; the compiler refuses it.
+                parameter.attrs.retain(|attribute| !attribute.path().is_ident("doc"));
+            }
+        }
+        if input.peek(Token![;]) {
+            return Err(input.error("a handler needs a body: write `{ … }` instead of `;`"));
+        }
         let content;
         let brace = braced!(content in input);
         // They hold for the body just as well from outside.
@@ -255,6 +320,29 @@ impl Parse for Function {
                 attribute
             },
         ));
-        Ok(Self { attributes, visibility, signature, brace, body: content.parse()? })
+        Ok(Self {
+            attributes,
+            visibility,
+            signature,
+            brace,
+            body: content.parse()?,
+            refused: Vec::new(),
+        })
     }
+}
+
+/// What an item is, where it cannot be a function.
+fn other_item(input: ParseStream<'_>) -> Option<&'static str> {
+    let others = [
+        (input.peek(Token![struct]), "a `struct`"),
+        (input.peek(Token![enum]), "an `enum`"),
+        (input.peek(Token![impl]), "an `impl`: write it above each handler inside"),
+        (input.peek(Token![trait]), "a `trait`"),
+        (input.peek(Token![mod]), "a `mod`: write it above each handler inside"),
+        (input.peek(Token![let]), "a closure: make it a function"),
+        (input.peek(Token![type]), "a `type`"),
+        (input.peek(Token![use]), "a `use`"),
+        (input.peek(Token![static]), "a `static`"),
+    ];
+    others.into_iter().find_map(|(found, name)| found.then_some(name))
 }

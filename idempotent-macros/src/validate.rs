@@ -3,23 +3,26 @@
 use std::time::Duration;
 
 use proc_macro2::Span;
-use syn::{Expr, ExprLit, FnArg, Lit, LitStr, Path, spanned::Spanned as _};
+use syn::{
+    Expr, ExprLit, FnArg, GenericArgument, Lit, LitStr, Path, PathArguments, PathSegment, Type,
+    punctuated::Punctuated, spanned::Spanned as _,
+};
 
-use crate::parse::{Faults, Function, Options, Strings};
+use crate::parse::{Faults, Function, Options, Slot, Strings};
 
 /// What a handler's attribute asks for. `None` is the default.
 pub(crate) struct Config {
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) header: Option<Vec<String>>,
-    pub(crate) format: Option<Format>,
-    pub(crate) required: bool,
-    pub(crate) replay: Option<Replay>,
-    pub(crate) wait: Option<Duration>,
-    pub(crate) principal: Option<Expr>,
-    pub(crate) key: Option<Expr>,
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) scope: Option<String>,
-    pub(crate) krate: Path,
+    pub(crate) ttl: Option<Slot<Duration>>,
+    pub(crate) header: Option<Slot<Vec<String>>>,
+    pub(crate) format: Option<Slot<Format>>,
+    pub(crate) required: Option<Slot<()>>,
+    pub(crate) replay: Option<Slot<Replay>>,
+    pub(crate) wait: Option<Slot<Duration>>,
+    pub(crate) principal: Option<Slot<Expr>>,
+    pub(crate) key: Option<Slot<Expr>>,
+    pub(crate) fingerprint: Option<Slot<Fingerprint>>,
+    pub(crate) scope: Option<Slot<String>>,
+    pub(crate) krate: Option<Path>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(crate) enum Replay {
 pub(crate) enum Fingerprint {
     Request,
     None,
-    Expression(Expr),
+    Expression(Box<Expr>),
 }
 
 /// A century: longer than any retry, short enough for every store's clock.
@@ -47,52 +50,39 @@ impl Config {
     pub(crate) fn validate(options: Options, faults: &mut Faults) -> Self {
         if options.key.is_some() {
             let excluded = [
-                ("header", options.header.as_ref().map(|slot| slot.name)),
-                ("format", options.format.as_ref().map(|slot| slot.name)),
-                ("required", options.required.as_ref().map(|slot| slot.name)),
+                options.header.as_ref().map(|slot| &slot.name),
+                options.format.as_ref().map(|slot| &slot.name),
+                options.required.as_ref().map(|slot| &slot.name),
             ];
-            for (name, span) in excluded {
-                if let Some(span) = span {
-                    faults.add(syn::Error::new(
-                        span,
-                        format!("`{name}` is about the key in a header, and `key` takes it from elsewhere: remove `{name}` or `key`"),
-                    ));
-                }
+            for name in excluded.into_iter().flatten() {
+                faults.add(syn::Error::new(
+                    name.span(),
+                    format!("`{name}` is about the key in a header, and `key` takes it from elsewhere: remove `{name}` or `key`"),
+                ));
             }
         }
-        let format = options.format.and_then(|slot| {
-            let format = check(faults, format(&slot.value))?;
-            if format == Format::Any && options.principal.is_none() && options.key.is_none() {
-                faults.add(syn::Error::new(slot.value.span(), ANY_NEEDS_PRINCIPAL));
-            }
-            Some(format)
-        });
-        let mut duration_of = |slot: Option<crate::parse::Slot<LitStr>>, least| {
-            slot.and_then(|slot| check(faults, duration(&slot.value, least)))
-        };
-        let ttl = duration_of(options.ttl, Duration::from_millis(1));
-        let wait = duration_of(options.wait, Duration::ZERO);
-        let fingerprint = match options.fingerprint.map(|slot| slot.value) {
-            None => Fingerprint::Request,
-            Some(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => {
-                check(faults, fingerprint(&text)).unwrap_or(Fingerprint::Request)
-            }
-            Some(expression) => Fingerprint::Expression(expression),
-        };
+        if let Some(slot) = &options.format
+            && slot.value.value() == "any"
+            && options.principal.is_none()
+            && options.key.is_none()
+        {
+            faults.add(syn::Error::new(slot.value.span(), ANY_NEEDS_PRINCIPAL));
+        }
+        let least_ttl = Duration::from_millis(1);
         Self {
-            ttl,
-            header: options.header.map(|slot| headers(&slot.value, faults)),
-            format,
-            required: options.required.is_some(),
-            replay: options.replay.map(|slot| replay(&slot.value, faults)),
-            wait,
-            principal: options.principal.map(|slot| slot.value),
-            key: options.key.map(|slot| slot.value),
-            fingerprint,
-            scope: options.scope.and_then(|slot| check(faults, scope(&slot.value))),
-            krate: options
-                .krate
-                .map_or_else(|| syn::parse_quote!(::idempotent_axum), |slot| slot.value),
+            ttl: options.ttl.and_then(|slot| slot.check(faults, |ttl| duration(ttl, least_ttl))),
+            header: options.header.and_then(|slot| slot.check(faults, headers)),
+            format: options.format.and_then(|slot| slot.check(faults, format)),
+            required: options.required,
+            replay: options.replay.and_then(|slot| slot.check(faults, replay)),
+            wait: options
+                .wait
+                .and_then(|slot| slot.check(faults, |wait| duration(wait, Duration::ZERO))),
+            principal: options.principal,
+            key: options.key,
+            fingerprint: options.fingerprint.and_then(|slot| slot.check(faults, fingerprint)),
+            scope: options.scope.and_then(|slot| slot.check(faults, scope)),
+            krate: options.krate.map(|slot| slot.value),
         }
     }
 }
@@ -100,33 +90,36 @@ impl Config {
 const ANY_NEEDS_PRINCIPAL: &str = "with `format = \"any\"` clients may pick keys that others guess, so say whose keys they are: \
      `principal = user.id`, or `principal = \"everyone\"` where all callers are to share them";
 
-fn check<T>(faults: &mut Faults, result: syn::Result<T>) -> Option<T> {
-    result.map_err(|fault| faults.add(fault)).ok()
-}
-
 fn duration(text: &LitStr, least: Duration) -> syn::Result<Duration> {
-    const FORMS: &str = "write a duration such as \"90s\", \"10m\", \"1h 30m\" or \"7d\"";
-    let duration = humantime::parse_duration(&text.value())
-        .map_err(|error| syn::Error::new(text.span(), format!("{error}: {FORMS}")))?;
-    if duration < least {
-        return Err(syn::Error::new(
-            text.span(),
-            format!("a response stored for no time is never replayed: {FORMS}"),
-        ));
+    const FORMS: &str = "write a duration such as `\"90s\"`, `\"10m\"`, `\"1h 30m\"` or `\"7d\"`";
+    let fault = |what: &str| Err(syn::Error::new(text.span(), format!("{what}: {FORMS}")));
+    let written = text.value();
+    match humantime::parse_duration(&written) {
+        Ok(duration) if duration > MAX_DURATION => fault("longer than 100 years"),
+        Ok(duration) if duration < least => {
+            fault("a response stored for no time is never replayed")
+        }
+        Ok(duration) => Ok(duration),
+        Err(humantime::DurationError::Empty) => fault("empty duration"),
+        Err(humantime::DurationError::NumberOverflow) => fault("longer than 100 years"),
+        Err(humantime::DurationError::UnknownUnit { unit, value, .. }) if unit.is_empty() => {
+            fault(&format!("`{value}` has no unit"))
+        }
+        Err(humantime::DurationError::UnknownUnit { unit, .. }) => {
+            fault(&format!("unknown unit `{unit}`"))
+        }
+        Err(_) => fault(&format!("`{written}` is no duration")),
     }
-    if duration > MAX_DURATION {
-        return Err(syn::Error::new(text.span(), format!("longer than 100 years: {FORMS}")));
-    }
-    Ok(duration)
 }
 
-fn headers(names: &Strings, faults: &mut Faults) -> Vec<String> {
+fn headers(names: &Strings) -> syn::Result<Vec<String>> {
     if names.values.is_empty() {
-        faults.add(syn::Error::new(
+        return Err(syn::Error::new(
             names.span,
-            "no header name: write at least one, such as \"idempotency-key\"",
+            "no header name: write at least one, such as `\"idempotency-key\"`",
         ));
     }
+    let mut faults = Faults::default();
     let mut known: Vec<String> = Vec::new();
     for name in &names.values {
         let lower = name.value().to_ascii_lowercase();
@@ -139,17 +132,20 @@ fn headers(names: &Strings, faults: &mut Faults) -> Vec<String> {
             known.push(lower);
         }
     }
-    known
+    faults.into_result().map(|()| known)
 }
 
 /// Why `name` is no field name (RFC 9110, section 5.6.2), if it is none.
 fn header_fault(name: &str) -> Option<String> {
     if name.is_empty() {
-        return Some("empty header name: write one such as \"idempotency-key\"".to_owned());
+        return Some("empty header name: write one such as `\"idempotency-key\"`".to_owned());
     }
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     let bad = name.chars().find(|c| !is_token(*c))?;
-    Some(format!("{bad:?} cannot be in a header name: use letters, digits and `-`"))
+    Some(format!(
+        "`{}` cannot be in a header name: use letters, digits and `-`",
+        bad.escape_debug()
+    ))
 }
 
 fn format(text: &LitStr) -> syn::Result<Format> {
@@ -159,19 +155,22 @@ fn format(text: &LitStr) -> syn::Result<Format> {
         "any" => Ok(Format::Any),
         other => Err(syn::Error::new(
             text.span(),
-            format!("unknown format `{other}`: write \"uuid\", \"uuid-v4\" or \"any\""),
+            format!("unknown format `{other}`: write `\"uuid\"`, `\"uuid-v4\"` or `\"any\"`"),
         )),
     }
 }
 
-fn fingerprint(text: &LitStr) -> syn::Result<Fingerprint> {
+fn fingerprint(value: &Expr) -> syn::Result<Fingerprint> {
+    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = ungrouped(value) else {
+        return Ok(Fingerprint::Expression(Box::new(value.clone())));
+    };
     match text.value().as_str() {
         "request" => Ok(Fingerprint::Request),
         "none" => Ok(Fingerprint::None),
         other => Err(syn::Error::new(
             text.span(),
             format!(
-                "unknown fingerprint `{other}`: write \"request\", \"none\" or an expression over the handler's parameters"
+                "unknown fingerprint `{other}`: write `\"request\"`, `\"none\"` or an expression over the handler's parameters"
             ),
         )),
     }
@@ -181,59 +180,191 @@ fn scope(text: &LitStr) -> syn::Result<String> {
     if text.value().is_empty() {
         return Err(syn::Error::new(
             text.span(),
-            "empty scope: write the operation's name, such as \"create-payment\", or leave `scope` out",
+            "empty scope: write the operation's name, such as `\"create-payment\"`, or leave `scope` out",
         ));
     }
     Ok(text.value())
 }
 
-fn replay(statuses: &Strings, faults: &mut Faults) -> Replay {
-    const FORMS: &str = "write \"all\", a class from \"1xx\" to \"5xx\", a code such as \"409\", or an array of classes and codes";
-    if statuses.values.is_empty() {
-        faults.add(syn::Error::new(statuses.span, format!("no status: {FORMS}")));
+/// A `$value:literal` or `$value:expr` of a macro arrives in an invisible group.
+fn ungrouped(mut expression: &Expr) -> &Expr {
+    while let Expr::Group(group) = expression {
+        expression = &group.expr;
     }
-    let (mut classes, mut codes) = (0, Vec::new());
-    for text in &statuses.values {
-        let value = text.value();
-        match (value.as_bytes(), value.parse::<u16>()) {
-            (b"all", _) if statuses.values.len() == 1 => return Replay::All,
-            (b"all", _) => faults.add(syn::Error::new(
-                text.span(),
-                "`all` includes every other status: write `replay = \"all\"`, or remove it from the array",
-            )),
-            ([class @ b'1'..=b'5', b'x', b'x'], _) => classes |= 1 << (class - b'0'),
-            (_, Ok(code)) if value.len() == 3 && (100..=599).contains(&code) => codes.push(code),
-            _ => faults.add(syn::Error::new(text.span(), format!("`{value}` is no status: {FORMS}"))),
-        }
-    }
-    Replay::Some { classes, codes }
+    expression
 }
 
-/// Whether `function` can be a handler at all.
-pub(crate) fn handler(function: &Function, faults: &mut Faults) {
-    let signature = &function.signature;
+fn replay(statuses: &Strings) -> syn::Result<Replay> {
+    const FORMS: &str = "write `\"all\"`, a class from `\"1xx\"` to `\"5xx\"`, a code such as `\"409\"`, or an array of classes and codes";
+    if statuses.values.is_empty() {
+        return Err(syn::Error::new(statuses.span, format!("no status: {FORMS}")));
+    }
+    let mut faults = Faults::default();
+    let (mut classes, mut codes) = (0, Vec::new());
+    for text in &statuses.values {
+        let mut fault = |message| faults.add(syn::Error::new(text.span(), message));
+        let value = text.value();
+        match (value.as_bytes(), value.parse::<u16>()) {
+            (b"all", _) if statuses.values.len() == 1 => return Ok(Replay::All),
+            (b"all", _) => fault(
+                "`all` includes every other status: write `replay = \"all\"`, or remove it from the array".to_owned(),
+            ),
+            ([class @ b'1'..=b'5', b'x', b'x'], _) => {
+                let class = 1 << (class - b'0');
+                if classes & class != 0 {
+                    fault(format!("`{value}` is listed twice: keep one"));
+                }
+                classes |= class;
+            }
+            (_, Ok(code)) if value.len() == 3 && (100..=599).contains(&code) => {
+                if codes.contains(&code) {
+                    fault(format!("`{value}` is listed twice: keep one"));
+                }
+                codes.push(code);
+            }
+            (b"", _) => fault(format!("empty status: {FORMS}")),
+            _ => fault(format!("`{value}` is no status: {FORMS}")),
+        }
+    }
+    faults.into_result().map(|()| Replay::Some { classes, codes })
+}
+
+/// Reports why `function` can be no handler, and repairs it so that no other error follows.
+///
+/// `None` where it cannot be repaired.
+pub(crate) fn handler(mut function: Function, faults: &mut Faults) -> Option<Function> {
+    let signature = &mut function.signature;
     let mut fault = |span: Span, message: &str| faults.add(syn::Error::new(span, message));
     if signature.asyncness.is_none() {
         fault(signature.fn_token.span, "a handler is an `async fn`: write `async` before `fn`");
+        signature.asyncness = Some(syn::Token![async](signature.fn_token.span));
     }
-    if let Some(token) = &signature.constness {
+    if let Some(token) = signature.constness.take() {
         fault(token.span(), "a handler cannot be `const`: remove it");
     }
     if let syn::Safety::Unsafe(token) = &signature.safety {
         fault(token.span(), "a handler cannot be `unsafe`: remove it");
+        signature.safety = syn::Safety::Default;
     }
-    if let Some(abi) = &signature.abi {
-        fault(abi.span(), "a handler cannot be `extern`: remove it");
+    if let Some(abi) = signature.abi.take() {
+        fault(abi.extern_token.span, "a handler cannot be `extern`: remove it");
     }
-    if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
+    function.attributes.retain(|attribute| {
+        let Some(name) = attribute.path().segments.last() else { return true };
+        let twice = name.ident == "idempotent";
+        if twice {
+            fault(name.ident.span(), "`#[idempotent]` is applied twice: keep one");
+        }
+        !twice
+    });
+    if let Some(FnArg::Receiver(receiver)) = function.signature.inputs.first() {
         fault(
             receiver.self_token.span,
             "a handler cannot take `self`: take the value as a parameter, such as `State(service): State<Service>`",
         );
+        return None;
     }
-    for attribute in &function.attributes {
-        if attribute.path().segments.last().is_some_and(|segment| segment.ident == "idempotent") {
-            fault(attribute.span(), "`#[idempotent]` is applied twice: keep one");
+    refuse_parameters(&mut function, faults);
+    Some(function)
+}
+
+/// Takes out of the signature what certainly is no extractor where it stands.
+///
+/// Whether a type is an extractor is known only together with the router's state, and then to the
+/// compiler alone; it would say that the whole function is no handler.
+fn refuse_parameters(function: &mut Function, faults: &mut Faults) {
+    let inputs = &mut function.signature.inputs;
+    let unconditional = |parameter: &FnArg| match parameter {
+        FnArg::Typed(typed) => {
+            !typed.attrs.iter().any(|attribute| attribute.path().is_ident("cfg"))
         }
+        FnArg::Receiver(_) => true,
+    };
+    let last = inputs.iter().rposition(unconditional).unwrap_or(0);
+    for (index, parameter) in std::mem::take(inputs).into_iter().enumerate() {
+        let FnArg::Typed(typed) = parameter else { continue };
+        match parameter_fault(&typed.ty, index < last) {
+            Some(fault) => {
+                faults.add(fault);
+                function.refused.push(typed);
+            }
+            None => inputs.push(FnArg::Typed(typed)),
+        }
+    }
+}
+
+fn parameter_fault(ty: &Type, more_follow: bool) -> Option<syn::Error> {
+    if let Some(borrow) = first_borrow(ty) {
+        return Some(syn::Error::new(
+            borrow,
+            "a parameter cannot borrow, the handler outlives the request: write an owned type, such as `String`",
+        ));
+    }
+    let name = last_segment(ty)?;
+    let ident = &name.ident;
+    if name.arguments.is_empty() && PRIMITIVES.iter().any(|primitive| ident == primitive) {
+        return Some(syn::Error::new(
+            ident.span(),
+            format!(
+                "`{ident}` is no extractor: say what it is taken from, such as `Path(value): Path<{ident}>`, `Query` or `Json`"
+            ),
+        ));
+    }
+    let body = match (ident.to_string().as_str(), &name.arguments) {
+        ("Option" | "Result", PathArguments::AngleBracketed(arguments)) => {
+            match arguments.args.first()? {
+                GenericArgument::Type(inner) => &last_segment(inner)?.ident,
+                _ => return None,
+            }
+        }
+        _ => ident,
+    };
+    (more_follow && BODY_EXTRACTORS.iter().any(|extractor| body == extractor)).then(|| {
+        syn::Error::new(
+            body.span(),
+            format!("`{body}` reads the request's body, and only the last parameter can: move it to the end"),
+        )
+    })
+}
+
+const PRIMITIVES: [&str; 17] = [
+    "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32",
+    "u64", "u128", "usize", "str",
+];
+
+/// Those whose name means nothing else. `Request` is left to the compiler: it names many things.
+const BODY_EXTRACTORS: [&str; 8] =
+    ["Body", "Bytes", "Form", "Json", "JsonLines", "Multipart", "RawForm", "String"];
+
+fn last_segment(ty: &Type) -> Option<&PathSegment> {
+    match ty {
+        Type::Path(path) if path.qself.is_none() => path.path.segments.last(),
+        Type::Group(group) => last_segment(&group.elem),
+        Type::Paren(paren) => last_segment(&paren.elem),
+        _ => None,
+    }
+}
+
+/// Where `ty` borrows for less than `'static`.
+fn first_borrow(ty: &Type) -> Option<Span> {
+    let any = |types: &Punctuated<Type, _>| types.iter().find_map(first_borrow);
+    match ty {
+        Type::Reference(reference) => match &reference.lifetime {
+            Some(lifetime) if lifetime.ident == "static" => first_borrow(&reference.elem),
+            _ => Some(reference.and_token.span),
+        },
+        Type::Path(path) => path.path.segments.iter().find_map(|segment| {
+            let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
+            arguments.args.iter().find_map(|argument| match argument {
+                GenericArgument::Type(ty) => first_borrow(ty),
+                _ => None,
+            })
+        }),
+        Type::Tuple(tuple) => any(&tuple.elems),
+        Type::Array(array) => first_borrow(&array.elem),
+        Type::Slice(slice) => first_borrow(&slice.elem),
+        Type::Paren(paren) => first_borrow(&paren.elem),
+        Type::Group(group) => first_borrow(&group.elem),
+        _ => None,
     }
 }

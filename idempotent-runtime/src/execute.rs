@@ -49,51 +49,81 @@ type Handler = BoxFuture<'static, Response>;
 /// Runs an `#[idempotent]` handler, or replays its response.
 ///
 /// `handler` binds the last parameter and evaluates the expressions where it is given a place for
-/// their values; the future it returns is the user's body.
-pub fn run<E, F, Fut>(
+/// their values; the future it returns is the user's body. `respond` is an argument of its own so
+/// that the expansion can name the declared return type there: an error about it points at it.
+pub fn run<E, R, F, Fut>(
     policy: &'static Policy,
     call: Call<E>,
+    respond: fn(R) -> Response,
     handler: F,
 ) -> BoxFuture<'static, Response>
 where
     E: Send + 'static,
+    R: 'static,
     F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
-    Fut: Future<Output: IntoResponse> + Send + 'static,
+    Fut: Future<Output = R> + Send + 'static,
 {
+    // Whatever needs no type of the handler is in functions that are compiled once for all.
+    let start = move |last, facts: Option<&mut Facts>| -> Handler {
+        let body = handler(last, facts);
+        Box::pin(async move { respond(body.await) })
+    };
     let (request, extract) = match call.0 {
         Source::Request(request, extract) => (request, extract),
-        Source::Value(value) => {
-            return Box::pin(async move { handler(value, None).await.into_response() });
-        }
+        Source::Value(value) => return start(value, None),
     };
-    let refuse = |problem| -> BoxFuture<'static, Response> {
-        Box::pin(ready(Idempotency::of(request.extensions()).respond(problem)))
-    };
-    let key = match policy.key {
-        KeySource::Expression => None,
-        KeySource::Header => match key::read(policy, request.headers()) {
-            Ok(Some(key)) => Some(key),
-            Ok(None) if policy.required => return refuse(Problem::missing_key(policy.header[0])),
-            Ok(None) => {
-                return Box::pin(async move {
-                    match extract(request).await {
-                        Ok(last) => handler(last, None).await.into_response(),
-                        Err(rejection) => rejection,
-                    }
-                });
+    match admit(policy, request) {
+        Admitted::Refused(response) => response,
+        Admitted::Unprotected(request) => Box::pin(async move {
+            match extract(request).await {
+                Ok(last) => start(last, None).await,
+                Err(rejection) => rejection,
             }
-            Err(problem) => return refuse(problem),
+        }),
+        Admitted::Protected(key, request) => {
+            let prepare: Prepare = Box::new(move |request| {
+                Box::pin(async move {
+                    let last = extract(request).await?;
+                    let mut facts = Facts::default();
+                    let handler = start(last, Some(&mut facts));
+                    Ok((facts, handler))
+                })
+            });
+            boxed(policy, key, request, prepare)
+        }
+    }
+}
+
+/// What a request's head says about it.
+#[allow(clippy::large_enum_variant, reason = "lives for one move, and a box would cost more")]
+enum Admitted {
+    /// It has no key and needs none.
+    Unprotected(Request),
+    /// It has a key, or its key is an expression.
+    Protected(Option<String>, Request),
+    Refused(BoxFuture<'static, Response>),
+}
+
+fn admit(policy: &Policy, request: Request) -> Admitted {
+    let problem = match policy.key {
+        KeySource::Expression => return Admitted::Protected(None, request),
+        KeySource::Header => match key::read(policy, request.headers()) {
+            Ok(Some(key)) => return Admitted::Protected(Some(key), request),
+            Ok(None) if policy.required => Problem::missing_key(policy.header[0]),
+            Ok(None) => return Admitted::Unprotected(request),
+            Err(problem) => problem,
         },
     };
-    let prepare: Prepare = Box::new(move |request| {
-        Box::pin(async move {
-            let last = extract(request).await?;
-            let mut facts = Facts::default();
-            let body = handler(last, Some(&mut facts));
-            let handler: Handler = Box::pin(async move { body.await.into_response() });
-            Ok((facts, handler))
-        })
-    });
+    let response = Idempotency::of(request.extensions()).respond(problem);
+    Admitted::Refused(Box::pin(ready(response)))
+}
+
+fn boxed(
+    policy: &'static Policy,
+    key: Option<String>,
+    request: Request,
+    prepare: Prepare,
+) -> BoxFuture<'static, Response> {
     Box::pin(async move {
         match protected(policy, key, request, prepare).await {
             Ok(response) | Err(response) => response,

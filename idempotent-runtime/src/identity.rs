@@ -1,10 +1,6 @@
 //! Who asks for what: the attribute's expressions, and the digest that names the operation.
 
-use std::{
-    fmt::{Display, Write as _},
-    hash::Hash,
-    ops::Deref,
-};
+use std::{fmt::Display, hash::Hash};
 
 use axum::extract::{MatchedPath, Request};
 
@@ -25,97 +21,83 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Takes the value of the `principal` expression.
-    pub fn principal(&mut self, value: Option<String>) {
-        self.principal = value;
+    /// Whose key it is: equal keys of different principals never meet.
+    pub fn principal<T: Text<Kind> + ?Sized, Kind>(&mut self, value: &T) {
+        self.principal = value.text();
     }
 
-    /// Takes the value of the `key` expression; whether it is a key to look up.
-    pub fn key(&mut self, value: Option<String>) -> bool {
-        let is_key = value.as_ref().is_some_and(|key| !key.is_empty());
-        self.key = value;
-        is_key
+    /// The idempotency key, taken from the request instead of a header; whether it is a key to look
+    /// up.
+    pub fn key<T: Text<Kind> + ?Sized, Kind>(&mut self, value: &T) -> bool {
+        self.key = value.text();
+        self.key.as_ref().is_some_and(|key| !key.is_empty())
     }
 
-    /// Takes the value of the `fingerprint` expression.
-    pub fn fingerprint<T: Hash + ?Sized>(&mut self, value: &T) {
-        let mut hasher = StableHasher::new();
-        value.hash(&mut hasher);
-        self.fingerprint = Some(hasher.finish());
+    /// What must be equal for two requests with one key to be the same request.
+    pub fn fingerprint<T: Fingerprinted + ?Sized>(&mut self, value: &T) {
+        self.fingerprint = Some(value.fingerprint());
     }
 }
 
 /// A value of a `principal` or `key` expression: [`Display`], or an [`Option`] of it.
 ///
-/// `Value(&value).text()` reads an `Option` by its own method and everything else by
-/// `Plain::text`, which it dereferences to.
-#[derive(Debug)]
-pub struct Value<T>(pub Plain<T>);
-
-/// A [`Value`] that is no `Option`.
-#[derive(Debug)]
-pub struct Plain<T>(T);
-
-/// A value that can name a principal or be a key.
+/// `Kind` tells the two apart; the compiler infers it, for no `Option` is `Display`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a principal or a key",
-    label = "this value is neither `Display` nor an `Option` of a `Display` value",
-    note = "give a value that has one text, such as `user.id`"
+    message = "`{Self}` has no text to be a principal or a key",
+    label = "neither `Display` nor an `Option` of a `Display` value",
+    note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
 )]
-pub trait Text {
-    /// Appends the value's text.
-    fn write_to(&self, text: &mut String);
+pub trait Text<Kind> {
+    /// The value's text, or `None`.
+    fn text(&self) -> Option<String>;
 }
 
-impl<T: Display + ?Sized> Text for T {
-    fn write_to(&self, text: &mut String) {
-        // Writing to a string fails only where the value's own `Display` does.
-        write!(text, "{self}").expect("the value's `Display` does not fail");
+/// The [`Text`] of a [`Display`] value.
+#[derive(Debug)]
+pub struct Plain;
+
+/// The [`Text`] of an [`Option`], or of a reference to one.
+#[derive(Debug)]
+pub struct Optional;
+
+#[diagnostic::do_not_recommend]
+impl<T: Display + ?Sized> Text<Plain> for T {
+    fn text(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
-impl<T> Value<T> {
-    /// Wraps a reference to the expression's value.
-    pub const fn new(value: T) -> Self {
-        Self(Plain(value))
+#[diagnostic::do_not_recommend]
+impl<T: Display> Text<Optional> for Option<T> {
+    fn text(&self) -> Option<String> {
+        self.as_ref().map(ToString::to_string)
     }
 }
 
-impl<T: Display> Value<&Option<T>> {
-    /// The text of the value, or `None`.
-    #[must_use]
-    pub fn text(&self) -> Option<String> {
-        self.0.0.as_ref().map(ToString::to_string)
+#[diagnostic::do_not_recommend]
+impl<T: Display> Text<Optional> for &Option<T> {
+    fn text(&self) -> Option<String> {
+        self.as_ref().map(ToString::to_string)
     }
 }
 
-impl<T: Display> Value<&&Option<T>> {
-    /// The text of the value, or `None`.
-    #[must_use]
-    pub fn text(&self) -> Option<String> {
-        self.0.0.as_ref().map(ToString::to_string)
-    }
+/// A value of a `fingerprint` expression: anything that is [`Hash`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a fingerprint: it is not `Hash`",
+    label = "not `Hash`",
+    note = "write an expression for what tells two requests apart, such as `(body.account, body.cents)`, or derive `Hash`"
+)]
+pub trait Fingerprinted {
+    /// The digest of the value's hash.
+    fn fingerprint(&self) -> Fingerprint;
 }
 
-impl<T: ?Sized> Plain<&T> {
-    /// The text of the value.
-    #[must_use]
-    #[allow(clippy::unnecessary_wraps, reason = "the same type as that of an `Option`'s method")]
-    pub fn text(&self) -> Option<String>
-    where
-        T: Text,
-    {
-        let mut text = String::new();
-        self.0.write_to(&mut text);
-        Some(text)
-    }
-}
-
-impl<T> Deref for Value<T> {
-    type Target = Plain<T>;
-
-    fn deref(&self) -> &Plain<T> {
-        &self.0
+#[diagnostic::do_not_recommend]
+impl<T: Hash + ?Sized> Fingerprinted for T {
+    fn fingerprint(&self) -> Fingerprint {
+        let mut hasher = StableHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 }
 

@@ -49,14 +49,19 @@ pub mod __private {
     pub use crate::{
         call::{Call, Via},
         execute::run,
-        identity::{Facts, Value},
+        identity::{Facts, Fingerprinted, Text},
         policy::{FingerprintSource, Format, KeySource, Policy, Replay},
     };
     pub use axum::response::Response;
 
-    /// Stands for a handler's declared return type, so that its body is checked against it.
+    /// Turns a handler's declared return type into a response.
+    pub fn respond<R: axum::response::IntoResponse>(value: R) -> Response {
+        value.into_response()
+    }
+
+    /// Stands for a value of a declared type, in code that the compiler checks and nothing runs.
     #[must_use]
-    pub fn output<R: axum::response::IntoResponse>() -> R {
+    pub fn output<T>() -> T {
         unreachable!("the expansion never calls this")
     }
 }

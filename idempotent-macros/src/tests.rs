@@ -1,0 +1,217 @@
+//! The attribute on token streams: its expansion, and what an editor gets of half-typed code.
+
+use proc_macro2::{Ident, TokenStream, TokenTree};
+
+use crate::attribute;
+
+fn tokens(source: &str) -> TokenStream {
+    source.parse().expect("the test's source has balanced brackets")
+}
+
+fn expand(arguments: &str, item: &str) -> TokenStream {
+    attribute(tokens(arguments), &tokens(item))
+}
+
+/// The code block number `index` below a heading of the attribute's documentation.
+fn documented(heading: &str, index: usize) -> String {
+    let source = include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("///"));
+    let below = source.skip_while(|line| line.trim() != heading);
+    let lines: Vec<&str> = below.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    lines.join("\n").split("```").nth(2 * index + 1).expect("a block").replacen("text\n", "", 1)
+}
+
+/// All identifiers of `tokens`, also those in groups.
+fn idents(tokens: TokenStream) -> Vec<Ident> {
+    tokens
+        .into_iter()
+        .flat_map(|token| match token {
+            TokenTree::Ident(ident) => vec![ident],
+            TokenTree::Group(group) => idents(group.stream()),
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+fn errors(expansion: &TokenStream) -> usize {
+    idents(expansion.clone()).iter().filter(|ident| *ident == "compile_error").count()
+}
+
+/// Tokens print with other spaces than people write.
+fn without_space(tokens: &impl ToString) -> String {
+    tokens.to_string().split_whitespace().collect()
+}
+
+fn contains(expansion: &TokenStream, part: &str) -> bool {
+    without_space(expansion).contains(&without_space(&part))
+}
+
+#[test]
+fn the_documentation_shows_the_expansion_as_it_is() {
+    let (input, output) = (documented("# Expands to", 0), documented("# Expands to", 1));
+    let (attribute, item) = input.split_once(")]\n").expect("an attribute above an item");
+    let arguments = attribute.strip_prefix("#[idempotent(").expect("the attribute");
+    assert_eq!(without_space(&expand(arguments, item)), without_space(&output));
+}
+
+#[test]
+fn a_handler_grows_by_at_most_a_dozen_lines() {
+    let (input, output) = (documented("# Expands to", 0), documented("# Expands to", 1));
+    let written = input.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(output.lines().count() <= written + 12);
+}
+
+#[test]
+fn a_half_typed_body_stays_as_it_is() {
+    for body in ["body.", "let x =", "if body.", "match body { Some(x) => }", "body. await; let"] {
+        let item =
+            format!("pub(crate) async fn invite(Json(body): Json<Invite>) -> A {{ {body} }}");
+        let expansion = expand("principal = body.id", &item);
+        assert_eq!(errors(&expansion), 0);
+        assert!(contains(&expansion, "pub(crate) async fn invite("), "{expansion}");
+        assert!(contains(&expansion, body), "{expansion}");
+    }
+}
+
+#[test]
+fn half_typed_options_leave_a_function_of_the_same_signature() {
+    let item = "pub async fn invite<T: X>(user: User, body: Json<T>) -> A where T: Y { body. }";
+    let half_typed = [
+        "t",
+        "ttl",
+        "ttl =",
+        "ttl = \"1\"",
+        "header = []",
+        "header = [\"a\",]",
+        "principal =",
+        "principal = user.",
+        "principal = user.id.as_",
+        "key = f()",
+        ", ,",
+        "replay = [\"2\"]",
+        "crate =",
+        "crate = ::",
+    ];
+    for arguments in half_typed {
+        let expansion = expand(arguments, item);
+        assert!(contains(&expansion, "pub async fn invite<T: X>(user: User,"), "{expansion}");
+        assert!(contains(&expansion, "where T: Y"), "{expansion}");
+        assert!(contains(&expansion, "body."), "{expansion}");
+    }
+}
+
+#[test]
+fn a_half_typed_signature_is_passed_on() {
+    for item in [
+        "pub async fn invite(Json(body): ) -> A { body }",
+        "pub async fn invite(Json(body)) { body }",
+        "async fn invite() -> { body }",
+        "pub async fn invite",
+    ] {
+        let expansion = expand("", item);
+        assert_eq!(errors(&expansion), 1, "{expansion}");
+        assert!(contains(&expansion, item), "{expansion}");
+    }
+}
+
+#[test]
+fn every_fault_is_reported_and_the_handler_expands_nevertheless() {
+    let expansion = expand(
+        "ttl = 5, wait = \"soon\", replay = [\"x\", \"y\"], unknown, principal = user",
+        "const fn invite(user: User) -> A { user }",
+    );
+    assert_eq!(errors(&expansion), 7);
+    assert!(contains(&expansion, "async fn invite"), "{expansion}");
+    assert!(contains(&expansion, "principal(&(user))"), "{expansion}");
+}
+
+#[test]
+fn an_option_is_the_field_that_documents_it() {
+    let arguments = tokens(
+        "ttl = \"1h\", header = \"a\", format = \"any\", required, replay = \"2xx\", wait = \"1s\", principal = p, fingerprint = f, scope = \"s\"",
+    );
+    let names = [
+        "ttl",
+        "header",
+        "format",
+        "required",
+        "replay",
+        "wait",
+        "principal",
+        "fingerprint",
+        "scope",
+    ];
+    let written = idents(arguments.clone());
+    let expanded = idents(attribute(arguments, &tokens("async fn invite() {}")));
+    for name in names {
+        let start = |idents: &[Ident]| {
+            idents.iter().find(|ident| *ident == name).expect("the option").span().start()
+        };
+        assert_eq!(start(&written), start(&expanded), "{name}");
+    }
+}
+
+#[test]
+fn parameters_and_expressions_keep_their_tokens() {
+    // On lines of their own, so that every token has a place that no other one has.
+    let item = tokens("async fn\ninvite(\nuser: User,\nJson(\nbody): Json<Invite>) -> A {\nbody }");
+    let arguments = tokens("\n\n\n\n\n\n\n\nprincipal = user.id");
+    let expanded = idents(attribute(arguments, &item));
+    let lines = |name: &str| -> Vec<usize> {
+        let same = expanded.iter().filter(|ident| *ident == name);
+        same.map(|ident| ident.span().start().line).collect()
+    };
+    assert_eq!(lines("invite"), [2]);
+    assert_eq!(lines("user"), [3, 9]);
+    assert_eq!(lines("body"), [5, 6]);
+}
+
+#[test]
+fn generated_names_are_marked() {
+    let arguments = "ttl = \"1h\", principal = user, key = user, fingerprint = user";
+    let item = "async fn invite(_: A, _guard: B, user: C, body: D) -> Result<impl E, F> {}";
+    let known = idents(tokens(item)).into_iter().chain(idents(tokens(arguments)));
+    let known: Vec<String> = known.map(|ident| ident.to_string()).collect();
+    let expansion = expand(arguments, item);
+    let bound = idents(expansion).into_iter().map(|ident| ident.to_string());
+    let library = [
+        "static",
+        "move",
+        "if",
+        "let",
+        "false",
+        "return",
+        "const",
+        "use",
+        "as",
+        "allow",
+        "clippy",
+        "used_underscore_binding",
+        "unused_imports",
+        "idempotent_axum",
+        "core",
+        "option",
+        "Option",
+        "Some",
+        "time",
+        "Duration",
+        "new",
+        "Call",
+        "Response",
+        "Policy",
+        "DEFAULT",
+        "KeySource",
+        "FingerprintSource",
+        "Expression",
+        "run",
+        "respond",
+        "output",
+        "await",
+        "u64",
+        "u32",
+    ];
+    let unmarked: Vec<String> = bound
+        .filter(|name| !name.starts_with("__") && name != "_")
+        .filter(|name| !known.contains(name) && !library.contains(&name.as_str()))
+        .collect();
+    assert!(unmarked.is_empty(), "{unmarked:?}");
+}

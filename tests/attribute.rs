@@ -1,0 +1,254 @@
+//! What the attribute does at run time that no store is needed for: guards, direct calls, lints'
+//! favourite corners of the language.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{StatusCode, request::Parts},
+    routing::post,
+};
+use http_body_util::BodyExt as _;
+use idempotent_axum::{Idempotency, MemoryStore, idempotent};
+use tokio::sync::{Notify, oneshot};
+use tower::ServiceExt as _;
+
+/// What a test sees of a running handler.
+#[derive(Clone, Default)]
+struct Probe {
+    started: Arc<Notify>,
+    go_on: Arc<Notify>,
+    dropped: Arc<AtomicBool>,
+    seen: Arc<AtomicBool>,
+}
+
+/// An extractor that is a guard: it records its own end.
+struct Guard(Probe);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.dropped.store(true, Ordering::SeqCst);
+    }
+}
+
+fn probe(parts: &Parts) -> Probe {
+    parts.extensions.get().cloned().expect("the test's request has a probe")
+}
+
+impl<S: Sync> FromRequestParts<S> for Guard {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(probe(parts)))
+    }
+}
+
+/// The handle by which the handler's body talks to the test.
+struct Handle(Probe);
+
+impl<S: Sync> FromRequestParts<S> for Handle {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(probe(parts)))
+    }
+}
+
+/// A guard that reads the body, so that it can only stand last.
+struct LastGuard {
+    _guard: Guard,
+}
+
+impl<S: Sync> FromRequest<S> for LastGuard {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        let (parts, body) = request.into_parts();
+        drop(body.collect().await);
+        Ok(Self { _guard: Guard(probe(&parts)) })
+    }
+}
+
+impl Probe {
+    /// The part of a handler's body that every test has.
+    async fn run(self) {
+        self.started.notify_one();
+        self.go_on.notified().await;
+        self.seen.store(self.dropped.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
+#[idempotent]
+async fn wildcard(_: Guard, Handle(probe): Handle, _body: String) {
+    probe.run().await;
+}
+
+#[idempotent]
+async fn underscored(_guard: Guard, Handle(probe): Handle, _body: String) {
+    probe.run().await;
+}
+
+#[idempotent]
+async fn in_a_tuple((_guard, Handle(probe)): (Guard, Handle), _body: String) {
+    probe.run().await;
+}
+
+#[idempotent]
+async fn last_wildcard(Handle(probe): Handle, _: LastGuard) {
+    probe.run().await;
+}
+
+#[idempotent]
+async fn last_underscored(Handle(probe): Handle, _guard: LastGuard) {
+    probe.run().await;
+}
+
+fn app() -> (Router, Idempotency) {
+    let idempotency = Idempotency::new(MemoryStore::builder().build());
+    let app = Router::new()
+        .route("/wildcard", post(wildcard))
+        .route("/underscored", post(underscored))
+        .route("/in_a_tuple", post(in_a_tuple))
+        .route("/last_wildcard", post(last_wildcard))
+        .route("/last_underscored", post(last_underscored))
+        .layer(idempotency.clone());
+    (app, idempotency)
+}
+
+const GUARDED: [&str; 5] =
+    ["/wildcard", "/underscored", "/in_a_tuple", "/last_wildcard", "/last_underscored"];
+
+fn request(path: &str, probe: &Probe, key: Option<uuid::Uuid>) -> Request {
+    let mut request = Request::post(path).extension(probe.clone());
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key.to_string());
+    }
+    request.body(Body::empty()).expect("a valid request")
+}
+
+#[tokio::test]
+async fn guards_live_as_long_as_the_body() {
+    for path in GUARDED {
+        for key in [None, Some(uuid::Uuid::new_v4())] {
+            let probe = Probe::default();
+            let response = tokio::spawn(app().0.oneshot(request(path, &probe, key)));
+            probe.started.notified().await;
+            probe.go_on.notify_one();
+            let response = response.await.expect("no panic").expect("infallible");
+            assert_eq!(response.status(), StatusCode::OK);
+            assert!(!probe.seen.load(Ordering::SeqCst), "{path}: dropped while the body ran");
+            assert!(probe.dropped.load(Ordering::SeqCst), "{path}: never dropped");
+        }
+    }
+}
+
+#[tokio::test]
+async fn guards_live_as_long_as_the_body_when_the_caller_goes_away() {
+    for path in GUARDED {
+        let (probe, (app, idempotency)) = (Probe::default(), app());
+        let (gone, goes) = oneshot::channel::<()>();
+        let call = app.oneshot(request(path, &probe, Some(uuid::Uuid::new_v4())));
+        let caller = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = goes => {}
+                _ = call => panic!("the handler waits for the test"),
+            }
+        });
+        probe.started.notified().await;
+        gone.send(()).expect("the caller waits");
+        caller.await.expect("no panic");
+        probe.go_on.notify_one();
+        idempotency.drain().await;
+        assert!(!probe.seen.load(Ordering::SeqCst), "{path}: dropped while the body ran");
+        assert!(probe.dropped.load(Ordering::SeqCst), "{path}: never dropped");
+    }
+}
+
+#[idempotent(principal = id, fingerprint = id)]
+async fn square(Path(id): Path<u64>, Json(mut factor): Json<u64>) -> Result<String, StatusCode> {
+    factor *= factor;
+    if factor == 0 {
+        return Err(StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    Ok((id * factor).to_string())
+}
+
+async fn text(response: axum::response::Response) -> String {
+    let bytes = response.into_body().collect().await.expect("a whole body").to_bytes();
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[tokio::test]
+async fn a_direct_call_runs_without_a_key() {
+    let response = square(Path(2), Json(3).into()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(text(response).await, "18");
+    let response = square(Path(2), Json(0).into()).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[idempotent]
+async fn nothing() -> &'static str {
+    "nothing"
+}
+
+#[tokio::test]
+async fn a_direct_call_of_a_handler_without_parameters_passes_unit() {
+    assert_eq!(text(nothing(().into()).await).await, "nothing");
+}
+
+#[idempotent]
+async fn conditional(
+    #[cfg(not(any()))] Path(id): Path<u64>,
+    #[cfg(any())] missing: Missing,
+    #[cfg(not(any()))] body: String,
+    #[cfg(any())] Json(other): Json<Missing>,
+) -> String {
+    format!("{id} {body}")
+}
+
+#[tokio::test]
+async fn the_last_parameter_is_the_last_that_is_compiled() {
+    let app = Router::new().route("/{id}", post(conditional));
+    let request = Request::post("/7").body(Body::from("body")).expect("a valid request");
+    let response = app.oneshot(request).await.expect("infallible");
+    assert_eq!(text(response).await, "7 body");
+}
+
+/// Two options of one handler, so that neither keeps the other from being read.
+#[idempotent(key = id, principal = None::<u64>, ttl = "1h 30m")]
+async fn keyed(Path(id): Path<u64>, Json(count): Json<u64>) -> String {
+    format!("{id} {count}")
+}
+
+#[tokio::test]
+async fn an_expression_of_the_parameters_is_the_key() {
+    let app = Router::new().route("/{id}", post(keyed)).layer(Idempotency::default());
+    let send = async |path: &str| {
+        let request = Request::post(path).header("content-type", "application/json");
+        let request = request.body(Body::from("1")).expect("a valid request");
+        let response = app.clone().oneshot(request).await.expect("infallible");
+        (response.headers().contains_key("idempotent-replayed"), text(response).await)
+    };
+    assert_eq!(send("/1").await, (false, "1 1".to_owned()));
+    assert_eq!(send("/1").await, (true, "1 1".to_owned()));
+    assert_eq!(send("/2").await, (false, "2 1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_without_a_key_is_cancelled_with_its_caller() {
+    let probe = Probe::default();
+    let call = app().0.oneshot(request("/underscored", &probe, None));
+    assert!(tokio::time::timeout(Duration::from_secs(1), call).await.is_err());
+    assert!(probe.dropped.load(Ordering::SeqCst));
+}

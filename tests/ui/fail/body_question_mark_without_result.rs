@@ -1,0 +1,12 @@
+//! `?` in a body that returns no `Result`.
+use axum::{Router, extract::Path, routing::post};
+use idempotent_axum::idempotent;
+
+#[idempotent]
+async fn handler(Path(id): Path<String>) {
+    id.parse::<u64>()?;
+}
+
+fn main() {
+    let _: Router = Router::new().route("/{id}", post(handler));
+}

@@ -1,0 +1,12 @@
+//! A body without its value.
+use axum::{Router, extract::Path, routing::post};
+use idempotent_axum::idempotent;
+
+#[idempotent]
+async fn handler(Path(id): Path<String>) -> String {
+    id.to_string();
+}
+
+fn main() {
+    let _: Router = Router::new().route("/{id}", post(handler));
+}

@@ -1,0 +1,12 @@
+//! A name that nothing has.
+use axum::{Router, extract::Path, routing::post};
+use idempotent_axum::idempotent;
+
+#[idempotent]
+async fn handler(Path(id): Path<String>) -> String {
+    id + suffix
+}
+
+fn main() {
+    let _: Router = Router::new().route("/{id}", post(handler));
+}

@@ -1,0 +1,13 @@
+//! A value used after it was given away.
+use axum::{Router, extract::Path, routing::post};
+use idempotent_axum::idempotent;
+
+#[idempotent]
+async fn handler(Path(id): Path<String>) -> String {
+    drop(id);
+    id
+}
+
+fn main() {
+    let _: Router = Router::new().route("/{id}", post(handler));
+}

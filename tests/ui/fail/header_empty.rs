@@ -1,0 +1,9 @@
+//! A header without a name.
+use idempotent_axum::idempotent;
+
+#[idempotent(header = "")]
+async fn handler() {}
+
+fn main() {
+    let _ = axum::routing::post::<_, _, ()>(handler);
+}

@@ -1,0 +1,7 @@
+//! A module.
+use idempotent_axum::idempotent;
+
+#[idempotent]
+mod handlers {}
+
+fn main() {}

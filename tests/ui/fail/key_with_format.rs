@@ -1,0 +1,9 @@
+//! A key from an expression, in a format.
+use idempotent_axum::idempotent;
+
+#[idempotent(key = "k", format = "uuid")]
+async fn handler() {}
+
+fn main() {
+    let _ = axum::routing::post::<_, _, ()>(handler);
+}

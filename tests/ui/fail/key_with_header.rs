@@ -1,0 +1,9 @@
+//! A key from an expression and from a header.
+use idempotent_axum::idempotent;
+
+#[idempotent(key = "k", header = "idempotency-key")]
+async fn handler() {}
+
+fn main() {
+    let _ = axum::routing::post::<_, _, ()>(handler);
+}

@@ -1,0 +1,9 @@
+//! A key from an expression, required of a header.
+use idempotent_axum::idempotent;
+
+#[idempotent(key = "k", required)]
+async fn handler() {}
+
+fn main() {
+    let _ = axum::routing::post::<_, _, ()>(handler);
+}

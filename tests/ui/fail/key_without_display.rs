@@ -1,0 +1,12 @@
+//! A key without a text.
+use axum::{Router, extract::Path, routing::post};
+use idempotent_axum::idempotent;
+
+#[idempotent(key = path)]
+async fn handler(path: Path<(u64, u64)>) {
+    drop(path);
+}
+
+fn main() {
+    let _: Router = Router::new().route("/{id}", post(handler));
+}

@@ -1,0 +1,9 @@
+//! An option with a path for its name.
+use idempotent_axum::idempotent;
+
+#[idempotent(idempotent::ttl = "1h")]
+async fn handler() {}
+
+fn main() {
+    let _ = axum::routing::post::<_, _, ()>(handler);
+}

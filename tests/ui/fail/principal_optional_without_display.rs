@@ -1,0 +1,12 @@
+//! An optional principal without a text.
+use axum::{Router, extract::Path, routing::post};
+use idempotent_axum::idempotent;
+
+struct User;
+
+#[idempotent(principal = Some(User))]
+async fn handler(Path(_): Path<String>) {}
+
+fn main() {
+    let _: Router = Router::new().route("/{id}", post(handler));
+}

@@ -1,0 +1,9 @@
+//! A list of no statuses.
+use idempotent_axum::idempotent;
+
+#[idempotent(replay = [])]
+async fn handler() {}
+
+fn main() {
+    let _ = axum::routing::post::<_, _, ()>(handler);
+}
