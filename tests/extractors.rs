@@ -9,7 +9,7 @@ use axum::{
         Multipart, Path, Query, Request, State,
         rejection::{BytesRejection, JsonRejection},
     },
-    http::{HeaderMap, Method, StatusCode},
+    http::{Extensions, HeaderMap, Method, StatusCode},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, any, post as route},
@@ -18,6 +18,7 @@ use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, IdempotencyKey, MemoryStore, idempotent};
 use idempotent_test_support::{Answer, Ask, Runs, ask, fresh_key, post};
 use serde::Deserialize;
+use tower::ServiceExt as _;
 use uuid::{Uuid, Variant};
 
 /// Sends a request twice with one key to this handler alone; asserts that it ran once and that both
@@ -305,6 +306,40 @@ async fn idempotency_key_never_shows_the_key_in_debug() {
     let answer = post("/debug").key(&key).send(&app).await;
     assert_eq!(answer.text(), "IdempotencyKey(set)");
     assert_eq!(post("/debug").send(&app).await.text(), "IdempotencyKey(none)");
+}
+
+/// A handler may serve the parts of a batch as requests of their own, with its own one's extensions.
+#[tokio::test]
+async fn idempotency_key_is_never_that_of_the_request_whose_extensions_were_passed_on() {
+    #[idempotent]
+    async fn part(key: IdempotencyKey) -> String {
+        format!("{:?}", key.get())
+    }
+    #[idempotent]
+    async fn batch(Extension(parts): Extension<Router>, extensions: Extensions) -> String {
+        let mut texts = Vec::new();
+        for key in
+            ["8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a01", "8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a02", ""]
+        {
+            let mut request = Request::post("/part").body(Body::empty()).unwrap();
+            *request.extensions_mut() = extensions.clone();
+            if !key.is_empty() {
+                request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+            }
+            let response = parts.clone().oneshot(request).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            texts.push(String::from_utf8(body.to_vec()).unwrap());
+        }
+        texts.join(" ")
+    }
+    let parts: Router = Router::new().route("/part", route(part));
+    let app = Router::new().route("/batch", route(batch)).layer(Extension(parts));
+    let answer = post("/batch").key(fresh_key()).send(&app).await;
+    assert_eq!(
+        answer.text(),
+        "Some(\"8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a01\") \
+         Some(\"8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a02\") None"
+    );
 }
 
 /// Releases its key, so that a retry runs again and derives again.

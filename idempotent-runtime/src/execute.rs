@@ -145,7 +145,7 @@ async fn protected(
         FingerprintSource::None | FingerprintSource::Expression => None,
     };
     let (mut request, body) = buffer(request).await?;
-    let in_handler = request.extensions_mut().get_or_insert_default::<IdempotencyKey>().clone();
+    let in_handler = IdempotencyKey::place(request.extensions_mut());
     let (facts, handler) = prepare(request).await?;
     let Some(key) = header_key.or(facts.key) else { return Ok(handler.await) };
     if key.is_empty() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::extract::FromRequestParts;
-use http::request::Parts;
+use http::{Extensions, request::Parts};
 use uuid::Uuid;
 
 use crate::digest::{Fields, StoreKey, truncate, version};
@@ -45,9 +45,24 @@ impl IdempotencyKey {
         uuid::Builder::from_custom_bytes(truncate(fields.hash())).into_uuid()
     }
 
+    /// The place for the key of the request with these extensions, still empty.
+    ///
+    /// A request that a handler makes of its own one's extensions gets a place of its own: it
+    /// must not be known by the key of the other.
+    pub(crate) fn place(extensions: &mut Extensions) -> Self {
+        match extensions.get::<Self>() {
+            Some(place) if place.get().is_none() => place.clone(),
+            _ => {
+                let place = Self::default();
+                extensions.insert(place.clone());
+                place
+            }
+        }
+    }
+
     /// Says what the key is, just before the body runs.
     pub(crate) fn set(&self, key: String, store_key: StoreKey) {
-        // A request is looked up once, so this is empty; were it not, the first value would stand.
+        // `place` gave an empty one, and a request is looked up once.
         let _ = self.0.set(Value { key, store_key });
     }
 }
@@ -56,7 +71,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get_or_insert_default::<Self>().clone())
+        Ok(Self::place(&mut parts.extensions))
     }
 }
 
