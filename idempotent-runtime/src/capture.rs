@@ -3,10 +3,14 @@
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use http_body::{Body as _, Frame};
-use http_body_util::BodyExt as _;
+use http_body::Body as _;
 
-use crate::{outcome::Outcome, policy::Replay, record, resumed::Resumed};
+use crate::{
+    body::{self, Read},
+    outcome::Outcome,
+    policy::Replay,
+    record,
+};
 
 /// Marks a replay.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -49,37 +53,22 @@ async fn capture_body(max_bytes: usize, response: Response) -> Captured {
     if body.size_hint().lower() > max_bytes as u64 {
         return Captured::Kept(record::not_stored(), Response::from_parts(parts, body));
     }
-    let mut chunks: Vec<Bytes> = Vec::with_capacity(1);
-    let mut length = 0;
-    let (last, storable) = loop {
-        match body.frame().await {
-            None => break (None, true),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(chunk) if length + chunk.len() <= max_bytes => {
-                    length += chunk.len();
-                    chunks.push(chunk);
-                }
-                Ok(chunk) => break (Some(Ok(Frame::data(chunk))), true),
-                // Trailers: a replay without them would be another response.
-                Err(frame) => break (Some(Ok(frame)), true),
-            },
-            Some(Err(error)) => break (Some(Err(error.into_inner())), false),
+    let chunks = match body::read(&mut body, max_bytes).await {
+        Read::Whole(chunks) => chunks,
+        // Too much data; or trailers, without which a replay would be another response.
+        Read::Cut(chunks, Ok(frame)) => {
+            let response = Response::from_parts(parts, body::resumed(chunks, Ok(frame), body));
+            return Captured::Kept(record::not_stored(), response);
+        }
+        Read::Cut(chunks, Err(error)) => {
+            let body = body::resumed(chunks, Err(error.into_inner()), body);
+            return Captured::Released(Response::from_parts(parts, body));
         }
     };
-    if let Some(last) = last {
-        let frames = chunks.into_iter().map(|chunk| Ok(Frame::data(chunk))).chain([last]);
-        let resumed = Body::new(Resumed::new(frames, body));
-        let response = Response::from_parts(parts, resumed);
-        return if storable {
-            Captured::Kept(record::not_stored(), response)
-        } else {
-            Captured::Released(response)
-        };
-    }
     let unstored = Unstored::of(&parts.headers);
     // Beside no body it says how long the one is that a HEAD or a 304 leaves out; computed afresh
     // it would be 0. Everywhere else it follows from the body.
-    let body_left_out = length == 0;
+    let body_left_out = chunks.len() == 0;
     let is_stored = |name: &HeaderName| {
         !unstored.includes(name) || (body_left_out && name == header::CONTENT_LENGTH)
     };

@@ -18,11 +18,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http_body::Frame;
-use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use crate::{
+    body::{self, Chunks, Read},
     call::{Call, Source},
     capture::{self, Captured},
     detach::{Detach, catching_panics},
@@ -36,7 +35,6 @@ use crate::{
     policy::{FingerprintSource, KeySource, Policy},
     problem::Problem,
     record::{self, DecodeError, Record},
-    resumed::Resumed,
     store::{BoxFuture, Claim, StoreError},
 };
 
@@ -164,23 +162,21 @@ async fn protected(
 
 /// Reads the whole body, within Axum's `DefaultBodyLimit`.
 async fn buffer(request: Request) -> Result<(Request, Bytes), Response> {
-    let (parts, body) = request.with_limited_body().into_parts();
-    match body.collect().await {
-        Ok(collected) => {
-            let trailers = collected.trailers().cloned();
-            let bytes = collected.to_bytes();
-            let body = match trailers {
-                None => Body::from(bytes.clone()),
-                Some(trailers) => {
-                    let frames = [Ok(Frame::data(bytes.clone())), Ok(Frame::trailers(trailers))];
-                    Body::new(Resumed::new(frames, Body::empty()))
-                }
-            };
+    let (parts, mut body) = request.with_limited_body().into_parts();
+    match body::read(&mut body, usize::MAX).await {
+        Read::Whole(chunks) => {
+            let bytes = chunks.into_bytes();
+            Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
+        }
+        Read::Cut(chunks, Ok(trailers)) => {
+            let bytes = chunks.into_bytes();
+            let chunks = Chunks::from(bytes.clone());
+            let body = body::resumed(chunks, Ok(trailers), Body::empty());
             Ok((Request::from_parts(parts, body), bytes))
         }
         // Axum's own extractor knows the response to this error: 413 past the limit.
-        Err(error) => {
-            let failing = Body::new(Resumed::new([Err(innermost(error))], Body::empty()));
+        Read::Cut(_, Err(error)) => {
+            let failing = body::resumed(Chunks::default(), Err(innermost(error)), Body::empty());
             Err(Bytes::from_request(Request::new(failing), &()).await.into_response())
         }
     }

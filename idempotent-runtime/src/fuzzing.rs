@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt as _;
 
 use crate::{
+    body::Chunks,
     key,
     policy::{Format, Policy},
     record::{self, Record},
@@ -61,8 +62,8 @@ pub fn decode_record(data: &[u8]) {
     if let Ok(Record::Response(response)) = record::decode(seal(*kind, payload)) {
         let (parts, body) = response.into_parts();
         let body = now(body.collect()).expect("a body in memory").to_bytes();
-        let chunks = std::slice::from_ref(&body);
-        let (again, _) = record::response(parts.status, &parts.headers, |_| true, chunks);
+        let chunks = Chunks::from(body.clone());
+        let (again, _) = record::response(parts.status, &parts.headers, |_| true, &chunks);
         let Ok(Record::Response(same)) = record::decode(again) else {
             panic!("what was decoded can be encoded");
         };

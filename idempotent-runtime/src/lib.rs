@@ -3,6 +3,7 @@
 //! Depend on `idempotent-axum`, which re-exports what is public here beside the attribute. A crate
 //! that implements a [`Store`] may depend on this one alone.
 
+mod body;
 mod call;
 mod capture;
 mod detach;
@@ -23,7 +24,6 @@ mod problem;
 #[cfg(test)]
 mod properties;
 mod record;
-mod resumed;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

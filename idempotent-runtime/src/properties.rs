@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use crate::{
+    body::Chunks,
     digest::Fingerprint,
     fingerprint::RequestFingerprint,
     fuzzing::{self, now},
@@ -203,7 +204,7 @@ impl Kept {
 
     fn encode(&self) -> Bytes {
         let status = StatusCode::from_u16(self.status).expect("a status");
-        let body: Vec<Bytes> = self.body.iter().cloned().map(Bytes::from).collect();
+        let body: Chunks = self.body.iter().cloned().map(Bytes::from).collect();
         record::response(status, &self.headers(), |_| true, &body).0
     }
 }

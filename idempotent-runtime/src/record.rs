@@ -12,6 +12,8 @@ use axum::{body::Body, response::Response};
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::body::Chunks;
+
 const MAGIC: [u8; 2] = *b"iA";
 const VERSION: u8 = 1;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
@@ -48,7 +50,7 @@ pub(crate) fn response(
     status: StatusCode,
     headers: &HeaderMap,
     is_stored: impl Fn(&HeaderName) -> bool,
-    body: &[Bytes],
+    body: &Chunks,
 ) -> (Bytes, Bytes) {
     let stored = || headers.iter().filter(|(name, _)| is_stored(name));
     let line_length =
@@ -57,7 +59,7 @@ pub(crate) fn response(
     let (count, lines) =
         stored().fold((0_u32, 0), |(count, sum), line| (count + 1, sum + line_length(line)));
     let body_at = ENVELOPE + 2 + LENGTH + lines;
-    let length = body_at + body.iter().map(Bytes::len).sum::<usize>();
+    let length = body_at + body.len();
     let mut record = begin(KIND_RESPONSE, length);
     record.put_u16_le(status.as_u16());
     record.put_u32_le(count);
@@ -65,7 +67,7 @@ pub(crate) fn response(
         put_short(&mut record, name.as_str().as_bytes());
         put_short(&mut record, value.as_bytes());
     }
-    for chunk in body {
+    for chunk in body.iter() {
         record.put_slice(chunk);
     }
     let record = seal(record);

@@ -1,0 +1,139 @@
+//! Bodies, read to their end where that is possible, and given back whole where it is not.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{BoxError, body::Body};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+
+/// The data of a body. Nearly all have one chunk, which takes no list.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    first: Bytes,
+    more: Vec<Bytes>,
+    length: usize,
+}
+
+impl Chunks {
+    fn push(&mut self, chunk: Bytes) {
+        self.length += chunk.len();
+        if self.first.is_empty() {
+            self.first = chunk;
+        } else {
+            self.more.push(chunk);
+        }
+    }
+
+    /// Bytes in all.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// The chunks as one, copied only where there are several.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        if self.more.is_empty() {
+            return self.first;
+        }
+        let mut bytes = Vec::with_capacity(self.length);
+        self.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+        bytes.into()
+    }
+}
+
+impl From<Bytes> for Chunks {
+    fn from(bytes: Bytes) -> Self {
+        Self { length: bytes.len(), first: bytes, more: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+impl FromIterator<Bytes> for Chunks {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(chunks: I) -> Self {
+        let mut all = Self::default();
+        chunks.into_iter().for_each(|chunk| all.push(chunk));
+        all
+    }
+}
+
+/// Where reading a body ended.
+pub(crate) enum Read {
+    /// At its end.
+    Whole(Chunks),
+    /// Before: at a frame that is not data or would be too much, or at an error.
+    Cut(Chunks, Result<Frame<Bytes>, axum::Error>),
+}
+
+/// Reads the data of `body`, at most `max_bytes`.
+pub(crate) async fn read(body: &mut Body, max_bytes: usize) -> Read {
+    let mut chunks = Chunks::default();
+    loop {
+        let last = match body.frame().await {
+            None => return Read::Whole(chunks),
+            Some(Err(error)) => Err(error),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(chunk) if chunk.len() <= max_bytes - chunks.len() => {
+                    chunks.push(chunk);
+                    continue;
+                }
+                Ok(chunk) => Ok(Frame::data(chunk)),
+                Err(frame) => Ok(frame),
+            },
+        };
+        return Read::Cut(chunks, last);
+    }
+}
+
+/// The body whose reading was cut: what was read, then the rest.
+pub(crate) fn resumed(chunks: Chunks, last: Result<Frame<Bytes>, BoxError>, rest: Body) -> Body {
+    let chunks = std::iter::once(chunks.first).chain(chunks.more);
+    let read = chunks.filter(|chunk| !chunk.is_empty()).map(|chunk| Ok(Frame::data(chunk)));
+    Body::new(Resumed { frames: read.chain([last]).collect(), rest })
+}
+
+/// A body of which some frames were read already.
+struct Resumed {
+    frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
+    rest: Body,
+}
+
+impl http_body::Body for Resumed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.frames.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => Pin::new(&mut self.rest).poll_frame(cx).map_err(axum::Error::into_inner),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read: usize = self
+            .frames
+            .iter()
+            .filter_map(|frame| frame.as_ref().ok()?.data_ref().map(Bytes::len))
+            .sum();
+        let mut hint = self.rest.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + read as u64);
+        }
+        hint.set_lower(hint.lower() + read as u64);
+        hint
+    }
+}
