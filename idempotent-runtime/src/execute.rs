@@ -26,7 +26,7 @@ use crate::{
     capture::{self, Captured},
     detach::{Detach, catching_panics},
     digest::Fingerprint,
-    fingerprint::{self, RequestFingerprint},
+    fingerprint,
     idempotency::{Idempotency, OnStoreError, Settings},
     idempotency_key::IdempotencyKey,
     identity::{Facts, Scope},
@@ -62,19 +62,18 @@ where
     Fut: Future<Output = R> + Send + 'static,
 {
     // Whatever needs no type of the handler is in functions that are compiled once for all.
-    let start = move |last, facts: Option<&mut Facts>| -> Handler {
-        let body = handler(last, facts);
-        Box::pin(async move { respond(body.await) })
-    };
     let (request, extract) = match call.0 {
         Source::Request(request, extract) => (request, extract),
-        Source::Value(value) => return start(value, None),
+        Source::Value(value) => {
+            let body = handler(value, None);
+            return Box::pin(async move { respond(body.await) });
+        }
     };
     match admit(policy, request) {
         Admitted::Refused(response) => response,
         Admitted::Unprotected(request) => Box::pin(async move {
             match extract(request).await {
-                Ok(last) => start(last, None).await,
+                Ok(last) => respond(handler(last, None).await),
                 Err(rejection) => rejection,
             }
         }),
@@ -83,7 +82,8 @@ where
                 Box::pin(async move {
                     let last = extract(request).await?;
                     let mut facts = Facts::default();
-                    let handler = start(last, Some(&mut facts));
+                    let body = handler(last, Some(&mut facts));
+                    let handler: Handler = Box::pin(async move { respond(body.await) });
                     Ok((facts, handler))
                 })
             });
@@ -137,12 +137,13 @@ async fn protected(
     prepare: Prepare,
 ) -> Result<Response, Response> {
     let settings = Idempotency::of(request.extensions());
+    let (mut request, body) = buffer(request).await?;
     let scope = Scope::of(policy, &request);
-    let head = match policy.fingerprint {
-        FingerprintSource::Request => Some(RequestFingerprint::of_head(&request)),
+    let fingerprint = match policy.fingerprint {
+        FingerprintSource::Request => Some(fingerprint::of_request(&request, &body)),
         FingerprintSource::None | FingerprintSource::Expression => None,
     };
-    let (mut request, body) = buffer(request).await?;
+    drop(body);
     let in_handler = IdempotencyKey::place(request.extensions_mut());
     let (facts, handler) = prepare(request).await?;
     let Some(key) = header_key.or(facts.key) else { return Ok(handler.await) };
@@ -152,10 +153,7 @@ async fn protected(
     }
     let store_key = scope.store_key(facts.principal.as_deref(), &key);
     in_handler.set(key, store_key);
-    let fingerprint = match head {
-        Some(head) => head.with_body(&body),
-        None => facts.fingerprint.unwrap_or_else(fingerprint::none),
-    };
+    let fingerprint = fingerprint.or(facts.fingerprint).unwrap_or_else(fingerprint::none);
     let operation = Operation::new(settings, policy, store_key, fingerprint);
     Ok(claim_or_replay(operation, handler).await)
 }

@@ -13,25 +13,16 @@ pub(crate) fn none() -> Fingerprint {
 }
 
 /// The fingerprint of a whole request: method, path, query, content type and body.
-pub(crate) struct RequestFingerprint(Fields);
-
-impl RequestFingerprint {
-    /// Everything but the body.
-    pub(crate) fn of_head<B>(request: &Request<B>) -> Self {
-        let uri = full_uri(request);
-        let mut fields = Fields::new(version::REQUEST_FINGERPRINT);
-        fields.put(request.method().as_str().as_bytes());
-        fields.put(uri.path().as_bytes());
-        // No query and an empty one are different requests.
-        fields.put(&[u8::from(uri.query().is_some())]);
-        fields.put(uri.query().unwrap_or_default().as_bytes());
-        fields.put(&content_type_essence(request.headers()));
-        Self(fields)
-    }
-
-    pub(crate) fn with_body(self, body: &[u8]) -> Fingerprint {
-        self.0.hash_with(body).into()
-    }
+pub(crate) fn of_request<B>(request: &Request<B>, body: &[u8]) -> Fingerprint {
+    let uri = full_uri(request);
+    let mut fields = Fields::new(version::REQUEST_FINGERPRINT);
+    fields.put(request.method().as_str().as_bytes());
+    fields.put(uri.path().as_bytes());
+    // No query and an empty one are different requests.
+    fields.put(&[u8::from(uri.query().is_some())]);
+    fields.put(uri.query().unwrap_or_default().as_bytes());
+    fields.put(&content_type_essence(request.headers()));
+    fields.hash_with(body).into()
 }
 
 /// The request's URI as the client sent it: nested routers see only their part of it.

@@ -10,7 +10,7 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 use crate::{
     body::Chunks,
     digest::Fingerprint,
-    fingerprint::RequestFingerprint,
+    fingerprint,
     fuzzing::{self, now},
     identity::Scope,
     key,
@@ -147,7 +147,7 @@ impl Asked {
             request = request.header("content-type", format!("{essence}{parameters}"));
         }
         let request = request.header("x-other", parameters).body(()).expect("a request");
-        RequestFingerprint::of_head(&request).with_body(&Bytes::from(self.body.clone()))
+        fingerprint::of_request(&request, self.body.as_bytes())
     }
 }
 
