@@ -1,12 +1,5 @@
 //! Concurrent requests: one run for one key, and no key in another's way.
 
-#[path = "common/gate.rs"]
-mod gate;
-#[path = "common/probe.rs"]
-mod probe;
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -18,15 +11,12 @@ use axum::{
     routing::post,
 };
 use http_body_util::BodyExt as _;
-use idempotent_axum::{Idempotency, Outcome, idempotent};
+use idempotent_axum::{Idempotency, MemoryStore, Outcome, idempotent};
+use idempotent_test_support::{Answer, Counter, Gate, Server, fresh_key};
 use tokio::{sync::Barrier, task::JoinSet};
 use tower::ServiceExt as _;
 
-use crate::{
-    gate::{Counter, Gate},
-    probe::Probe,
-    wire::{Reply, Server, fresh_key},
-};
+type Probe = idempotent_test_support::Probe<Arc<MemoryStore>>;
 
 #[derive(Clone, Default)]
 struct App {
@@ -109,10 +99,10 @@ async fn one_hundred_duplicates_over_tcp_run_once_in_each_of_fifty_rounds() {
             let (server, key) = (Arc::clone(&server), key.clone());
             duplicates.spawn(async move { server.post("/yielding", &key, "pay").await });
         }
-        let replies: Vec<Reply> = duplicates.join_all().await;
+        let replies: Vec<Answer> = duplicates.join_all().await;
         assert_eq!(app.runs.get(), round + 1, "one run per key");
         assert!(replies.iter().all(|reply| reply.status == 200));
-        assert!(replies.iter().all(|reply| reply.body == format!("run {round}")));
+        assert!(replies.iter().all(|reply| reply.text() == format!("run {round}")));
         assert_eq!(replies.iter().filter(|reply| !reply.is_replay()).count(), 1);
     }
 }
@@ -168,7 +158,7 @@ async fn wait_0s_answers_409_at_once_and_says_when_to_retry() {
     app.gate.arrived.reaches(1).await;
 
     let duplicate = server.post("/impatient", &key, "pay").await;
-    assert_eq!((duplicate.status, duplicate.code().as_str()), (409, "request_in_progress"));
+    assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
     assert!(duplicate.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
     assert_eq!(probe.wait.begun.get(), 0, "not waited at all");
 
@@ -313,7 +303,7 @@ async fn another_request_with_a_running_key_gets_422_at_once_and_disturbs_nobody
     app.gate.arrived.reaches(1).await;
 
     let other = server.post("/gated", &key, "pay 1000").await;
-    assert_eq!((other.status, other.code().as_str()), (422, "key_reused"));
+    assert_eq!(other.problem(), (422, "key_reused".to_owned()));
     assert_eq!(probe.wait.begun.get(), 0, "not waited at all");
 
     app.gate.open(1);

@@ -11,7 +11,7 @@ use axum::{
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
 use idempotent_test_support::{Answer, Ask, Runs, ask, fresh_key, post};
 
-type Recorder = idempotent_test_support::Recorder<MemoryStore>;
+type Probe = idempotent_test_support::Probe<MemoryStore>;
 
 #[idempotent(fingerprint = "none")]
 async fn unscoped(State(runs): State<Runs>) -> String {
@@ -219,17 +219,16 @@ async fn without_a_route_template_the_full_path_names_the_operation() {
 #[tokio::test]
 async fn a_path_that_spells_a_template_is_not_that_route() {
     // Two services on one store; the path in the one is, byte for byte, the template in the other.
-    let recorder = Recorder::default();
-    let on = |app: Router<Runs>| {
-        app.layer(Idempotency::new(recorder.clone())).with_state(Runs::default())
-    };
+    let probe = Probe::default();
+    let on =
+        |app: Router<Runs>| app.layer(Idempotency::new(probe.clone())).with_state(Runs::default());
     let with_template = on(Router::new().route("/items/{id}", route(unscoped)));
     let without = on(Router::new().fallback(unscoped));
     let key = fresh_key();
     for app in [with_template, without] {
         assert!(!post("/items/{id}").key(&key).send(&app).await.is_replay());
     }
-    let claims = recorder.claims();
+    let claims = probe.claims();
     assert_ne!(claims[0].0, claims[1].0);
 }
 
@@ -256,7 +255,7 @@ async fn without_a_layer_all_routers_of_the_process_share_a_store() {
 
 #[tokio::test]
 async fn of_nested_layers_the_innermost_wins() {
-    let (outer, inner) = (Recorder::default(), Recorder::default());
+    let (outer, inner) = (Probe::default(), Probe::default());
     let app = Router::new()
         .nest(
             "/inner",

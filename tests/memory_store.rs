@@ -1,10 +1,5 @@
 //! The memory store keeps its bounds, and everything it can within them.
 
-#[path = "common/events.rs"]
-mod events;
-#[path = "common/gate.rs"]
-mod gate;
-
 use std::{
     sync::{
         Arc,
@@ -20,10 +15,9 @@ use http_body_util::BodyExt as _;
 use idempotent_axum::{
     Claim, Fingerprint, Idempotency, MemoryStore, Store as _, StoreKey, Token, idempotent,
 };
+use idempotent_test_support::Events;
 use tower::ServiceExt as _;
 use tracing::Level;
-
-use crate::events::Events;
 
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
 const HOUR: Duration = Duration::from_hours(1);

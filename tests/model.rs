@@ -2,11 +2,6 @@
 //!
 //! `MODEL_SEED=n` repeats the one history that failed; `MODEL_HISTORIES=n` runs as many.
 
-#[path = "common/gate.rs"]
-mod gate;
-#[path = "common/probe.rs"]
-mod probe;
-
 use std::{collections::HashMap, env, fmt::Write as _, sync::Arc};
 
 use axum::{
@@ -18,11 +13,12 @@ use axum::{
     routing::post,
 };
 use http_body_util::BodyExt as _;
-use idempotent_axum::{Idempotency, Outcome, idempotent};
+use idempotent_axum::{Idempotency, MemoryStore, Outcome, idempotent};
+use idempotent_test_support::Gate;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
-use crate::{gate::Gate, probe::Probe};
+type Probe = idempotent_test_support::Probe<MemoryStore>;
 
 /// What a handler does with a request; part of its body, so of its fingerprint as well.
 const ENDINGS: [&str; 6] = ["created", "failed", "final", "retryable", "unknown", "panics"];

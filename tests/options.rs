@@ -245,11 +245,11 @@ async fn wait_0s_answers_a_concurrent_duplicate_at_once() {
         let (app, key) = (app.clone(), key.clone());
         async move { post("/").key(key).send(&app).await }
     });
-    gate.started().await;
+    gate.arrived.reaches(1).await;
     // The first one cannot end before this answer is there.
     let duplicate = post("/").key(&key).send(&app).await;
     assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
-    gate.let_go();
+    gate.open(1);
     assert_eq!(first.await.expect("no panic").text(), "passed");
     assert!(post("/").key(&key).send(&app).await.is_replay());
 }
@@ -271,20 +271,20 @@ async fn wait_is_how_long_a_concurrent_duplicate_waits() {
         .route("/three", route(three))
         .route("/default", route(default))
         .with_state(gate.clone());
-    for (path, seconds) in [("/three", 3), ("/default", 10)] {
+    for (runs, path, seconds) in [(1, "/three", 3), (2, "/default", 10)] {
         let key = fresh_key();
         let first = tokio::spawn({
             let (app, key) = (app.clone(), key.clone());
             async move { post(path).key(key).send(&app).await }
         });
-        gate.started().await;
+        gate.arrived.reaches(runs).await;
         // The clock is virtual: it moves only when everything waits, and then exactly.
         let arrived = tokio::time::Instant::now();
         let duplicate = post(path).key(&key).send(&app).await;
         assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
         let waited = arrived.elapsed();
         assert_eq!(waited.as_secs(), seconds, "{path}: {waited:?}");
-        gate.let_go();
+        gate.open(1);
         assert_eq!(first.await.expect("no panic").text(), "passed");
     }
 }

@@ -112,11 +112,11 @@ async fn a_running_request_is_waited_for_and_replayed_to_the_same_request() {
     let (app, runs, gate) = app();
     let key = fresh_key();
     let first = spawn(&app, "/slow", &key);
-    gate.started().await;
+    gate.arrived.reaches(1).await;
     let duplicate = spawn(&app, "/slow", &key);
     tokio::task::yield_now().await;
     assert!(!duplicate.is_finished());
-    gate.let_go();
+    gate.open(1);
     let (first, duplicate) = (first.await.expect("no panic"), duplicate.await.expect("no panic"));
     assert_eq!((first.text(), first.is_replay()), ("run 1", false));
     assert_eq!((duplicate.text(), duplicate.is_replay()), ("run 1", true));
@@ -128,13 +128,13 @@ async fn a_running_request_is_409_with_retry_after_once_the_wait_is_over() {
     let (app, runs, gate) = app();
     let key = fresh_key();
     let first = spawn(&app, "/impatient", &key);
-    gate.started().await;
+    gate.arrived.reaches(1).await;
     let duplicate = send(&app, "/impatient", &key, "same").await;
     assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
     let seconds: u32 =
         duplicate.header("retry-after").expect("it is there").parse().expect("seconds");
     assert!(seconds >= 1);
-    gate.let_go();
+    gate.open(1);
     assert_eq!(first.await.expect("no panic").text(), "run 1");
     assert!(send(&app, "/impatient", &key, "same").await.is_replay());
     assert_eq!(runs.count(), 1);
@@ -144,13 +144,13 @@ async fn a_running_request_is_409_with_retry_after_once_the_wait_is_over() {
 async fn a_running_request_is_422_at_once_to_another_request() {
     let (app, runs, gate) = app();
     // Whether a duplicate would wait or not: 422 beats 409, and nobody waits for it.
-    for path in ["/slow", "/impatient"] {
+    for (started, path) in [(1, "/slow"), (2, "/impatient")] {
         let key = fresh_key();
         let first = spawn(&app, path, &key);
-        gate.started().await;
+        gate.arrived.reaches(started).await;
         let other = send(&app, path, &key, "other").await;
         assert_eq!(other.problem(), (422, "key_reused".to_owned()));
-        gate.let_go();
+        gate.open(1);
         let first = first.await.expect("no panic");
         let replay = send(&app, path, &key, "same").await;
         assert!(replay.is_replay());

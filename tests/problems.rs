@@ -10,7 +10,7 @@ use axum::{
     routing::post as route,
 };
 use idempotent_axum::{Idempotency, MemoryStore, Outcome, Problem, Store, idempotent};
-use idempotent_test_support::{Answer, FailingStore, Gate, fresh_key, post};
+use idempotent_test_support::{Answer, Fault, Gate, Probe, fresh_key, post};
 use serde_json::{Value, json};
 
 #[idempotent(wait = "0s")]
@@ -83,7 +83,9 @@ impl Row {
     /// The answer of a service so configured.
     async fn answer(self, configure: impl Fn(Idempotency) -> Idempotency) -> Answer {
         let idempotency = match self {
-            Self::StoreUnavailable => Idempotency::new(FailingStore),
+            Self::StoreUnavailable => {
+                Idempotency::new(Probe::<MemoryStore>::default().always(Fault::Fails))
+            }
             _ => Idempotency::new(MemoryStore::new()),
         };
         let (app, gate) = configured(configure(idempotency));
@@ -103,9 +105,9 @@ impl Row {
                     let (app, key) = (app.clone(), key.clone());
                     async move { post("/slow").key(key).send(&app).await }
                 });
-                gate.started().await;
+                gate.arrived.reaches(1).await;
                 let answer = post("/slow").key(&key).send(&app).await;
-                gate.let_go();
+                gate.open(1);
                 first.await.expect("no panic");
                 answer
             }

@@ -1,15 +1,6 @@
 //! Stores that fail, hang, forget and lie: nothing runs twice, nobody is kept waiting, no key is
 //! stuck.
 
-#[path = "common/events.rs"]
-mod events;
-#[path = "common/gate.rs"]
-mod gate;
-#[path = "common/leased.rs"]
-mod leased;
-#[path = "common/probe.rs"]
-mod probe;
-
 use std::time::Duration;
 
 use axum::{
@@ -22,15 +13,9 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, OnStoreError, Store, idempotent};
+use idempotent_test_support::{Counter, Events, Fault, Gate, Leased, Probe};
 use tower::ServiceExt as _;
 use tracing::Level;
-
-use crate::{
-    events::Events,
-    gate::{Counter, Gate},
-    leased::Leased,
-    probe::{Fault, Probe},
-};
 
 /// Short, for a call that hangs: whoever waits for it waits that long.
 const SHORT: Duration = Duration::from_millis(20);
@@ -430,7 +415,7 @@ async fn a_corrupt_record_is_409_and_an_error_in_the_log() {
 
 #[tokio::test]
 async fn of_nested_layers_the_innermost_wins() {
-    let [outer, inner]: [Probe; 2] = Default::default();
+    let [outer, inner]: [Probe<MemoryStore>; 2] = Default::default();
     let router = Router::new()
         .nest("/inner", routes().layer(Idempotency::new(inner.clone())))
         .merge(routes())

@@ -2,11 +2,9 @@
 //! `cargo test --no-default-features --test without_memory`.
 #![cfg(not(feature = "memory"))]
 
-#[path = "common/events.rs"]
-mod events;
-
 use axum::{Router, body::Body, http::Request, routing::post};
 use idempotent_axum::{Idempotency, idempotent};
+use idempotent_test_support::Events;
 use tower::ServiceExt as _;
 use tracing::Level;
 
@@ -17,7 +15,7 @@ async fn pay() -> &'static str {
 
 #[tokio::test]
 async fn a_service_without_any_store_answers_503_and_logs_one_error() {
-    let (events, _guard) = events::Events::of_thread();
+    let (events, _guard) = Events::of_thread();
     let router = Router::new().route("/pay", post(pay));
     for _ in 0..3 {
         let request = Request::post("/pay")

@@ -1,43 +1,124 @@
-//! [`Gate`]: a handler that goes on when the test says so.
+//! [`Counter`] and [`Gate`]: signals between a test and the handlers it drives, instead of sleeps.
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use axum::{extract::Request, middleware::Next, response::Response};
+use tokio::sync::{Semaphore, watch};
 
-/// Holds handlers until the test lets them go. A clone is another handle to the same gate.
+use crate::PATIENCE;
+
+/// Counts something; a test waits for it to happen.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<watch::Sender<usize>>);
+
+impl Counter {
+    /// Counts one; gives how many there were before.
+    #[expect(clippy::must_use_candidate, reason = "what only counts does not ask")]
+    pub fn add(&self) -> usize {
+        let mut before = 0;
+        self.0.send_modify(|count| {
+            before = *count;
+            *count += 1;
+        });
+        before
+    }
+
+    /// How many were counted.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// Waits until at least `count` were counted.
+    ///
+    /// # Panics
+    ///
+    /// Where they never are: a lost signal fails a test instead of hanging the run.
+    pub async fn reaches(&self, count: usize) {
+        let mut watched = self.0.subscribe();
+        let reached = watched.wait_for(|now| *now >= count);
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        assert!(reached.is_ok(), "stuck at {} of {count}", self.get());
+    }
+
+    /// Counts one when the guard is dropped.
+    #[must_use]
+    pub fn add_on_drop(&self) -> CountOnDrop {
+        CountOnDrop(self.clone())
+    }
+}
+
+/// Counts one when it is dropped.
+#[derive(Debug)]
+pub struct CountOnDrop(Counter);
+
+impl Drop for CountOnDrop {
+    fn drop(&mut self) {
+        self.0.add();
+    }
+}
+
+/// Counts a handler's runs.
+#[derive(Debug, Clone, Default)]
+pub struct Runs(Counter);
+
+impl Runs {
+    /// Counts one run, and gives a body that no other run gives.
+    #[must_use]
+    pub fn next(&self) -> String {
+        format!("run {}", self.0.add() + 1)
+    }
+
+    /// How many runs there were.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.get()
+    }
+}
+
+/// Where handlers stop until the test lets them pass. A clone is another handle to the same gate.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    started: Arc<Semaphore>,
-    open: Arc<Semaphore>,
+    /// Handlers that have come to the gate.
+    pub arrived: Counter,
+    passes: Arc<Semaphore>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { started: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
+        Self { arrived: Counter::default(), passes: Arc::new(Semaphore::new(0)) }
     }
 }
 
 impl Gate {
-    /// In the handler: says that it has started, and waits to be let go.
-    pub async fn pass(&self) {
-        self.started.add_permits(1);
-        take(&self.open).await;
+    /// Waits for a pass; gives how many came before.
+    pub async fn pass(&self) -> usize {
+        let before = self.arrived.add();
+        // Never closed, so this waits for a pass and nothing else.
+        if let Ok(pass) = self.passes.acquire().await {
+            pass.forget();
+        }
+        before
     }
 
-    /// In the test: waits until one more handler has started.
-    pub async fn started(&self) {
-        take(&self.started).await;
+    /// Lets `count` handlers pass, now or when they come.
+    pub fn open(&self, count: usize) {
+        self.passes.add_permits(count);
     }
 
-    /// In the test: lets one handler go, now or when it comes.
-    pub fn let_go(&self) {
-        self.open.add_permits(1);
+    /// Lets everybody pass from now on.
+    pub fn open_for_good(&self) {
+        self.passes.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
+    /// Lets nobody pass from now on.
+    pub fn close(&self) {
+        self.passes.forget_permits(Semaphore::MAX_PERMITS);
     }
 }
 
-async fn take(semaphore: &Semaphore) {
-    // Never closed, so this waits for a permit and nothing else.
-    if let Ok(permit) = semaphore.acquire().await {
-        permit.forget();
-    }
+/// Middleware that counts the requests whose caller has gone away, or got its response.
+pub async fn count_ends(ended: Counter, request: Request, next: Next) -> Response {
+    let _guard = ended.add_on_drop();
+    next.run(request).await
 }

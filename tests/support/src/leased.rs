@@ -1,5 +1,4 @@
-//! A store with leases that lapse when the test says so.
-#![allow(dead_code, reason = "not every test file uses every helper")]
+//! [`Leased`]: a store with leases that lapse when the test says so.
 
 use std::{
     collections::HashMap,
@@ -8,16 +7,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use idempotent_axum::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
+use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
 use tokio::sync::Notify;
 
+use crate::lock;
+
 /// A shared store, as the runtime sees one. A clone is another handle to it.
-#[derive(Clone, Default)]
-pub(crate) struct Leased {
+#[derive(Debug, Clone, Default)]
+pub struct Leased {
     entries: Arc<Mutex<HashMap<StoreKey, Entry>>>,
     changed: Arc<Notify>,
 }
 
+#[derive(Debug)]
 struct Entry {
     fingerprint: Fingerprint,
     token: Token,
@@ -26,14 +28,14 @@ struct Entry {
 
 impl Leased {
     /// Every lease lapses now.
-    pub(crate) fn lapse(&self) {
-        self.entries.lock().unwrap().retain(|_, entry| entry.record.is_some());
+    pub fn lapse(&self) {
+        lock(&self.entries).retain(|_, entry| entry.record.is_some());
         self.changed.notify_waiters();
     }
 
     /// Changes every record.
-    pub(crate) fn rewrite(&self, change: impl Fn(&mut Vec<u8>)) {
-        for entry in self.entries.lock().unwrap().values_mut() {
+    pub fn rewrite(&self, change: impl Fn(&mut Vec<u8>)) {
+        for entry in lock(&self.entries).values_mut() {
             entry.record = entry.record.take().map(|record| {
                 let mut bytes = record.to_vec();
                 change(&mut bytes);
@@ -51,7 +53,7 @@ impl Store for Leased {
         token: Token,
         lease: Duration,
     ) -> Result<Claim, StoreError> {
-        let mut entries = self.entries.lock().unwrap();
+        let mut entries = lock(&self.entries);
         let entry = entries.entry(key).or_insert(Entry { fingerprint, token, record: None });
         let fingerprint = entry.fingerprint;
         Ok(match &entry.record {
@@ -62,7 +64,7 @@ impl Store for Leased {
     }
 
     async fn renew(&self, key: StoreKey, token: Token, _: Duration) -> Result<bool, StoreError> {
-        let entries = self.entries.lock().unwrap();
+        let entries = lock(&self.entries);
         Ok(entries.get(&key).is_some_and(|entry| entry.token == token && entry.record.is_none()))
     }
 
@@ -73,7 +75,7 @@ impl Store for Leased {
         record: Bytes,
         _: Duration,
     ) -> Result<bool, StoreError> {
-        let mut entries = self.entries.lock().unwrap();
+        let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(&key).filter(|entry| entry.token == token) else {
             return Ok(false);
         };
@@ -84,9 +86,7 @@ impl Store for Leased {
     }
 
     async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-        self.entries
-            .lock()
-            .unwrap()
+        lock(&self.entries)
             .retain(|other, entry| *other != key || entry.token != token || entry.record.is_some());
         self.changed.notify_waiters();
         Ok(())
@@ -95,7 +95,7 @@ impl Store for Leased {
     async fn wait(&self, key: StoreKey, _: u32, at_most: Duration) {
         let changed = self.changed.notified();
         let running = {
-            let entries = self.entries.lock().unwrap();
+            let entries = lock(&self.entries);
             entries.get(&key).is_some_and(|entry| entry.record.is_none())
         };
         if running {

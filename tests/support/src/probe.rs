@@ -1,5 +1,4 @@
-//! A store that counts its calls and fails them on demand, around a real one.
-#![allow(dead_code, reason = "not every test file uses every helper")]
+//! [`Probe`]: a store that notes its calls and fails them on demand, around a real one.
 
 use std::{
     collections::VecDeque,
@@ -11,13 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use idempotent_axum::{Claim, Fingerprint, MemoryStore, Store, StoreError, StoreKey, Token};
+use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
 
-use crate::gate::Counter;
+use crate::{Counter, lock};
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// No fault.
     Works,
     /// The call fails, and nothing is done.
@@ -31,16 +30,16 @@ pub(crate) enum Fault {
 }
 
 /// One verb of the store.
-#[derive(Clone, Default)]
-pub(crate) struct Verb {
+#[derive(Debug, Clone, Default)]
+pub struct Verb {
     /// Calls that have begun; counted once they wait for something or are done.
-    pub(crate) begun: Counter,
+    pub begun: Counter,
     /// Calls that have ended, or were dropped.
-    pub(crate) ended: Counter,
+    pub ended: Counter,
     faults: Arc<Mutex<Faults>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Faults {
     next: VecDeque<Fault>,
     then: Option<Fault>,
@@ -48,13 +47,13 @@ struct Faults {
 
 impl Verb {
     /// What happens to the next calls, in order.
-    pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.faults.lock().unwrap().next.extend(faults);
+    pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
+        lock(&self.faults).next.extend(faults);
     }
 
     /// What happens to every call from now on that has no fault of its own.
-    pub(crate) fn always(&self, fault: Fault) {
-        self.faults.lock().unwrap().then = Some(fault);
+    pub fn always(&self, fault: Fault) {
+        lock(&self.faults).then = Some(fault);
     }
 
     async fn call<T>(
@@ -63,7 +62,7 @@ impl Verb {
     ) -> Result<T, StoreError> {
         let _ended = self.ended.add_on_drop();
         let fault = {
-            let mut faults = self.faults.lock().unwrap();
+            let mut faults = lock(&self.faults);
             faults.next.pop_front().or(faults.then).unwrap_or(Fault::Works)
         };
         let mut call = pin!(call);
@@ -94,20 +93,43 @@ impl Verb {
 }
 
 /// A store around `S`. A clone is another handle to it.
-#[derive(Clone, Default)]
-pub(crate) struct Probe<S = Arc<MemoryStore>> {
-    pub(crate) store: S,
-    pub(crate) claim: Verb,
-    pub(crate) renew: Verb,
-    pub(crate) complete: Verb,
-    pub(crate) release: Verb,
-    pub(crate) wait: Verb,
+#[derive(Debug, Clone, Default)]
+pub struct Probe<S> {
+    /// The store that it is around.
+    pub store: S,
+    /// Its `claim`.
+    pub claim: Verb,
+    /// Its `renew`.
+    pub renew: Verb,
+    /// Its `complete`.
+    pub complete: Verb,
+    /// Its `release`.
+    pub release: Verb,
+    /// Its `wait`.
+    pub wait: Verb,
+    claims: Arc<Mutex<Vec<(StoreKey, Fingerprint)>>>,
 }
 
 impl<S> Probe<S> {
-    pub(crate) fn on(store: S) -> Self {
+    /// Around `store`.
+    pub fn on(store: S) -> Self {
         let [claim, renew, complete, release, wait] = std::array::from_fn(|_| Verb::default());
-        Self { store, claim, renew, complete, release, wait }
+        Self { store, claim, renew, complete, release, wait, claims: Arc::default() }
+    }
+
+    /// What happens to every call of any verb from now on that has no fault of its own.
+    #[must_use]
+    pub fn always(self, fault: Fault) -> Self {
+        for verb in [&self.claim, &self.renew, &self.complete, &self.release, &self.wait] {
+            verb.always(fault);
+        }
+        self
+    }
+
+    /// Key and fingerprint of every claim so far.
+    #[must_use]
+    pub fn claims(&self) -> Vec<(StoreKey, Fingerprint)> {
+        lock(&self.claims).clone()
     }
 }
 
@@ -119,6 +141,7 @@ impl<S: Store> Store for Probe<S> {
         token: Token,
         lease: Duration,
     ) -> Result<Claim, StoreError> {
+        lock(&self.claims).push((key, fingerprint));
         self.claim.call(self.store.claim(key, fingerprint, token, lease)).await
     }
 

@@ -1,5 +1,4 @@
-//! Captures what is logged, with the span it was logged in.
-#![allow(dead_code, reason = "not every test file uses every helper")]
+//! [`Events`]: captures what is logged, with the span it was logged in.
 
 use std::{
     fmt,
@@ -16,29 +15,39 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::lock;
+
 /// One event.
 #[derive(Debug, Clone)]
-pub(crate) struct Logged {
-    pub(crate) level: Level,
-    pub(crate) message: String,
+pub struct Logged {
+    /// Its level.
+    pub level: Level,
+    /// Its message.
+    pub message: String,
     /// The names of the spans around it, the innermost last.
-    pub(crate) spans: Vec<&'static str>,
+    pub spans: Vec<&'static str>,
 }
 
 /// All events so far. A clone is another handle to the same list.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Events(Arc<Mutex<Vec<Logged>>>);
+pub struct Events(Arc<Mutex<Vec<Logged>>>);
 
 impl Events {
     /// Captures the events of the whole process: at most once in a test binary.
-    pub(crate) fn of_process() -> Self {
+    ///
+    /// # Panics
+    ///
+    /// Where something else does.
+    #[must_use]
+    pub fn of_process() -> Self {
         let events = Self::default();
-        tracing::subscriber::set_global_default(events.subscriber()).unwrap();
+        tracing::subscriber::set_global_default(events.subscriber()).expect("once in a process");
         events
     }
 
     /// Captures the events of this thread until the guard is dropped.
-    pub(crate) fn of_thread() -> (Self, tracing::subscriber::DefaultGuard) {
+    #[must_use]
+    pub fn of_thread() -> (Self, tracing::subscriber::DefaultGuard) {
         let events = Self::default();
         let guard = tracing::subscriber::set_default(events.subscriber());
         (events, guard)
@@ -48,12 +57,15 @@ impl Events {
         Registry::default().with(self.clone())
     }
 
-    pub(crate) fn all(&self) -> Vec<Logged> {
-        self.0.lock().unwrap().clone()
+    /// All so far.
+    #[must_use]
+    pub fn all(&self) -> Vec<Logged> {
+        lock(&self.0).clone()
     }
 
     /// The messages of one level.
-    pub(crate) fn at(&self, level: Level) -> Vec<String> {
+    #[must_use]
+    pub fn at(&self, level: Level) -> Vec<String> {
         let all = self.all().into_iter();
         all.filter(|event| event.level == level).map(|event| event.message).collect()
     }
@@ -74,6 +86,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Events {
         let scope = context.event_scope(event).into_iter();
         let spans = scope.flat_map(|scope| scope.from_root().map(|span| span.name())).collect();
         let level = *event.metadata().level();
-        self.0.lock().unwrap().push(Logged { level, message: message.0, spans });
+        lock(&self.0).push(Logged { level, message: message.0, spans });
     }
 }
