@@ -4,17 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
     extract::State,
-    http::{Request, StatusCode},
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
 };
-use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, Outcome, idempotent};
-use idempotent_test_support::{Answer, Counter, Gate, Server, fresh_key};
+use idempotent_test_support::{Answer, Ask, Counter, Gate, Server, ask, fresh_key};
 use tokio::{sync::Barrier, task::JoinSet};
-use tower::ServiceExt as _;
 
 type Probe = idempotent_test_support::Probe<Arc<MemoryStore>>;
 
@@ -75,17 +72,12 @@ fn router(app: &App) -> (Router, Probe) {
     (router, probe)
 }
 
-fn request(path: &str, key: &str, body: &'static str) -> Request<Body> {
-    Request::post(path).header("idempotency-key", key).body(Body::from(body)).unwrap()
+fn request(path: &str, key: &str, body: &'static str) -> Ask {
+    ask(Method::POST, path).key(key).body(body)
 }
 
-/// Whether the response is a replay, its status and its body.
-async fn answer(router: Router, request: Request<Body>) -> (bool, StatusCode, String) {
-    let response = router.oneshot(request).await.unwrap();
-    let replayed = response.headers().contains_key("idempotent-replayed");
-    let status = response.status();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    (replayed, status, String::from_utf8(body.to_vec()).unwrap())
+fn first_runs(answers: &[Answer]) -> usize {
+    answers.iter().filter(|answer| !answer.is_replay()).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -99,11 +91,11 @@ async fn one_hundred_duplicates_over_tcp_run_once_in_each_of_fifty_rounds() {
             let (server, key) = (Arc::clone(&server), key.clone());
             duplicates.spawn(async move { server.post("/yielding", &key, "pay").await });
         }
-        let replies: Vec<Answer> = duplicates.join_all().await;
+        let replies = duplicates.join_all().await;
         assert_eq!(app.runs.get(), round + 1, "one run per key");
         assert!(replies.iter().all(|reply| reply.status == 200));
         assert!(replies.iter().all(|reply| reply.text() == format!("run {round}")));
-        assert_eq!(replies.iter().filter(|reply| !reply.is_replay()).count(), 1);
+        assert_eq!(first_runs(&replies), 1);
     }
 }
 
@@ -121,14 +113,14 @@ async fn fifty_duplicates_of_an_instant_or_a_yielding_handler_run_it_once() {
                 let request = request(path, &key, "");
                 duplicates.spawn(async move {
                     together.wait().await;
-                    answer(router, request).await
+                    request.send(&router).await
                 });
             }
             let answers = duplicates.join_all().await;
             assert_eq!(app.runs.get(), round + 1);
             let expected = format!("run {round}");
-            assert!(answers.iter().all(|(_, status, body)| *status == 200 && *body == expected));
-            assert_eq!(answers.iter().filter(|(replayed, ..)| !replayed).count(), 1);
+            assert!(answers.iter().all(|seen| seen.status == 200 && seen.text() == expected));
+            assert_eq!(first_runs(&answers), 1);
         }
     }
 }
@@ -138,13 +130,16 @@ async fn a_duplicate_waits_for_the_first_response_and_replays_it() {
     let app = App::default();
     let (router, probe) = router(&app);
     let key = fresh_key();
-    let first = tokio::spawn(answer(router.clone(), request("/gated", &key, "pay")));
+    let first = request("/gated", &key, "pay").spawn(&router);
     app.gate.arrived.reaches(1).await;
-    let duplicate = tokio::spawn(answer(router, request("/gated", &key, "pay")));
+    let duplicate = request("/gated", &key, "pay").spawn(&router);
     probe.wait.begun.reaches(1).await;
     app.gate.open(1);
-    assert_eq!(first.await.unwrap(), (false, StatusCode::OK, "run 0".to_owned()));
-    assert_eq!(duplicate.await.unwrap(), (true, StatusCode::OK, "run 0".to_owned()));
+    for (answer, is_replay) in [(first, false), (duplicate, true)] {
+        let answer = answer.await.unwrap();
+        assert_eq!((answer.is_replay(), answer.text()), (is_replay, "run 0"));
+        assert_eq!(answer.status, 200);
+    }
     assert_eq!(app.gate.arrived.get(), 1);
 }
 
@@ -173,19 +168,20 @@ async fn exactly_one_waiter_takes_over(ending: &'static str) {
         let app = App::default();
         let (router, probe) = router(&app);
         let key = fresh_key();
-        let first = tokio::spawn(answer(router.clone(), request("/gated", &key, ending)));
+        let first = request("/gated", &key, ending).spawn(&router);
         app.gate.arrived.reaches(1).await;
         let mut waiters = JoinSet::new();
         for _ in 0..WAITERS {
-            waiters.spawn(answer(router.clone(), request("/gated", &key, ending)));
+            let (router, request) = (router.clone(), request("/gated", &key, ending));
+            waiters.spawn(async move { request.send(&router).await });
         }
         probe.wait.begun.reaches(WAITERS).await;
 
         app.gate.open(1);
         match (ending, first.await) {
             ("panics", first) => assert!(first.unwrap_err().is_panic()),
-            ("fails", first) => assert_eq!(first.unwrap().1, 500),
-            (_, first) => assert_eq!(first.unwrap().2, "later"),
+            ("fails", first) => assert_eq!(first.unwrap().status, 500),
+            (_, first) => assert_eq!(first.unwrap().text(), "later"),
         }
         app.gate.arrived.reaches(2).await;
         // The others have looked again and wait again: a second taker would be at the gate.
@@ -194,8 +190,8 @@ async fn exactly_one_waiter_takes_over(ending: &'static str) {
 
         app.gate.open_for_good();
         let answers = waiters.join_all().await;
-        assert!(answers.iter().all(|(_, _, body)| body == "run 1"));
-        assert_eq!(answers.iter().filter(|(replayed, ..)| !replayed).count(), 1);
+        assert!(answers.iter().all(|answer| answer.text() == "run 1"));
+        assert_eq!(first_runs(&answers), 1);
         assert_eq!(app.gate.arrived.get(), 2);
     }
 }
@@ -224,7 +220,7 @@ async fn wait_counts_from_the_arrival_of_the_duplicate_over_all_takeovers() {
     let start = tokio::time::Instant::now();
     let timed = |router: Router, key: &str| {
         let request = request("/slow-failure", key, "");
-        async move { (answer(router, request).await.1, start.elapsed().as_secs()) }
+        async move { (request.send(&router).await.status, start.elapsed().as_secs()) }
     };
     let first = tokio::spawn(timed(router.clone(), &key));
     app.runs.reaches(1).await;
@@ -283,9 +279,8 @@ async fn a_blocked_key_blocks_no_other_key() {
 
     // Enough keys to meet the blocked one in every part of the store that several keys share.
     for _ in 0..1000 {
-        let (replayed, status, _) =
-            answer(router.clone(), request("/instant", &fresh_key(), "")).await;
-        assert_eq!((replayed, status), (false, StatusCode::OK));
+        let answer = request("/instant", &fresh_key(), "").send(&router).await;
+        assert_eq!((answer.is_replay(), answer.status), (false, StatusCode::OK));
     }
     assert_eq!(server.post("/instant", &fresh_key(), "").await.status, 200);
 

@@ -9,14 +9,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::State, http::Request, routing::post};
+use axum::{Router, extract::State, http::Method, routing::post};
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use idempotent_axum::{
     Claim, Fingerprint, Idempotency, MemoryStore, Store as _, StoreKey, Token, idempotent,
 };
-use idempotent_test_support::Events;
-use tower::ServiceExt as _;
+use idempotent_test_support::{Events, ask};
 use tracing::Level;
 
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
@@ -255,16 +253,10 @@ async fn a_response_larger_than_max_bytes_is_409_for_duplicates() {
         .route("/large", post(large))
         .layer(Idempotency::new(store))
         .with_state(Arc::clone(&runs));
-    let key = uuid::Uuid::new_v4().to_string();
-    let request =
-        || Request::post("/large").header("idempotency-key", &key).body(Body::empty()).unwrap();
-    let first = router.clone().oneshot(request()).await.unwrap();
-    assert_eq!(first.status(), 200);
-    assert_eq!(first.into_body().collect().await.unwrap().to_bytes().len(), 100 << 10);
-    let duplicate = router.oneshot(request()).await.unwrap();
-    assert_eq!(duplicate.status(), 409);
-    let body = duplicate.into_body().collect().await.unwrap().to_bytes();
-    let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(problem["code"], "response_not_stored");
+    let key = idempotent_test_support::fresh_key();
+    let send = async || ask(Method::POST, "/large").key(&key).send(&router).await;
+    let first = send().await;
+    assert_eq!((first.status.as_u16(), first.body.len()), (200, 100 << 10));
+    assert_eq!(send().await.problem(), (409, "response_not_stored".to_owned()));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
 }

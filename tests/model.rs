@@ -6,17 +6,14 @@ use std::{collections::HashMap, env, fmt::Write as _, sync::Arc};
 
 use axum::{
     Router,
-    body::Body,
     extract::State,
-    http::{Request, StatusCode},
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
 };
-use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, Outcome, idempotent};
-use idempotent_test_support::Gate;
+use idempotent_test_support::{Gate, ask, fresh_key};
 use tokio::task::JoinHandle;
-use tower::ServiceExt as _;
 
 type Probe = idempotent_test_support::Probe<MemoryStore>;
 
@@ -128,20 +125,17 @@ impl Service {
     }
 
     fn send(&self, key: Option<&str>, body: &str) -> JoinHandle<Seen> {
-        let mut request = Request::post("/act");
+        let mut request = ask(Method::POST, "/act").body(body.to_owned());
         if let Some(key) = key {
-            request = request.header("idempotency-key", key);
+            request = request.key(key);
         }
-        let request = request.body(Body::from(body.to_owned())).unwrap();
-        let response = self.router.clone().oneshot(request);
+        let router = self.router.clone();
         tokio::spawn(async move {
-            let (head, body) = response.await.unwrap().into_parts();
-            let body = body.collect().await.unwrap().to_bytes();
-            let text = String::from_utf8(body.to_vec()).unwrap();
-            let status = head.status.as_u16();
-            if head.headers.contains_key("idempotent-replayed") {
+            let answer = request.send(&router).await;
+            let (status, text) = (answer.status.as_u16(), answer.text().to_owned());
+            if answer.is_replay() {
                 Seen::Replay(status, text)
-            } else if head.headers.get("content-type").unwrap() == "application/problem+json" {
+            } else if answer.header("content-type").unwrap() == "application/problem+json" {
                 Seen::Refused(status)
             } else {
                 Seen::Run(status, text)
@@ -199,7 +193,7 @@ impl Service {
 async fn play(start: u64) -> Result<(), String> {
     let mut random = Random(start);
     let (service, mut model) = (Service::new(), Model::default());
-    let keys: Vec<String> = (0..3).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+    let keys: Vec<String> = (0..3).map(|_| fresh_key()).collect();
     let mut history = String::new();
     for _ in 0..=random.below(12) {
         // The last one stands for no key.

@@ -241,10 +241,7 @@ async fn wait_0s_answers_a_concurrent_duplicate_at_once() {
     let gate = Gate::default();
     let app = Router::new().route("/", route(handler)).with_state(gate.clone());
     let key = fresh_key();
-    let first = tokio::spawn({
-        let (app, key) = (app.clone(), key.clone());
-        async move { post("/").key(key).send(&app).await }
-    });
+    let first = post("/").key(&key).spawn(&app);
     gate.arrived.reaches(1).await;
     // The first one cannot end before this answer is there.
     let duplicate = post("/").key(&key).send(&app).await;
@@ -273,10 +270,7 @@ async fn wait_is_how_long_a_concurrent_duplicate_waits() {
         .with_state(gate.clone());
     for (runs, path, seconds) in [(1, "/three", 3), (2, "/default", 10)] {
         let key = fresh_key();
-        let first = tokio::spawn({
-            let (app, key) = (app.clone(), key.clone());
-            async move { post(path).key(key).send(&app).await }
-        });
+        let first = post(path).key(&key).spawn(&app);
         gate.arrived.reaches(runs).await;
         // The clock is virtual: it moves only when everything waits, and then exactly.
         let arrived = tokio::time::Instant::now();

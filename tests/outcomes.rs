@@ -75,9 +75,8 @@ async fn send(app: &Router, path: &str, key: &str, body: &'static str) -> Answer
     post(path).key(key).body(body).send(app).await
 }
 
-fn spawn(app: &Router, path: &'static str, key: &str) -> JoinHandle<Answer> {
-    let (app, key) = (app.clone(), key.to_owned());
-    tokio::spawn(async move { send(&app, path, &key, "same").await })
+fn spawn(app: &Router, path: &str, key: &str) -> JoinHandle<Answer> {
+    post(path).key(key).body("same").spawn(app)
 }
 
 #[tokio::test]

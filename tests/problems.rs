@@ -101,10 +101,7 @@ impl Row {
             }
             Self::MissingKey => post("/instant").send(&app).await,
             Self::RequestInProgress => {
-                let first = tokio::spawn({
-                    let (app, key) = (app.clone(), key.clone());
-                    async move { post("/slow").key(key).send(&app).await }
-                });
+                let first = post("/slow").key(&key).spawn(&app);
                 gate.arrived.reaches(1).await;
                 let answer = post("/slow").key(&key).send(&app).await;
                 gate.open(1);

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    body::Body,
     extract::State,
-    http::{HeaderMap, Request, StatusCode},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
 };
-use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, OnStoreError, Store, idempotent};
-use idempotent_test_support::{Counter, Events, Fault, Gate, Leased, Probe};
-use tower::ServiceExt as _;
+use idempotent_test_support::{
+    Answer, Ask, Counter, Events, Fault, Gate, Leased, Probe, ask, fresh_key,
+};
 use tracing::Level;
 
 /// Short, for a call that hangs: whoever waits for it waits that long.
@@ -74,8 +73,9 @@ fn routes() -> Router<App> {
     Router::new().route("/pay", post(pay)).route("/slow", post(slow))
 }
 
+/// What a caller sees of an answer.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+struct Seen {
     status: u16,
     replayed: bool,
     retry_after: bool,
@@ -83,7 +83,7 @@ struct Answer {
     text: String,
 }
 
-impl Answer {
+impl Seen {
     fn run(run: usize) -> Self {
         Self { status: 200, replayed: false, retry_after: false, text: format!("run {run}") }
     }
@@ -97,18 +97,16 @@ impl Answer {
     }
 }
 
-async fn answer(router: Router, request: Request<Body>) -> Answer {
-    let response = router.oneshot(request).await.unwrap();
-    let (head, body) = response.into_parts();
-    let replayed = head.headers.contains_key("idempotent-replayed");
-    let retry_after = head.headers.contains_key("retry-after");
-    let status = head.status.as_u16();
-    let body = body.collect().await.unwrap().to_bytes();
-    let text = match serde_json::from_slice::<serde_json::Value>(&body) {
-        Ok(problem) => problem["code"].as_str().unwrap().to_owned(),
-        Err(_) => String::from_utf8(body.to_vec()).unwrap(),
-    };
-    Answer { status, replayed, retry_after, text }
+impl From<Answer> for Seen {
+    fn from(answer: Answer) -> Self {
+        let is_problem = answer.header("content-type") == Some("application/problem+json");
+        Self {
+            status: answer.status.as_u16(),
+            replayed: answer.is_replay(),
+            retry_after: answer.header("retry-after").is_some(),
+            text: if is_problem { answer.problem().1 } else { answer.text().to_owned() },
+        }
+    }
 }
 
 /// One client's request and its retries.
@@ -120,24 +118,24 @@ struct Client {
 
 impl<S> Service<S> {
     fn client(&self) -> Client {
-        let key = uuid::Uuid::new_v4().to_string();
+        let key = fresh_key();
         Client { router: self.router.clone(), key, body: "" }
     }
 }
 
 impl Client {
-    fn request(&self, path: &str, gate: &str) -> Request<Body> {
-        let request = Request::post(path).header("idempotency-key", &self.key);
-        request.header("x-gate", gate).body(Body::from(self.body)).unwrap()
+    fn request(&self, path: &str, gate: &str) -> Ask {
+        ask(Method::POST, path).key(&self.key).header("x-gate", gate).body(self.body)
     }
 
-    async fn send(&self) -> Answer {
-        answer(self.router.clone(), self.request("/pay", "")).await
+    async fn send(&self) -> Seen {
+        self.request("/pay", "").send(&self.router).await.into()
     }
 
     /// Sends in the background a request that stops at the gate.
-    fn send_to_gate(&self, gate: &str) -> tokio::task::JoinHandle<Answer> {
-        tokio::spawn(answer(self.router.clone(), self.request("/pay", gate)))
+    fn send_to_gate(&self, gate: &str) -> tokio::task::JoinHandle<Seen> {
+        let (router, request) = (self.router.clone(), self.request("/pay", gate));
+        tokio::spawn(async move { request.send(&router).await.into() })
     }
 }
 
@@ -145,7 +143,7 @@ impl Client {
 async fn a_claim_that_fails_once_is_tried_again() {
     let service = service(|settings| settings);
     service.probe.claim.next([Fault::Fails]);
-    assert_eq!(service.client().send().await, Answer::run(0));
+    assert_eq!(service.client().send().await, Seen::run(0));
     assert_eq!(service.probe.claim.begun.get(), 2);
 }
 
@@ -154,8 +152,8 @@ async fn a_claim_whose_answer_is_lost_is_tried_again_with_its_token() {
     let service = service(|settings| settings);
     let client = service.client();
     service.probe.claim.next([Fault::FailsAfter]);
-    assert_eq!(client.send().await, Answer::run(0));
-    assert_eq!(client.send().await, Answer::replay(0));
+    assert_eq!(client.send().await, Seen::run(0));
+    assert_eq!(client.send().await, Seen::replay(0));
 }
 
 #[tokio::test]
@@ -163,9 +161,9 @@ async fn a_claim_that_fails_for_good_is_503_and_runs_nothing() {
     let service = service(|settings| settings);
     let client = service.client();
     service.probe.claim.next([Fault::Fails, Fault::Fails]);
-    assert_eq!(client.send().await, Answer::problem(503, "store_unavailable"));
+    assert_eq!(client.send().await, Seen::problem(503, "store_unavailable"));
     assert_eq!(service.app.runs.get(), 0);
-    assert_eq!(client.send().await, Answer::run(0), "the key is usable");
+    assert_eq!(client.send().await, Seen::run(0), "the key is usable");
 }
 
 #[tokio::test]
@@ -173,7 +171,7 @@ async fn a_claim_that_hangs_is_503_after_store_timeout() {
     let service = service(|settings| settings.store_timeout(SHORT));
     let client = service.client();
     service.probe.claim.next([Fault::Hangs]);
-    assert_eq!(client.send().await, Answer::problem(503, "store_unavailable"));
+    assert_eq!(client.send().await, Seen::problem(503, "store_unavailable"));
     assert_eq!(service.app.runs.get(), 0);
 }
 
@@ -184,10 +182,10 @@ async fn after_a_claim_call_that_failed_its_token_is_released() {
         let client = service.client();
         service.probe.claim.next(faults);
         service.probe.release.next([Fault::Fails]);
-        assert_eq!(client.send().await, Answer::problem(503, "store_unavailable"));
+        assert_eq!(client.send().await, Seen::problem(503, "store_unavailable"));
         service.idempotency.drain().await;
         assert_eq!(service.probe.release.begun.get(), 2, "tried until it works");
-        assert_eq!(client.send().await, Answer::run(0));
+        assert_eq!(client.send().await, Seen::run(0));
     }
 }
 
@@ -201,7 +199,7 @@ async fn a_claim_whose_caller_goes_away_mid_call_is_released() {
     cut.abort();
     assert!(cut.await.unwrap_err().is_cancelled());
     service.idempotency.drain().await;
-    assert_eq!(client.send().await, Answer::run(0));
+    assert_eq!(client.send().await, Seen::run(0));
 }
 
 #[tokio::test]
@@ -209,8 +207,8 @@ async fn execute_runs_unprotected_where_the_first_claim_failed() {
     let service = service(|settings| settings.on_store_error(OnStoreError::Execute));
     let client = service.client();
     service.probe.claim.always(Fault::Fails);
-    assert_eq!(client.send().await, Answer::run(0));
-    assert_eq!(client.send().await, Answer::run(1));
+    assert_eq!(client.send().await, Seen::run(0));
+    assert_eq!(client.send().await, Seen::run(1));
     assert_eq!(service.probe.complete.begun.get(), 0);
 }
 
@@ -224,8 +222,8 @@ async fn execute_never_runs_a_duplicate_that_has_seen_a_running_claim() {
     service.probe.wait.begun.reaches(1).await;
     service.probe.claim.always(Fault::Fails);
     service.app.gates[0].open(1);
-    assert_eq!(first.await.unwrap(), Answer::run(0));
-    assert_eq!(duplicate.await.unwrap(), Answer::problem(503, "store_unavailable"));
+    assert_eq!(first.await.unwrap(), Seen::run(0));
+    assert_eq!(duplicate.await.unwrap(), Seen::problem(503, "store_unavailable"));
     assert_eq!(service.app.runs.get(), 1);
 }
 
@@ -235,10 +233,10 @@ async fn a_response_that_cannot_be_stored_at_once_is_sent_and_stored_in_the_back
         let service = service(|settings| settings.store_timeout(SHORT));
         let client = service.client();
         service.probe.complete.next([fault; 3]);
-        assert_eq!(client.send().await, Answer::run(0));
+        assert_eq!(client.send().await, Seen::run(0));
         service.idempotency.drain().await;
         assert_eq!(service.probe.complete.begun.get(), 4);
-        assert_eq!(client.send().await, Answer::replay(0), "{fault:?}");
+        assert_eq!(client.send().await, Seen::replay(0), "{fault:?}");
     }
 }
 
@@ -247,11 +245,11 @@ async fn duplicates_wait_while_a_response_is_being_stored_in_the_background() {
     let service = service(|settings| settings);
     let client = service.client();
     service.probe.complete.always(Fault::Fails);
-    assert_eq!(client.send().await, Answer::run(0));
+    assert_eq!(client.send().await, Seen::run(0));
     let duplicate = client.send_to_gate("");
     service.probe.wait.begun.reaches(1).await;
     service.probe.complete.always(Fault::Works);
-    assert_eq!(duplicate.await.unwrap(), Answer::replay(0));
+    assert_eq!(duplicate.await.unwrap(), Seen::replay(0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,12 +259,12 @@ async fn a_response_that_can_never_be_stored_frees_the_key_after_a_lease_and_is_
     let client = service.client();
     service.probe.complete.always(Fault::Fails);
     let start = tokio::time::Instant::now();
-    assert_eq!(client.send().await, Answer::run(0));
+    assert_eq!(client.send().await, Seen::run(0));
     service.idempotency.drain().await;
     assert!(start.elapsed() >= Duration::from_secs(30), "tried for at least one lease");
     let errors = events.at(Level::ERROR);
     assert!(errors.iter().any(|error| error.contains("could not be stored")), "{errors:?}");
-    assert_eq!(client.send().await, Answer::run(1));
+    assert_eq!(client.send().await, Seen::run(1));
 }
 
 #[tokio::test]
@@ -284,7 +282,7 @@ async fn a_release_that_fails_or_hangs_is_tried_again_in_the_background() {
 }
 
 /// A request at gate `a` whose claim has lapsed.
-async fn with_a_lost_claim() -> (Service<Leased>, Client, tokio::task::JoinHandle<Answer>) {
+async fn with_a_lost_claim() -> (Service<Leased>, Client, tokio::task::JoinHandle<Seen>) {
     let service = service_on(Leased::default(), |settings| settings);
     let client = service.client();
     let loser = client.send_to_gate("a");
@@ -296,10 +294,10 @@ async fn with_a_lost_claim() -> (Service<Leased>, Client, tokio::task::JoinHandl
 #[tokio::test]
 async fn a_lost_claim_replays_what_another_has_stored() {
     let (service, client, loser) = with_a_lost_claim().await;
-    assert_eq!(client.send().await, Answer::run(1));
+    assert_eq!(client.send().await, Seen::run(1));
     service.app.gates[0].open(1);
-    assert_eq!(loser.await.unwrap(), Answer::replay(1));
-    assert_eq!(client.send().await, Answer::replay(1));
+    assert_eq!(loser.await.unwrap(), Seen::replay(1));
+    assert_eq!(client.send().await, Seen::replay(1));
 }
 
 #[tokio::test]
@@ -310,16 +308,16 @@ async fn a_lost_claim_waits_for_the_one_that_runs() {
     service.app.gates[0].open(1);
     service.probe.wait.begun.reaches(1).await;
     service.app.gates[1].open(1);
-    assert_eq!(winner.await.unwrap(), Answer::run(1));
-    assert_eq!(loser.await.unwrap(), Answer::replay(1));
+    assert_eq!(winner.await.unwrap(), Seen::run(1));
+    assert_eq!(loser.await.unwrap(), Seen::replay(1));
 }
 
 #[tokio::test]
 async fn a_lost_claim_on_a_free_key_stores_its_own_response() {
     let (service, client, loser) = with_a_lost_claim().await;
     service.app.gates[0].open(1);
-    assert_eq!(loser.await.unwrap(), Answer::run(0));
-    assert_eq!(client.send().await, Answer::replay(0));
+    assert_eq!(loser.await.unwrap(), Seen::run(0));
+    assert_eq!(client.send().await, Seen::replay(0));
     assert_eq!(service.app.runs.get(), 1);
 }
 
@@ -333,8 +331,8 @@ async fn a_lost_claim_stores_its_own_response_where_the_one_that_ran_failed() {
     // The second run ends without a response, as if its instance had died.
     other.abort();
     service.probe.store.lapse();
-    assert_eq!(loser.await.unwrap(), Answer::run(0));
-    assert_eq!(client.send().await, Answer::replay(0));
+    assert_eq!(loser.await.unwrap(), Seen::run(0));
+    assert_eq!(client.send().await, Seen::replay(0));
     assert_eq!(service.app.runs.get(), 2);
 }
 
@@ -343,7 +341,7 @@ async fn a_lost_claim_with_the_store_out_of_reach_gives_its_own_response() {
     let (service, _, loser) = with_a_lost_claim().await;
     service.probe.claim.always(Fault::Fails);
     service.app.gates[0].open(1);
-    assert_eq!(loser.await.unwrap(), Answer::run(0));
+    assert_eq!(loser.await.unwrap(), Seen::run(0));
 }
 
 #[tokio::test]
@@ -351,11 +349,11 @@ async fn a_claim_that_lapses_while_its_response_cannot_be_stored_is_made_again()
     let service = service_on(Leased::default(), |settings| settings);
     let client = service.client();
     service.probe.complete.always(Fault::Fails);
-    assert_eq!(client.send().await, Answer::run(0));
+    assert_eq!(client.send().await, Seen::run(0));
     service.probe.store.lapse();
     service.probe.complete.always(Fault::Works);
     service.idempotency.drain().await;
-    assert_eq!(client.send().await, Answer::replay(0));
+    assert_eq!(client.send().await, Seen::replay(0));
     assert_eq!(service.app.runs.get(), 1);
 }
 
@@ -364,7 +362,7 @@ async fn a_claim_that_lapses_while_its_response_cannot_be_stored_is_made_again()
 async fn a_running_claim_is_renewed_at_a_third_of_its_lease_until_it_ends() {
     let service = service_on(Leased::default(), |settings| settings.lease(Duration::from_secs(30)));
     let client = service.client();
-    answer(service.router.clone(), client.request("/slow", "")).await;
+    client.request("/slow", "").send(&service.router).await;
     assert_eq!(service.probe.renew.begun.get(), 3, "after 10, 20 and 30 of 35 seconds");
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(service.probe.renew.begun.get(), 3, "a stored response needs no renewal");
@@ -375,7 +373,7 @@ async fn a_renewal_that_fails_is_repeated_well_within_the_lease() {
     let service = service_on(Leased::default(), |settings| settings);
     let client = service.client();
     service.probe.renew.next([Fault::Fails, Fault::Fails]);
-    answer(service.router.clone(), client.request("/slow", "")).await;
+    client.request("/slow", "").send(&service.router).await;
     assert_eq!(service.probe.renew.begun.get(), 5);
 }
 
@@ -387,7 +385,7 @@ async fn a_claim_of_a_store_in_memory_needs_no_renewal() {
     service.app.gates[0].arrived.reaches(1).await;
     tokio::time::sleep(SHORT).await;
     service.app.gates[0].open(1);
-    assert_eq!(first.await.unwrap(), Answer::run(0));
+    assert_eq!(first.await.unwrap(), Seen::run(0));
     assert_eq!(service.probe.renew.begun.get(), 0);
 }
 
@@ -397,7 +395,7 @@ async fn a_record_of_an_unknown_version_is_503_and_runs_nothing() {
     let client = service.client();
     client.send().await;
     service.probe.store.rewrite(|record| record[2] += 1);
-    assert_eq!(client.send().await, Answer::problem(503, "store_unavailable"));
+    assert_eq!(client.send().await, Seen::problem(503, "store_unavailable"));
     assert_eq!(service.app.runs.get(), 1);
 }
 
@@ -408,7 +406,7 @@ async fn a_corrupt_record_is_409_and_an_error_in_the_log() {
     let client = service.client();
     client.send().await;
     service.probe.store.rewrite(|record| *record.last_mut().unwrap() ^= 1);
-    assert_eq!(client.send().await, Answer::problem(409, "outcome_unknown"));
+    assert_eq!(client.send().await, Seen::problem(409, "outcome_unknown"));
     assert_eq!(service.app.runs.get(), 1);
     assert_eq!(events.at(Level::ERROR), ["a stored response is damaged"]);
 }
@@ -421,24 +419,22 @@ async fn of_nested_layers_the_innermost_wins() {
         .merge(routes())
         .layer(Idempotency::new(outer.clone()))
         .with_state(App::default());
-    let key = uuid::Uuid::new_v4().to_string();
-    let request = |path: &str| {
-        Request::post(path).header("idempotency-key", &key).body(Body::empty()).unwrap()
-    };
-    assert_eq!(answer(router.clone(), request("/inner/pay")).await, Answer::run(0));
+    let key = fresh_key();
+    let send = async |path| Seen::from(ask(Method::POST, path).key(&key).send(&router).await);
+    assert_eq!(send("/inner/pay").await, Seen::run(0));
     assert_eq!((inner.claim.begun.get(), outer.claim.begun.get()), (1, 0));
-    assert_eq!(answer(router.clone(), request("/pay")).await, Answer::run(1));
+    assert_eq!(send("/pay").await, Seen::run(1));
     assert_eq!((inner.claim.begun.get(), outer.claim.begun.get()), (1, 1));
 }
 
 #[tokio::test]
 async fn the_default_is_the_handle_of_the_store_that_handlers_without_a_layer_use() {
     let app = App::default();
-    let key = uuid::Uuid::new_v4().to_string();
+    let key = fresh_key();
     let bare = routes().with_state(app.clone());
     let layered = routes().layer(Idempotency::default()).with_state(app);
     let [first, retry] =
         [bare, layered].map(|router| Client { router, key: key.clone(), body: "" });
-    assert_eq!(first.send().await, Answer::run(0));
-    assert_eq!(retry.send().await, Answer::replay(0));
+    assert_eq!(first.send().await, Seen::run(0));
+    assert_eq!(retry.send().await, Seen::replay(0));
 }

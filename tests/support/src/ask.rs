@@ -14,6 +14,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 use crate::PATIENCE;
@@ -90,6 +91,12 @@ impl Ask {
         let body = tokio::time::timeout(PATIENCE, body.collect()).await;
         let body = body.expect("the body ends").expect("the body does not fail").to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Sends the request in a task of its own, which begins at the next await.
+    pub fn spawn(self, app: &Router) -> JoinHandle<Answer> {
+        let app = app.clone();
+        tokio::spawn(async move { self.send(&app).await })
     }
 }
 
