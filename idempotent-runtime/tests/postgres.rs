@@ -4,7 +4,6 @@
 use std::{
     collections::HashSet,
     error::Error as _,
-    fmt::Write as _,
     future::Future,
     net::TcpListener,
     process::Command,
@@ -17,6 +16,7 @@ use idempotent_runtime::{
     Claim, Fingerprint, PostgresStore, PostgresStoreBuilder, Store, StoreError, StoreKey, Token,
     testing::conformance,
 };
+use idempotent_test_support::{PATIENCE, chain};
 use test_servers::{Fault, PgBouncer, PoolMode, Postgres, Proxy};
 use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
@@ -24,7 +24,6 @@ use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
 const LONG: Duration = Duration::from_mins(10);
-const PATIENCE: Duration = Duration::from_mins(1);
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
 const RECORD: Bytes = Bytes::from_static(b"record");
 
@@ -79,17 +78,6 @@ async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "it does not come to be so: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// An error and its sources, as a log shows them.
-fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        write!(text, ": {error}").unwrap();
-        source = error.source();
-    }
-    text
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,10 @@
 use std::{
     error::Error,
     fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Write},
     net::TcpStream,
     os::unix::fs::symlink,
     path::PathBuf,
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,6 +16,7 @@ use bytes::Bytes;
 use idempotent_runtime::{
     Claim, Fingerprint, RedisStore, Store, StoreError, StoreKey, Token, testing::conformance,
 };
+use idempotent_test_support::{Events, Logged, PATIENCE, chain};
 use test_servers::{Fault, Proxy, Redis, RedisCluster};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -24,8 +24,6 @@ const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
 const LEASE: Duration = Duration::from_secs(30);
 const TTL: Duration = Duration::from_hours(1);
 const RECORD: Bytes = Bytes::from_static(b"small");
-/// How long anything may take on a busy machine before it counts as hanging.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 fn fresh_key() -> StoreKey {
     StoreKey::from_bytes(*Token::random().as_bytes())
@@ -56,11 +54,6 @@ fn assert_claimed(claim: Result<Claim, StoreError>) {
 
 async fn look(store: &RedisStore, key: StoreKey) -> Claim {
     claim(store, key, Token::random()).await.expect("the key can be read")
-}
-
-/// An error and its sources, as a log shows them.
-fn chain(error: &dyn Error) -> String {
-    error.source().map_or(error.to_string(), |source| format!("{error}: {}", chain(source)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -520,57 +513,38 @@ async fn a_node_that_hangs_does_not_hold_up_the_others() {
     paused.resume();
 }
 
-/// Collects what is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    async fn of<T>(work: impl Future<Output = T>) -> (T, String) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        let output = work.await;
-        drop(guard);
-        let bytes = log.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
-        (output, text.lines().filter(|line| line.contains("idempotent_runtime")).collect())
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What the library logs meanwhile on this thread: level, message and fields.
+async fn log_of<T>(work: impl Future<Output = T>) -> (T, String) {
+    let (events, guard) = Events::of_thread();
+    let output = work.await;
+    drop(guard);
+    let events = events.all().into_iter();
+    let events = events.filter(|event| event.target.starts_with("idempotent_runtime"));
+    let lines = events.map(|Logged { level, message, fields, .. }| {
+        format!("{level} {message} {}\n", fields.join(" "))
+    });
+    (output, lines.collect())
 }
 
 #[tokio::test]
 async fn connecting_warns_of_a_server_that_evicts() {
     let redis = Redis::start();
-    let (_, log) = Log::of(connect(&redis)).await;
+    let (_, log) = log_of(connect(&redis)).await;
     assert_eq!(log, "", "the default policy evicts nothing");
     for policy in ["allkeys-lru", "volatile-ttl"] {
         redis.cli(&["CONFIG", "SET", "maxmemory-policy", policy]);
-        let (_, log) = Log::of(connect(&redis)).await;
+        let (_, log) = log_of(connect(&redis)).await;
         assert!(log.contains("WARN") && log.contains(policy), "{log}");
     }
     redis.cli(&["ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-info"]);
     let url = redis.url().replace("//", "//limited:secret@");
-    let (store, log) = Log::of(RedisStore::connect(url)).await;
+    let (store, log) = log_of(RedisStore::connect(url)).await;
     assert!(log.contains("DEBUG") && log.contains("maxmemory-policy"), "{log}");
     assert!(!log.contains("WARN"), "{log}");
     claimed(&store.unwrap()).await;
 
     let cluster = RedisCluster::start();
     cluster.nodes()[2].cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]);
-    let (_, log) = Log::of(RedisStore::connect_cluster(&cluster.urls()[..1])).await;
+    let (_, log) = log_of(RedisStore::connect_cluster(&cluster.urls()[..1])).await;
     assert!(log.contains("WARN") && log.contains("allkeys-random"), "{log}");
 }

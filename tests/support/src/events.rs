@@ -22,8 +22,12 @@ use crate::lock;
 pub struct Logged {
     /// Its level.
     pub level: Level,
+    /// The module that logged it.
+    pub target: &'static str,
     /// Its message.
     pub message: String,
+    /// Its other fields, as `name=value` each.
+    pub fields: Vec<String>,
     /// The names of the spans around it, the innermost last.
     pub spans: Vec<&'static str>,
 }
@@ -73,19 +77,25 @@ impl Events {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Events {
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
-        struct Message(String);
-        impl Visit for Message {
+        #[derive(Default)]
+        struct Fields {
+            message: String,
+            others: Vec<String>,
+        }
+        impl Visit for Fields {
             fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-                if field.name() == "message" {
-                    self.0 = format!("{value:?}");
+                match field.name() {
+                    "message" => self.message = format!("{value:?}"),
+                    name => self.others.push(format!("{name}={value:?}")),
                 }
             }
         }
-        let mut message = Message(String::new());
-        event.record(&mut message);
+        let mut fields = Fields::default();
+        event.record(&mut fields);
         let scope = context.event_scope(event).into_iter();
         let spans = scope.flat_map(|scope| scope.from_root().map(|span| span.name())).collect();
-        let level = *event.metadata().level();
-        lock(&self.0).push(Logged { level, message: message.0, spans });
+        let (level, target) = (*event.metadata().level(), event.metadata().target());
+        let Fields { message, others: fields } = fields;
+        lock(&self.0).push(Logged { level, target, message, fields, spans });
     }
 }

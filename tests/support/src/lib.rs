@@ -19,6 +19,7 @@ pub use probe::{Fault, Probe, Verb};
 pub use wire::{Server, Wire};
 
 use std::{
+    error::Error,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,6 +31,12 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 #[must_use]
 pub fn fresh_key() -> String {
     uuid::Uuid::new_v4().to_string()
+}
+
+/// An error and its sources, as a log shows them.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    error.source().map_or(error.to_string(), |source| format!("{error}: {}", chain(source)))
 }
 
 /// Locks what no panic can leave half changed.
