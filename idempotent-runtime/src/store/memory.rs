@@ -275,7 +275,14 @@ impl Inner {
         }
     }
 
-    fn free(&self, weight: u64) {
+    /// Frees `entry`, then the room it took: nobody may fill that while the bytes are still there.
+    fn free(&self, entry: Entry) {
+        let weight = entry.weight();
+        drop(entry);
+        self.give_back(weight);
+    }
+
+    fn give_back(&self, weight: u64) {
         self.bytes.fetch_sub(weight, Ordering::Relaxed);
     }
 
@@ -291,8 +298,9 @@ impl Inner {
         shard.publish_oldest(&keys);
         drop(keys);
         if let Some(entry) = oldest {
-            self.free(entry.weight());
-            if !entry.has_expired() {
+            let early = !entry.has_expired();
+            self.free(entry);
+            if early {
                 self.evictions.add_one();
             }
         }
@@ -302,7 +310,7 @@ impl Inner {
     /// Frees the records of `shard` that have expired.
     fn expire(&self, shard: &Shard, keys: &mut Keys) {
         while let Some(entry) = keys.pop_expired() {
-            self.free(entry.weight());
+            self.free(entry);
         }
         shard.publish_oldest(keys);
     }
@@ -394,12 +402,12 @@ impl Store for MemoryStore {
         let mut keys = shard.lock();
         let Some(entry) = keys.get(key).filter(|entry| entry.token == token) else {
             drop(keys);
-            inner.free(weight);
+            inner.give_back(weight);
             return Ok(false);
         };
         let State::Running { ended } = &mut entry.state else {
             drop(keys);
-            inner.free(weight);
+            inner.give_back(weight);
             return Ok(true);
         };
         let ended = ended.take();
