@@ -1,6 +1,6 @@
 //! The real service in a process of its own, and a client that speaks HTTP to it.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
@@ -22,12 +22,29 @@ pub(crate) const BEGUN: &str = "calling the downstream system";
 /// The service's program with a clean environment.
 pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboarding"));
-    for variable in ["ONBOARDING_ADDR", "ONBOARDING_LATENCY", "RUST_LOG"] {
+    for variable in [
+        "ONBOARDING_ADDR",
+        "ONBOARDING_LATENCY",
+        "ONBOARDING_LEASE",
+        "ONBOARDING_STORE",
+        "RUST_LOG",
+    ] {
         command.env_remove(variable);
     }
     command.envs(variables.iter().copied());
     command.kill_on_drop(true);
     command
+}
+
+/// Asserts that the service ends at once with one line on standard error, and gives that line.
+pub(crate) async fn refusal(mut command: Command) -> String {
+    let Output { status, stdout, stderr } = command.output().await.expect("the service starts");
+    assert_eq!(status.code(), Some(1));
+    assert!(stdout.is_empty());
+    let stderr = String::from_utf8(stderr).expect("it is text");
+    let line = stderr.strip_suffix('\n').expect("the line ends");
+    assert!(line.starts_with("onboarding: ") && !line.contains('\n'), "{stderr}");
+    line.to_owned()
 }
 
 /// A running service on a free port; killed when dropped.
@@ -99,7 +116,7 @@ impl Service {
         self.log.borrow().clone()
     }
 
-    /// Sends a signal, `TERM` or `INT`, as `kill` does.
+    /// Sends a signal, such as `TERM`, as `kill` does.
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();
         let kill = Command::new("kill").args(["-s", name, &pid]).status().await;
