@@ -15,4 +15,5 @@ mod outages;
 mod records;
 mod sharing;
 mod space;
+mod standby;
 mod start;
