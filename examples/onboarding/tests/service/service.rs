@@ -1,6 +1,9 @@
 //! The real service in a process of its own, and a client that speaks HTTP to it.
 
-use std::process::{ExitStatus, Output, Stdio};
+use std::{
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
 
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
@@ -9,12 +12,16 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
     sync::watch,
+    time::timeout,
 };
 
 pub(crate) const INVITE: &str = "/downstream-entities/onboarding/invite";
 pub(crate) const ADD: &str = "/downstream-entities/onboarding/add";
 pub(crate) const ENTITIES: &str = "/downstream-entities";
 pub(crate) const MEMBERS: &str = "/v1/members";
+
+/// Only a fault keeps a test waiting for so long.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The log line that says that a handler has begun.
 pub(crate) const BEGUN: &str = "calling the downstream system";
@@ -108,8 +115,9 @@ impl Service {
 
     /// Waits until the service has logged `text`.
     pub(crate) async fn logged(&self, text: &str) {
-        let found = self.log.clone().wait_for(|log| log.contains(text)).await.map(drop);
-        assert!(found.is_ok(), "the service ended without {text:?}: {}", self.log());
+        let mut log = self.log.clone();
+        let found = timeout(PATIENCE, log.wait_for(|log| log.contains(text))).await;
+        assert!(matches!(found, Ok(Ok(_))), "there is no {text:?}: {}", self.log());
     }
 
     pub(crate) fn log(&self) -> String {
