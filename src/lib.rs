@@ -6,3 +6,6 @@ pub use idempotent_runtime::*;
 
 #[doc(hidden)]
 pub use idempotent_runtime::__private;
+
+#[doc = include_str!("../docs/choosing-a-store.md")]
+pub mod choosing_a_store {}

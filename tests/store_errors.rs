@@ -377,6 +377,38 @@ async fn a_renewal_that_fails_is_repeated_well_within_the_lease() {
     assert_eq!(service.probe.renew.begun.get(), 5);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_shortest_lease_is_not_renewed_without_a_pause() {
+    let service = service_on(Leased::default(), |settings| settings.lease(Duration::from_nanos(1)));
+    let client = service.client();
+    answer(service.router.clone(), client.request("/slow", "")).await;
+    assert!(service.probe.renew.begun.get() <= 35_000, "at most one a millisecond");
+}
+
+#[test]
+#[should_panic(expected = "`lease` must be longer than zero")]
+fn a_lease_of_zero_is_refused() {
+    let _ = Idempotency::new(Leased::default()).lease(Duration::ZERO);
+}
+
+#[test]
+fn a_lease_under_three_timeouts_is_warned_of_once() {
+    let warnings = |lease, timeout, layers| {
+        let (events, _guard) = Events::of_thread();
+        let settings = Idempotency::new(Leased::default()).lease(Duration::from_secs(lease));
+        let settings = settings.store_timeout(Duration::from_secs(timeout));
+        for _ in 0..layers {
+            // A layer is applied to every route.
+            let _: Router<App> = routes().layer(settings.clone());
+        }
+        events.at(Level::WARN)
+    };
+    assert_eq!(warnings(6, 2, 2), [""; 0]);
+    let [warning] = &warnings(5, 2, 2)[..] else { panic!("one warning, however many routes") };
+    assert!(warning.contains("`lease`") && warning.contains("three times `store_timeout`"));
+    assert_eq!(warnings(5, 2, 0), [""; 0], "the order of the settings does not matter");
+}
+
 #[tokio::test]
 async fn a_claim_of_a_store_in_memory_needs_no_renewal() {
     let service = service(|settings| settings.lease(Duration::from_millis(3)));

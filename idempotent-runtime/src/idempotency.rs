@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, Once,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     docs_url: Option<Arc<str>>,
     error_response: Option<Arc<dyn Fn(Problem) -> Response + Send + Sync>>,
     pub(crate) in_flight: InFlight,
+    /// Of [`Settings::check`].
+    checked: Arc<Once>,
 }
 
 impl Idempotency {
@@ -68,12 +70,15 @@ impl Idempotency {
             docs_url: None,
             error_response: None,
             in_flight: InFlight::default(),
+            checked: Arc::new(Once::new()),
         };
         Self { settings: Arc::new(settings) }
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+        let settings = Arc::make_mut(&mut self.settings);
+        change(settings);
+        settings.checked = Arc::new(Once::new());
         self
     }
 
@@ -87,9 +92,17 @@ impl Idempotency {
 
     /// How long a claim in a shared store survives a dead instance. Default: 30 seconds.
     ///
-    /// A running handler renews it at a third, so a handler may take longer than its lease.
+    /// A running handler renews it at a third, so a handler may take longer than its lease. A
+    /// store that answers late makes renewals late: below three times
+    /// [`store_timeout`](Self::store_timeout) a claim may lapse while its handler runs, of which the
+    /// log warns.
+    ///
+    /// # Panics
+    ///
+    /// Where `lease` is zero: every claim would lapse as it is made.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
+        assert!(!lease.is_zero(), "`lease` must be longer than zero, such as 30 seconds");
         self.set(|settings| settings.lease = lease)
     }
 
@@ -180,11 +193,26 @@ impl<S> Layer<S> for Idempotency {
     type Service = AddExtension<S, Self>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        self.settings.check();
         Extension(self.clone()).layer(inner)
     }
 }
 
 impl Settings {
+    /// Warns of settings that do not go together. Once: a router applies a layer to every route.
+    fn check(&self) {
+        self.checked.call_once(|| {
+            if self.lease < self.store_timeout.saturating_mul(3) {
+                tracing::warn!(
+                    lease = ?self.lease,
+                    store_timeout = ?self.store_timeout,
+                    "`lease` is shorter than three times `store_timeout`: one slow renewal may cost \
+                     a running handler its claim, and a retry then runs beside it"
+                );
+            }
+        });
+    }
+
     /// The response that says `problem`, in the service's format.
     pub(crate) fn respond(&self, mut problem: Problem) -> Response {
         problem.docs_url.clone_from(&self.docs_url);

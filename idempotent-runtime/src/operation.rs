@@ -171,7 +171,8 @@ impl Operation {
     pub(crate) fn keep(&self, lease: Duration) -> Lease {
         let operation = self.clone();
         let task = async move {
-            let third = lease / 3;
+            // A store may grant less than was asked for; nothing is renewed without a pause.
+            let third = (lease / 3).max(Duration::from_millis(1));
             let mut pause = third;
             loop {
                 tokio::time::sleep(pause).await;

@@ -2,12 +2,13 @@
 
 use std::{
     env::{self, VarError},
-    error::Error,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+
+use crate::store::Store;
 
 pub(crate) struct Config {
     /// `ONBOARDING_ADDR`: where to listen, `127.0.0.1:3000` by default. Port 0 takes a free one.
@@ -15,6 +16,12 @@ pub(crate) struct Config {
     /// `ONBOARDING_LATENCY`: how long the pretended downstream call takes, such as `300ms`. Not at
     /// all by default.
     pub(crate) latency: Duration,
+    /// `ONBOARDING_STORE`: where keys and responses are kept, `memory` by default. Instances that
+    /// share one name it by its URL, such as `redis://localhost` or `postgres://app@localhost/app`.
+    pub(crate) store: Store,
+    /// `ONBOARDING_LEASE`: how long a request's claim in a shared store survives the death of its
+    /// instance, such as `2s`. 30 seconds by default. Nothing in memory survives it.
+    pub(crate) lease: Duration,
 }
 
 impl Config {
@@ -29,24 +36,40 @@ impl Config {
             "a duration, such as `300ms`",
             humantime::parse_duration,
         )?;
+        let store = value("ONBOARDING_STORE")?.map(|value| value.parse()).transpose();
+        let lease = variable("ONBOARDING_LEASE", "a duration above 0, such as `2s`", |value| {
+            let lease = humantime::parse_duration(value)?;
+            ensure!(!lease.is_zero(), "a claim would end as it is made");
+            Ok(lease)
+        })?;
         Ok(Self {
             addr: addr.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 3000))),
             latency: latency.unwrap_or_default(),
+            // Without its value, which may hold a password.
+            store: store.context("ONBOARDING_STORE")?.unwrap_or(Store::Memory),
+            lease: lease.unwrap_or(Duration::from_secs(30)),
         })
     }
 }
 
-/// The value of a variable, or `None` where it is not set. `expected` says what it must be.
-fn variable<T, E: Error + Send + Sync + 'static>(
+/// What `parse` makes of a variable, or `None` where it is not set. `expected` says what it must be.
+fn variable<T, E: Into<anyhow::Error>>(
     name: &str,
     expected: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> anyhow::Result<Option<T>> {
+    let Some(value) = value(name).with_context(|| format!("{name} must be {expected}"))? else {
+        return Ok(None);
+    };
+    let parsed = parse(&value).map_err(Into::into);
+    parsed.map(Some).with_context(|| format!("{name} must be {expected}, not {value:?}"))
+}
+
+/// The value of a variable, or `None` where it is not set.
+fn value(name: &str) -> Result<Option<String>, VarError> {
     match env::var(name) {
-        Ok(value) => parse(&value)
-            .map(Some)
-            .with_context(|| format!("{name} must be {expected}, not {value:?}")),
+        Ok(value) => Ok(Some(value)),
         Err(VarError::NotPresent) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("{name} must be {expected}")),
+        Err(error) => Err(error),
     }
 }

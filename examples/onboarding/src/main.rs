@@ -9,7 +9,8 @@
 //! GET  /v1/members, /v1/members/{id}
 //! ```
 //!
-//! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY` (see [`config`]) and `RUST_LOG`.
+//! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE` (see
+//! [`config`]) and `RUST_LOG`.
 
 mod app;
 mod auth;
@@ -22,11 +23,11 @@ mod json;
 mod logging;
 mod members;
 mod shutdown;
+mod store;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use idempotent_axum::{Idempotency, MemoryStore};
 use tokio::net::TcpListener;
 
 use crate::{app::App, config::Config};
@@ -45,7 +46,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     logging::init()?;
     let config = Config::from_env()?;
-    let idempotency = Idempotency::new(MemoryStore::new());
+    let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
     let app = App::new(&config).router().layer(idempotency.clone());
 
     let listener = TcpListener::bind(config.addr)

@@ -43,6 +43,22 @@ impl Postgres {
         Self(Server::start(Options { settings }, directory, user))
     }
 
+    /// A hot standby of this server: it replicates, and serves reads only, until
+    /// `SELECT pg_promote()`.
+    #[must_use]
+    pub fn standby(&self) -> Self {
+        let user = User::unprivileged();
+        let directory = Directory::new(user);
+        let mut backup = Command::new(program::find("pg_basebackup", "postgresql"));
+        backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--dbname"]);
+        backup.arg(self.url()).arg("--pgdata").arg(data(&directory)).current_dir(directory.path());
+        if let Some(user) = user {
+            user.run(&mut backup);
+        }
+        program::output(&mut backup).unwrap_or_else(|error| panic!("{error}"));
+        Self(Server::start(Options { settings: Vec::new() }, directory, user))
+    }
+
     /// `postgres://postgres@127.0.0.1:port/postgres`
     #[must_use]
     pub fn url(&self) -> String {

@@ -48,6 +48,18 @@ fn a_kill_ends_it_and_a_restart_keeps_what_was_committed() {
 }
 
 #[test]
+fn a_standby_follows_reads_only_and_can_be_promoted() {
+    let postgres = Postgres::start();
+    postgres.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    let standby = postgres.standby();
+    assert_eq!(standby.execute("SELECT a, pg_is_in_recovery() FROM t"), "1|t");
+    assert_eq!(standby.execute("SHOW transaction_read_only"), "on");
+    postgres.kill();
+    assert_eq!(standby.execute("SELECT pg_promote()"), "t");
+    assert_eq!(standby.execute("INSERT INTO t VALUES (2) RETURNING a"), "2");
+}
+
+#[test]
 fn settings_reach_the_server() {
     assert_eq!(Postgres::start().execute("SHOW fsync"), "off");
     let postgres = Postgres::start_with(&["fsync=on", "max_connections=7"]);

@@ -1,10 +1,10 @@
 //! The service as a process: how it starts, what it says when it cannot, how it ends.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Output};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
-use crate::service::{BEGUN, ENTITIES, INVITE, Service, fresh_key, json, program, send};
+use crate::service::{BEGUN, ENTITIES, INVITE, Service, fresh_key, json, program, refusal, send};
 use serde_json::{Value, json as body};
-use tokio::{net::TcpStream, process::Command};
+use tokio::net::TcpStream;
 
 const INPUT: &str = r#"{"email":"ada@example.com","entityName":"Ada Ltd"}"#;
 
@@ -14,17 +14,6 @@ async fn port_zero_takes_a_free_port_and_says_which() {
     assert_ne!(one.addr, other.addr);
     assert!(!one.addr.ends_with(":0"));
     assert!(send(one.get(ENTITIES)).await.status().is_success());
-}
-
-/// Asserts that the service ends at once with one line on standard error, and gives that line.
-async fn refusal(mut command: Command) -> String {
-    let Output { status, stdout, stderr } = command.output().await.expect("the service starts");
-    assert_eq!(status.code(), Some(1));
-    assert!(stdout.is_empty());
-    let stderr = String::from_utf8(stderr).expect("it is text");
-    let line = stderr.strip_suffix('\n').expect("the line ends");
-    assert!(line.starts_with("onboarding: ") && !line.contains('\n'), "{stderr}");
-    line.to_owned()
 }
 
 #[tokio::test]
@@ -41,6 +30,8 @@ async fn a_bad_variable_is_one_clear_line() {
         ("ONBOARDING_ADDR", ""),
         ("ONBOARDING_LATENCY", "300"),
         ("ONBOARDING_LATENCY", "-1s\n"),
+        ("ONBOARDING_LEASE", "2"),
+        ("ONBOARDING_LEASE", "0s"),
         ("RUST_LOG", "debug=="),
     ] {
         let line = refusal(program(&[(name, value)])).await;
@@ -49,6 +40,36 @@ async fn a_bad_variable_is_one_clear_line() {
     let mut not_unicode = program(&[]);
     not_unicode.env("ONBOARDING_LATENCY", OsStr::from_bytes(b"\xff"));
     assert!(refusal(not_unicode).await.contains("ONBOARDING_LATENCY must be"));
+}
+
+#[tokio::test]
+async fn a_store_that_is_none_is_one_clear_line_without_its_password() {
+    for (value, said) in [
+        ("", "this is no store"),
+        ("redis", "this is no store"),
+        ("Memory", "this is no store"),
+        ("mysql://app:secret@localhost/app", "`mysql:`"),
+    ] {
+        let line = refusal(program(&[("ONBOARDING_STORE", value)])).await;
+        assert!(line.starts_with("onboarding: ONBOARDING_STORE: "), "{line}");
+        assert!(line.contains(said) && line.contains("`redis://…`"), "{line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
+}
+
+#[cfg(not(any(feature = "redis", feature = "postgres")))]
+#[tokio::test]
+async fn a_store_that_is_not_built_in_is_one_clear_line_that_says_how_to_build_it() {
+    for (url, feature) in [
+        ("redis://localhost", "redis"),
+        ("rediss://localhost", "redis"),
+        ("unix:///run/redis.sock", "redis"),
+        ("postgres://app@localhost/app", "postgres"),
+        ("postgresql://app@localhost/app", "postgres"),
+    ] {
+        let line = refusal(program(&[("ONBOARDING_STORE", url)])).await;
+        assert!(line.contains(&format!("build the service with `--features {feature}`")), "{line}");
+    }
 }
 
 #[tokio::test]

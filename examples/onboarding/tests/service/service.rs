@@ -1,6 +1,9 @@
 //! The real service in a process of its own, and a client that speaks HTTP to it.
 
-use std::process::{ExitStatus, Stdio};
+use std::{
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
 
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
@@ -9,6 +12,7 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
     sync::watch,
+    time::timeout,
 };
 
 pub(crate) const INVITE: &str = "/downstream-entities/onboarding/invite";
@@ -16,18 +20,38 @@ pub(crate) const ADD: &str = "/downstream-entities/onboarding/add";
 pub(crate) const ENTITIES: &str = "/downstream-entities";
 pub(crate) const MEMBERS: &str = "/v1/members";
 
+/// Only a fault keeps a test waiting for so long.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// The log line that says that a handler has begun.
 pub(crate) const BEGUN: &str = "calling the downstream system";
 
 /// The service's program with a clean environment.
 pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboarding"));
-    for variable in ["ONBOARDING_ADDR", "ONBOARDING_LATENCY", "RUST_LOG"] {
+    for variable in [
+        "ONBOARDING_ADDR",
+        "ONBOARDING_LATENCY",
+        "ONBOARDING_LEASE",
+        "ONBOARDING_STORE",
+        "RUST_LOG",
+    ] {
         command.env_remove(variable);
     }
     command.envs(variables.iter().copied());
     command.kill_on_drop(true);
     command
+}
+
+/// Asserts that the service ends at once with one line on standard error, and gives that line.
+pub(crate) async fn refusal(mut command: Command) -> String {
+    let Output { status, stdout, stderr } = command.output().await.expect("the service starts");
+    assert_eq!(status.code(), Some(1));
+    assert!(stdout.is_empty());
+    let stderr = String::from_utf8(stderr).expect("it is text");
+    let line = stderr.strip_suffix('\n').expect("the line ends");
+    assert!(line.starts_with("onboarding: ") && !line.contains('\n'), "{stderr}");
+    line.to_owned()
 }
 
 /// A running service on a free port; killed when dropped.
@@ -91,15 +115,16 @@ impl Service {
 
     /// Waits until the service has logged `text`.
     pub(crate) async fn logged(&self, text: &str) {
-        let found = self.log.clone().wait_for(|log| log.contains(text)).await.map(drop);
-        assert!(found.is_ok(), "the service ended without {text:?}: {}", self.log());
+        let mut log = self.log.clone();
+        let found = timeout(PATIENCE, log.wait_for(|log| log.contains(text))).await;
+        assert!(matches!(found, Ok(Ok(_))), "there is no {text:?}: {}", self.log());
     }
 
     pub(crate) fn log(&self) -> String {
         self.log.borrow().clone()
     }
 
-    /// Sends a signal, `TERM` or `INT`, as `kill` does.
+    /// Sends a signal, such as `TERM`, as `kill` does.
     pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();
         let kill = Command::new("kill").args(["-s", name, &pid]).status().await;

@@ -1,0 +1,67 @@
+//! Responses that cannot be stored at once: their callers have them, and storing goes on.
+
+use test_servers::Fault;
+
+use crate::{
+    fleet::{Backend, Invite, exchange, instance, instance_with_lease, on_each_store, runs},
+    service::{BEGUN, Service},
+};
+
+on_each_store! {
+    a_response_that_cannot_be_stored_is_sent_and_stored_once_the_store_is_back
+    a_response_that_hangs_on_its_way_to_the_store_is_sent_and_stored
+    a_response_that_is_never_stored_holds_the_key_for_its_lease_and_no_longer
+}
+
+/// Lets a handler of `far` run under a fault of its way to the store, and gives its caller's answer.
+async fn unstored(far: &Service, invite: &Invite, begin: impl FnOnce()) -> String {
+    let caller = tokio::spawn(exchange(invite.request(far)));
+    far.logged(BEGUN).await;
+    begin();
+    let answer = caller.await.expect("the caller does not panic").expect("it answers");
+    assert_eq!((answer.status, answer.replayed), (201, false), "the real response");
+    answer.body
+}
+
+async fn stored_later(backend: &Backend, fault: Fault) {
+    let proxy = backend.proxy();
+    let near = instance(&backend.url(), "0s").await;
+    let far = instance(&backend.url_through(&proxy), "500ms").await;
+    let invite = Invite::new();
+    let body = unstored(&far, &invite, || proxy.set(fault)).await;
+    far.logged("storing a response failed, trying again").await;
+    let duplicate = tokio::spawn(exchange(invite.request(&near)));
+    proxy.set(Fault::None);
+    let duplicate = duplicate.await.expect("the caller does not panic").expect("it answers");
+    assert!(duplicate.replayed, "{duplicate:?}");
+    assert_eq!(duplicate.body, body);
+    assert_eq!(runs(&invite, &[&near, &far]).await, 1);
+}
+
+async fn a_response_that_cannot_be_stored_is_sent_and_stored_once_the_store_is_back(
+    backend: Backend,
+) {
+    stored_later(&backend, Fault::Reset).await;
+}
+
+async fn a_response_that_hangs_on_its_way_to_the_store_is_sent_and_stored(backend: Backend) {
+    stored_later(&backend, Fault::Stall).await;
+}
+
+async fn a_response_that_is_never_stored_holds_the_key_for_its_lease_and_no_longer(
+    backend: Backend,
+) {
+    let proxy = backend.proxy();
+    let near = instance_with_lease(&backend.url(), "0s", "1s").await;
+    let far = instance_with_lease(&backend.url_through(&proxy), "500ms", "1s").await;
+    let invite = Invite::new();
+    let unstored = unstored(&far, &invite, || proxy.set(Fault::Reset)).await;
+    let answer = invite.to(&near).await;
+    assert_eq!((answer.status, answer.replayed), (201, false), "{answer:?}");
+    assert_ne!(answer.body, unstored);
+    far.logged("a response could not be stored").await;
+    proxy.set(Fault::None);
+    let replay = invite.retried(&[&far]).await;
+    assert!(replay.replayed);
+    assert_eq!(replay.body, answer.body, "the late one has overwritten nothing");
+}

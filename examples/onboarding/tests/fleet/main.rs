@@ -1,0 +1,19 @@
+//! Faults, with real processes: instances of the service share one real store, and either side is
+//! killed, paused, cut off or filled up.
+
+#![cfg(unix)]
+
+#[allow(dead_code, reason = "the tests of one instance use the rest")]
+#[path = "../service/service.rs"]
+mod service;
+
+mod background;
+mod crashes;
+mod fleet;
+mod leases;
+mod outages;
+mod records;
+mod sharing;
+mod space;
+mod standby;
+mod start;

@@ -1,0 +1,143 @@
+//! A store that dies, hangs, is slow or out of reach: requests are refused in time, and the service
+//! recovers by itself.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use test_servers::{Fault, Proxy};
+use tokio::task::{JoinSet, block_in_place};
+
+use crate::{
+    fleet::{Answer, Backend, Invite, assert_unavailable, created, instance, on_each_store, runs},
+    service::{ENTITIES, Service},
+};
+
+on_each_store! {
+    nothing_runs_twice_while_the_server_is_killed_and_restarted_under_load
+    requests_are_refused_in_time_while_the_server_is_down
+    requests_are_refused_in_time_while_the_server_hangs
+    requests_are_refused_in_time_while_connections_are_reset
+    requests_are_refused_in_time_while_answers_are_lost
+    requests_are_refused_in_time_while_the_network_is_silent
+    requests_are_refused_in_time_while_the_network_is_too_slow
+    a_slow_network_is_only_slow
+}
+
+async fn nothing_runs_twice_while_the_server_is_killed_and_restarted_under_load(backend: Backend) {
+    let url = backend.url();
+    let instances = Arc::new([instance(&url, "20ms").await, instance(&url, "20ms").await]);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut clients = JoinSet::new();
+    for client in 0..8 {
+        let (instances, is_over) = (Arc::clone(&instances), Arc::clone(&is_over));
+        clients.spawn(async move {
+            let (here, there) = (&instances[client % 2], &instances[(client + 1) % 2]);
+            let mut done: Vec<(Invite, Answer)> = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let invite = Invite::new();
+                let answer = invite.retried(&[here, there]).await;
+                done.push((invite, answer));
+            }
+            done
+        });
+    }
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(400)).await; // load
+        block_in_place(|| backend.kill());
+        tokio::time::sleep(Duration::from_millis(100)).await; // load on nobody
+        block_in_place(|| backend.restart());
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let done: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    assert!(done.len() > 8, "there was no load");
+    let all = [&instances[0], &instances[1]];
+    for (index, (invite, answer)) in done.iter().enumerate() {
+        let replay = invite.retried(&[all[index % 2]]).await;
+        assert!(replay.replayed, "what was stored is stored");
+        assert_eq!(replay.body, answer.body);
+    }
+    let created = created(&all).await;
+    assert!(created.values().all(|&runs| runs == 1), "{created:?}");
+    assert_eq!(created.len(), done.len());
+}
+
+/// Makes a fault, looks at a service under it, mends it, and looks again.
+async fn outage(url: &str, fault: &str, begin: impl FnOnce(), end: impl FnOnce()) {
+    let service = instance(url, "0s").await;
+    let stored = Invite::new();
+    let first = stored.to(&service).await;
+    assert_eq!((first.status, first.replayed), (201, false), "{first:?}");
+
+    block_in_place(begin);
+    let new = Invite::new();
+    for _ in 0..2 {
+        for invite in [&new, &stored] {
+            let since = Instant::now();
+            let answer = invite.to(&service).await;
+            assert_unavailable(&answer, since.elapsed(), fault);
+        }
+    }
+    assert_eq!(service.list(ENTITIES).await.len(), 1, "{fault}: nothing runs");
+    block_in_place(end);
+
+    assert_recovered(&service, &stored, &first).await;
+    assert_eq!(new.retried(&[&service]).await.status, 201);
+    assert_eq!(runs(&new, &[&service]).await, 1, "{fault}");
+}
+
+async fn assert_recovered(service: &Service, stored: &Invite, first: &Answer) {
+    let replay = stored.retried(&[service]).await;
+    assert!(replay.replayed);
+    assert_eq!(replay.body, first.body);
+    assert_eq!(runs(stored, &[service]).await, 1);
+}
+
+async fn requests_are_refused_in_time_while_the_server_is_down(backend: Backend) {
+    outage(&backend.url(), "down", || backend.kill(), || backend.restart()).await;
+}
+
+async fn requests_are_refused_in_time_while_the_server_hangs(backend: Backend) {
+    outage(&backend.url(), "hangs", || backend.pause(), || backend.resume()).await;
+}
+
+async fn outage_of_network(backend: &Backend, fault: Fault) {
+    let proxy: Proxy = backend.proxy();
+    let url = backend.url_through(&proxy);
+    outage(&url, &format!("{fault:?}"), || proxy.set(fault), || proxy.set(Fault::None)).await;
+}
+
+async fn requests_are_refused_in_time_while_connections_are_reset(backend: Backend) {
+    outage_of_network(&backend, Fault::Reset).await;
+}
+
+async fn requests_are_refused_in_time_while_answers_are_lost(backend: Backend) {
+    outage_of_network(&backend, Fault::LoseReplies).await;
+}
+
+async fn requests_are_refused_in_time_while_the_network_is_silent(backend: Backend) {
+    outage_of_network(&backend, Fault::Stall).await;
+}
+
+async fn requests_are_refused_in_time_while_the_network_is_too_slow(backend: Backend) {
+    outage_of_network(&backend, Fault::Latency(Duration::from_secs(3))).await;
+}
+
+async fn a_slow_network_is_only_slow(backend: Backend) {
+    let proxy = backend.proxy();
+    let near = instance(&backend.url(), "0s").await;
+    let far = instance(&backend.url_through(&proxy), "0s").await;
+    proxy.set(Fault::Latency(Duration::from_millis(100)));
+    let invite = Invite::new();
+    let first = invite.retried(&[&far]).await;
+    for service in [&near, &far] {
+        let replay = invite.retried(&[service]).await;
+        assert!(replay.replayed);
+        assert_eq!(replay.body, first.body);
+    }
+    assert_eq!(runs(&invite, &[&near, &far]).await, 1);
+}

@@ -1,0 +1,77 @@
+//! The bytes that a key takes in each store: the figures that "Choosing a store" calculates with.
+#![cfg(all(feature = "redis", feature = "postgres"))]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use idempotent_axum::{Fingerprint, PostgresStore, RedisStore, Store, StoreKey, Token};
+use test_servers::{Postgres, Redis};
+
+const PAGE: &str = include_str!("../docs/choosing-a-store.md");
+/// Of a response of some 200 bytes with a few headers.
+const RECORD: usize = 300;
+const KEYS: usize = 4000;
+const LONG: Duration = Duration::from_hours(1);
+
+/// Claims so many keys, and stores a record under each where there is one.
+async fn fill(store: &impl Store, record: Option<Bytes>) {
+    for _ in 0..KEYS {
+        let key = StoreKey::from_bytes(uuid::Uuid::new_v4().into_bytes());
+        let fingerprint = Fingerprint::from_bytes(uuid::Uuid::new_v4().into_bytes());
+        let token = Token::random();
+        store.claim(key, fingerprint, token, LONG).await.unwrap();
+        if let Some(record) = record.clone() {
+            assert!(store.complete(key, token, record, LONG).await.unwrap());
+        }
+    }
+}
+
+/// Bytes that do not compress.
+fn record() -> Bytes {
+    let random = std::iter::repeat_with(|| uuid::Uuid::new_v4().into_bytes()).flatten();
+    random.take(RECORD).collect()
+}
+
+/// Asserts that `bytes` are what the page says behind `what`, within what releases differ by.
+fn assert_documented(what: &str, bytes: usize) {
+    let row = PAGE.lines().find(|line| line.contains(what)).expect("the page says so");
+    let figure = row.split('|').rev().find_map(|cell| cell.trim().strip_suffix(" B"));
+    let figure: usize = figure.expect("a row ends with bytes").parse().expect("a number");
+    let near = figure * 3 / 4..figure * 5 / 4;
+    assert!(near.contains(&bytes), "{what}: {bytes} bytes, not {figure}");
+}
+
+fn used(redis: &Redis) -> usize {
+    let info = redis.cli(&["INFO", "memory"]);
+    let used = info.lines().find_map(|line| line.trim().strip_prefix("used_memory:"));
+    used.expect("it tells its memory").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn a_key_takes_what_the_page_says_in_redis() {
+    let redis = Redis::start();
+    let store = RedisStore::connect(redis.url()).await.unwrap();
+    for (what, record) in [("Redis, a claim", None), ("Redis, a response", Some(record()))] {
+        let before = used(&redis);
+        fill(&store, record).await;
+        assert_documented(what, (used(&redis) - before) / KEYS);
+    }
+}
+
+#[tokio::test]
+async fn a_key_takes_what_the_page_says_in_postgres() {
+    let postgres = Postgres::start_with(&["synchronous_commit=off", "autovacuum=off"]);
+    for (what, record) in
+        [("PostgreSQL, a claim", None), ("PostgreSQL, a response", Some(record()))]
+    {
+        let table = format!("t{}", uuid::Uuid::new_v4().simple());
+        let store = PostgresStore::builder().table(&table).connect(&postgres.url()).await.unwrap();
+        store.migrate().await.unwrap();
+        fill(&store, record).await;
+        // As autovacuum leaves it in the end: without the claims that the records replaced.
+        postgres.execute(&format!("VACUUM FULL {table}"));
+        let size = postgres.execute(&format!("SELECT pg_total_relation_size('{table}')"));
+        let size: usize = size.parse().expect("a number");
+        assert_documented(what, size / KEYS);
+    }
+}
