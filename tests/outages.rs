@@ -2,23 +2,13 @@
 //! and, on a Redis Cluster, only those whose node is dead.
 #![cfg(all(feature = "redis", feature = "postgres"))]
 
-#[path = "common/gate.rs"]
-mod gate;
-#[path = "common/probe.rs"]
-mod probe;
-
 use std::time::{Duration, Instant};
 
 use axum::{Router, extract::State, http::StatusCode, routing::post};
 use idempotent_axum::{Idempotency, OnStoreError, PostgresStore, RedisStore, Store, idempotent};
-use idempotent_test_support::{Answer, fresh_key, post as request};
+use idempotent_test_support::{Answer, Counter, Gate, Probe, fresh_key, post as request};
 use test_servers::{Postgres, Redis, RedisCluster};
 use tokio::task::{JoinSet, block_in_place};
-
-use crate::{
-    gate::{Counter, Gate},
-    probe::Probe,
-};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a busy machine may add to a limit.
