@@ -13,7 +13,7 @@ use ::redis::{
 
 use super::{
     RedisStore,
-    connection::{Connection, Replaceable},
+    connection::{Connection, Replaceable, ReplaceableCluster},
 };
 use crate::store::StoreError;
 
@@ -81,7 +81,8 @@ impl RedisStore {
                 .min_retry_wait(pause(FIRST_PAUSE))
                 .max_retry_wait(pause(MAX_PAUSE))
                 .build()?;
-            Ok(Self::new(Connection::Cluster(client.get_async_connection().await?)))
+            let connection = ReplaceableCluster::connect(client).await?;
+            Ok(Self::new(Connection::OwnCluster(Arc::new(connection))))
         })
         .await
     }
