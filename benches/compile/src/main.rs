@@ -145,7 +145,8 @@ impl Crates {
         let package = format!("{name}_{count}");
         let source = self.0.join(&package).join("src/lib.rs");
         fs::write(&source, fs::read(&source)?)?;
-        let mut cargo = Command::new(env!("CARGO"));
+        // By its name: what `rustup` starts knows its toolchain, whatever a dependency asks for.
+        let mut cargo = Command::new("cargo");
         cargo.args([command, "--quiet", "--package", &package]).current_dir(&self.0);
         cargo.env("CARGO_INCREMENTAL", "0").env("CARGO_TARGET_DIR", self.0.join("target"));
         if command == "build" {

@@ -30,6 +30,12 @@ const MIN_MAX_BYTES: u64 = 64 << 10;
 /// `benches/run memory` measures it.
 const ENTRY_OVERHEAD: u64 = 320;
 const SHARDS: usize = 64;
+/// Keys are digests, but of what callers choose: the hash is seeded, so that nobody can pick keys
+/// that meet in one place of the map.
+#[cfg(not(test))]
+type Hashing = std::hash::RandomState;
+#[cfg(test)]
+type Hashing = tests::Counting;
 /// The number of the oldest record where there is none.
 const NONE: u64 = u64::MAX;
 
@@ -146,7 +152,7 @@ struct Shard {
 /// The keys of one shard.
 #[derive(Default)]
 struct Keys {
-    entries: HashMap<StoreKey, Entry>,
+    entries: HashMap<StoreKey, Entry, Hashing>,
     /// The stored keys by ttl, oldest first, with their numbers.
     queues: BTreeMap<Duration, VecDeque<(u64, StoreKey)>>,
 }
@@ -471,5 +477,77 @@ impl Evictions {
                  or their requests run again when retried"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        hash::{BuildHasher, DefaultHasher},
+    };
+
+    use super::*;
+
+    thread_local! {
+        static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts how many keys the map looks at.
+    #[derive(Default)]
+    pub(super) struct Counting;
+
+    impl BuildHasher for Counting {
+        type Hasher = DefaultHasher;
+
+        fn build_hasher(&self) -> DefaultHasher {
+            LOOKED_AT.set(LOOKED_AT.get() + 1);
+            DefaultHasher::new()
+        }
+    }
+
+    /// One key's life in the store; gives how many keys were looked at for it.
+    async fn live(store: &MemoryStore) -> usize {
+        let before = LOOKED_AT.get();
+        let fingerprint = Fingerprint::from_bytes([1; 16]);
+        let token = Token::random();
+        let key = StoreKey::from_bytes(*token.as_bytes());
+        for _ in 0..2 {
+            store.claim(key, fingerprint, token, Duration::ZERO).await.unwrap();
+            store.renew(key, token, Duration::ZERO).await.unwrap();
+            store.release(key, token).await.unwrap();
+        }
+        store.claim(key, fingerprint, token, Duration::ZERO).await.unwrap();
+        store.complete(key, token, Bytes::new(), Duration::from_hours(1)).await.unwrap();
+        store.claim(key, fingerprint, Token::random(), Duration::ZERO).await.unwrap();
+        let shard = store.inner.shard(key);
+        store.inner.expire(shard, &mut shard.lock());
+        LOOKED_AT.get() - before
+    }
+
+    /// The least of several lives: now and then the map grows, which looks at all of a shard's.
+    async fn least(store: &MemoryStore) -> usize {
+        let mut least = usize::MAX;
+        for _ in 0..20 {
+            least = least.min(live(store).await);
+        }
+        least
+    }
+
+    #[tokio::test]
+    async fn no_call_looks_at_more_keys_where_more_are_stored() {
+        let store = MemoryStore::new();
+        live(&store).await;
+        let with_few = least(&store).await;
+        for _ in 0..50_000 {
+            live(&store).await;
+        }
+        assert_eq!(least(&store).await, with_few);
+        // Nor where each new record evicts another, but for that other one.
+        let full = MemoryStore::builder().max_bytes(1 << 20).build();
+        while full.evicted() == 0 {
+            live(&full).await;
+        }
+        assert_eq!(least(&full).await, with_few + 1);
     }
 }

@@ -60,6 +60,8 @@ impl RedisStore {
     ///
     /// An operation is one key, so it lives on one node, and the others serve theirs while that
     /// one is down.
+    /// A node that says nothing for five seconds is given up on, also where `store_timeout` is
+    /// longer.
     ///
     /// # Errors
     ///
