@@ -6,9 +6,9 @@
 //! async fn invite(user: User, Json(body): Json<Invite>) -> Result<Response, AppError> { body }
 //!
 //! // Output
-//! async fn invite(user: User, __call: Call<Json<Invite>>) -> Response {
+//! async fn invite(user: User, __last: LastParameter<Json<Invite>>) -> Response {
 //!     static __POLICY: Policy = Policy::DEFAULT;
-//!     run(&__POLICY, __call, respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
+//!     run(&__POLICY, __last, respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
 //!         if let Some(__facts) = __facts {
 //!             __facts.principal(&(user.id));
 //!         }
@@ -54,12 +54,12 @@ pub(crate) fn expand(config: &Config, mut function: Function) -> TokenStream {
     }
     let Function { attributes, visibility, mut signature, brace, body, refused } = function;
     let private = &private_at(config, Span::mixed_site());
-    let call = Ident::new("__call", Span::mixed_site());
+    let argument = Ident::new("__last", Span::mixed_site());
     let facts = Ident::new("__facts", Span::mixed_site());
 
     let (respond, returned) = replace_output(config, &mut signature);
     let kept = keep_unnamed_values(&mut signature);
-    let last = replace_last_parameter(private, &mut signature, &call);
+    let last = replace_last_parameter(private, &mut signature, &argument);
     let policy = policy(private, config);
     let (facts, evaluate) = evaluate(config, &facts);
     let refused = refused.iter().map(
@@ -74,7 +74,7 @@ pub(crate) fn expand(config: &Config, mut function: Function) -> TokenStream {
     let name = signature.ident.span();
     let run = private_at(config, name);
     let run = quote_spanned! {name=>
-        #run::run(&__POLICY, #call, #respond, move |#last, #facts| {
+        #run::run(&__POLICY, #argument, #respond, move |#last, #facts| {
             #(#refused)*
             #evaluate
             #future
@@ -225,20 +225,20 @@ fn underscored<'a>(pattern: &'a Pat, names: &mut Vec<&'a Ident>) {
     }
 }
 
-/// Puts `Call<E>` in the place of the last parameter `E`; gives the parameter for the closure.
+/// Puts `LastParameter<E>` in the place of the last parameter `E`; gives the parameter for the closure.
 fn replace_last_parameter(
     private: &TokenStream,
     signature: &mut Signature,
-    call: &Ident,
+    argument: &Ident,
 ) -> TokenStream {
     let Some(FnArg::Typed(last)) = signature.inputs.pop() else {
-        signature.inputs.push(parse_quote!(#call: #private::Call<()>));
+        signature.inputs.push(parse_quote!(#argument: #private::LastParameter<()>));
         return quote!((): ());
     };
     let PatType { attrs, pat, ty, .. } = last;
     // With the type's own span, so that an error about the extractor points at it.
-    let wrapped = quote_spanned!(ty.span()=> #private::Call<#ty>);
-    signature.inputs.push(parse_quote!(#call: #wrapped));
+    let wrapped = quote_spanned!(ty.span()=> #private::LastParameter<#ty>);
+    signature.inputs.push(parse_quote!(#argument: #wrapped));
     quote!(#(#attrs)* #pat: #ty)
 }
 

@@ -119,11 +119,11 @@ use crate::{
 /// becomes
 ///
 /// ```text
-/// async fn invite(user: User, __call: ::idempotent_axum::__private::Call<Json<Invite>>)
+/// async fn invite(user: User, __last: ::idempotent_axum::__private::LastParameter<Json<Invite>>)
 /// -> ::idempotent_axum::__private::Response {
 ///     static __POLICY: ::idempotent_axum::__private::Policy = ::idempotent_axum::__private::Policy
 ///         { ttl: ::core::time::Duration::new(86400u64, 0u32), ..::idempotent_axum::__private::Policy::DEFAULT };
-///     ::idempotent_axum::__private::run(&__POLICY, __call, ::idempotent_axum::__private::respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
+///     ::idempotent_axum::__private::run(&__POLICY, __last, ::idempotent_axum::__private::respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
 ///         if let ::core::option::Option::Some(__facts) = __facts {
 ///             __facts.principal(&(user.id));
 ///         }

@@ -195,7 +195,7 @@ fn generated_names_are_marked() {
         "time",
         "Duration",
         "new",
-        "Call",
+        "LastParameter",
         "Response",
         "Policy",
         "DEFAULT",

@@ -22,7 +22,6 @@ use tokio::time::Instant;
 
 use crate::{
     body::{self, Chunks, Read},
-    call::{Call, Source},
     capture::{self, Captured},
     detach::{Detach, catching_panics},
     digest::Fingerprint,
@@ -31,6 +30,7 @@ use crate::{
     idempotency_key::IdempotencyKey,
     identity::{Facts, Scope},
     key,
+    last_parameter::{LastParameter, Source},
     operation::{Lease, Operation},
     policy::{FingerprintSource, KeySource, Policy},
     problem::Problem,
@@ -51,7 +51,7 @@ type Handler = BoxFuture<'static, Response>;
 /// that the expansion can name the declared return type there: an error about it points at it.
 pub fn run<E, R, F, Fut>(
     policy: &'static Policy,
-    call: Call<E>,
+    call: LastParameter<E>,
     respond: fn(R) -> Response,
     handler: F,
 ) -> BoxFuture<'static, Response>

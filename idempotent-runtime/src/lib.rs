@@ -4,7 +4,6 @@
 //! that implements a [`Store`] may depend on this one alone.
 
 mod body;
-mod call;
 mod capture;
 mod detach;
 mod digest;
@@ -17,6 +16,7 @@ mod idempotency;
 mod idempotency_key;
 mod identity;
 mod key;
+mod last_parameter;
 mod operation;
 mod outcome;
 mod policy;
@@ -38,6 +38,7 @@ pub use {
     digest::{Fingerprint, StoreKey},
     idempotency::{Idempotency, OnStoreError},
     idempotency_key::IdempotencyKey,
+    last_parameter::LastParameter,
     outcome::Outcome,
     problem::Problem,
     store::{Claim, Store, StoreError, Token},
@@ -47,9 +48,9 @@ pub use {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
-        call::{Call, Via},
         execute::run,
         identity::{Facts, Fingerprinted, Text},
+        last_parameter::{LastParameter, Via},
         policy::{FingerprintSource, Format, KeySource, Policy, Replay},
     };
     pub use axum::response::Response;

@@ -1,8 +1,9 @@
-//! [`Call`]: the hidden extractor that takes the place of a handler's last parameter.
+//! [`LastParameter`]: the extractor that takes the place of a handler's last parameter.
 //!
-//! Axum runs a handler's extractors in order, and only the last one sees the body. `Call<E>` stands
-//! in for the last parameter `E`: it keeps the request and the way to extract `E` from it, so that
-//! the runtime can validate the key before the body is read, and extract `E` afterwards.
+//! Axum runs a handler's extractors in order, and only the last one sees the body.
+//! `LastParameter<E>` stands in for the last parameter `E`: it keeps the request and the way to
+//! extract `E` from it, so that the runtime can validate the key before the body is read, and
+//! extract `E` afterwards.
 
 use std::{fmt, marker::PhantomData};
 
@@ -15,9 +16,13 @@ use crate::store::BoxFuture;
 
 /// The last parameter of an `#[idempotent]` handler, not yet extracted.
 ///
+/// The attribute writes it in the handler's signature, in the place of the last parameter, so it is
+/// seen there in the compiler's messages and in a handler's documentation. It is an extractor where
+/// `E` is one; a handler without parameters takes `LastParameter<()>`.
+///
 /// A test that calls a handler directly makes one from the value itself, with `.into()`; the
 /// handler then runs without a key.
-pub struct Call<E>(pub(crate) Source<E>);
+pub struct LastParameter<E>(pub(crate) Source<E>);
 
 #[allow(clippy::large_enum_variant, reason = "lives for one move, and a box would cost more")]
 pub(crate) enum Source<E> {
@@ -30,10 +35,10 @@ pub(crate) enum Source<E> {
 pub(crate) type Extract<E> =
     Box<dyn FnOnce(Request) -> BoxFuture<'static, Result<E, Response>> + Send>;
 
-/// The marker by which [`Call<E>`] is an extractor wherever `E` is one via `M`.
+/// The marker by which [`LastParameter<E>`] is an extractor wherever `E` is one via `M`.
 pub struct Via<M>(PhantomData<M>);
 
-impl<S, E, M> FromRequest<S, Via<M>> for Call<E>
+impl<S, E, M> FromRequest<S, Via<M>> for LastParameter<E>
 where
     S: Clone + Send + Sync + 'static,
     E: FromRequest<S, M> + Send + 'static,
@@ -52,15 +57,15 @@ where
     }
 }
 
-impl<E> From<E> for Call<E> {
+impl<E> From<E> for LastParameter<E> {
     fn from(value: E) -> Self {
         Self(Source::Value(value))
     }
 }
 
-impl<E> fmt::Debug for Call<E> {
+impl<E> fmt::Debug for LastParameter<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").finish_non_exhaustive()
+        f.debug_struct("LastParameter").finish_non_exhaustive()
     }
 }
 
