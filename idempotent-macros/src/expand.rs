@@ -8,9 +8,9 @@
 //! // Output
 //! async fn invite(user: User, __last: LastParameter<Json<Invite>>) -> Response {
 //!     static __POLICY: Policy = Policy::DEFAULT;
-//!     run(&__POLICY, __last, respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
+//!     LastParameter::run(__last, &__POLICY, <Result<Response, AppError> as IntoResponse>::into_response, move |Json(body): Json<Invite>, __facts| {
 //!         if let Some(__facts) = __facts {
-//!             __facts.principal(&(user.id));
+//!             __facts.principal(OptionalDisplay::text(&(user.id)));
 //!         }
 //!         async move {
 //!             if false { return output::<Result<Response, AppError>>(); }
@@ -22,7 +22,7 @@
 //!
 //! A closure, because a nested function cannot name `Self` or an impl's generics, and because it
 //! sees the handler's own bindings: the lints about them stay exact. The dead `return` gives the
-//! body the return type that it would have in the handler itself; `respond` alone asks of that type
+//! body the return type that it would have in the handler itself; `into_response` alone asks of that type
 //! that it is a response, so that the compiler says so once.
 //!
 //! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
@@ -74,7 +74,7 @@ pub(crate) fn expand(config: &Config, mut function: Function) -> TokenStream {
     let name = signature.ident.span();
     let run = private_at(config, name);
     let run = quote_spanned! {name=>
-        #run::run(&__POLICY, #argument, #respond, move |#last, #facts| {
+        #run::LastParameter::run(#argument, &__POLICY, #respond, move |#last, #facts| {
             #(#refused)*
             #evaluate
             #future
@@ -104,7 +104,9 @@ fn private_at(config: &Config, at: Span) -> TokenStream {
             })
             .collect(),
     };
-    quote_spanned!(at=> #krate::__private)
+    // Marked as generated, or `unused_qualifications` would have the user shorten the path.
+    let private = Ident::new("__private", Span::mixed_site().located_at(at));
+    quote_spanned!(at=> #krate::#private)
 }
 
 /// Takes `#[cfg(predicate)]` off the last parameter.
@@ -127,13 +129,13 @@ fn replace_output(config: &Config, signature: &mut Signature) -> (TokenStream, T
     if matches!(declared, Type::ImplTrait(_)) {
         // Kept as it is, the trait's import stays used, and a direct call gives what it says.
         signature.output = ReturnType::Type(arrow, Box::new(declared));
-        return (quote_spanned!(at=> #private::respond::<_>), TokenStream::new());
+        return (quote_spanned!(at=> #private::IntoResponse::into_response), TokenStream::new());
     }
     let response = private_at(config, Span::mixed_site());
     signature.output = ReturnType::Type(arrow, parse_quote!(#response::Response));
     let mut traits = Vec::new();
     erase_impl_trait(&mut declared, &mut traits);
-    let respond = quote_spanned!(at=> #private::respond::<#declared>);
+    let respond = quote_spanned!(at=> <#declared as #private::IntoResponse>::into_response);
     let returned = quote_spanned!(at=> return #private::output::<#declared>());
     let returned = quote! {
         #(const _: () = {
@@ -309,17 +311,19 @@ fn policy(private: &TokenStream, config: &Config) -> TokenStream {
 fn evaluate(config: &Config, facts: &Ident) -> (TokenStream, TokenStream) {
     let mut calls = Vec::new();
     if let Some(Slot { name, value }) = &config.principal {
-        let borrowed = quote_spanned!(value.span()=> &(#value));
-        calls.push(quote!(#facts.#name(#borrowed);));
+        let text = text(config, value);
+        calls.push(quote!(#facts.#name(#text);));
     }
     if let Some(Slot { name, value: Fingerprint::Expression(value) }) = &config.fingerprint {
         let borrowed = borrowed(value);
-        calls.push(quote!(#facts.#name(#borrowed);));
+        let private = private_at(config, value.span());
+        let hash = quote_spanned!(value.span()=> #private::Hash::hash);
+        calls.push(quote!(#facts.#name(#borrowed, #hash);));
     }
     let mut calls = quote!(#(#calls)*);
     if let Some(Slot { name, value }) = &config.key {
-        let borrowed = quote_spanned!(value.span()=> &(#value));
-        let key = quote!(#facts.#name(#borrowed));
+        let text = text(config, value);
+        let key = quote!(#facts.#name(#text));
         // Without a key nothing is looked up, so nothing else is evaluated.
         calls = if calls.is_empty() { quote!(#key;) } else { quote!(if #key { #calls }) };
     }
@@ -332,6 +336,13 @@ fn evaluate(config: &Config, facts: &Ident) -> (TokenStream, TokenStream) {
         }
     };
     (quote!(#facts), evaluate)
+}
+
+/// The text of a `principal` or `key` expression's value.
+fn text(config: &Config, value: &Expr) -> TokenStream {
+    let at = value.span();
+    let private = private_at(config, at);
+    quote_spanned!(at=> #private::OptionalDisplay::text(&(#value)))
 }
 
 /// `(a, b)` and `[a, b]` are made of references, so that they take nothing from the body; they hash

@@ -123,9 +123,9 @@ use crate::{
 /// -> ::idempotent_axum::__private::Response {
 ///     static __POLICY: ::idempotent_axum::__private::Policy = ::idempotent_axum::__private::Policy
 ///         { ttl: ::core::time::Duration::new(86400u64, 0u32), ..::idempotent_axum::__private::Policy::DEFAULT };
-///     ::idempotent_axum::__private::run(&__POLICY, __last, ::idempotent_axum::__private::respond::<Result<Response, AppError>>, move |Json(body): Json<Invite>, __facts| {
+///     ::idempotent_axum::__private::LastParameter::run(__last, &__POLICY, <Result<Response, AppError> as ::idempotent_axum::__private::IntoResponse>::into_response, move |Json(body): Json<Invite>, __facts| {
 ///         if let ::core::option::Option::Some(__facts) = __facts {
-///             __facts.principal(&(user.id));
+///             __facts.principal(::idempotent_axum::__private::OptionalDisplay::text(&(user.id)));
 ///         }
 ///         async move {
 ///             if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); }

@@ -121,7 +121,7 @@ fn every_fault_is_reported_and_the_handler_expands_nevertheless() {
     );
     assert_eq!(errors(&expansion), 7);
     assert!(contains(&expansion, "async fn invite"), "{expansion}");
-    assert!(contains(&expansion, "principal(&(user))"), "{expansion}");
+    assert!(contains(&expansion, "text(&(user))"), "{expansion}");
 }
 
 #[test]
@@ -203,7 +203,12 @@ fn generated_names_are_marked() {
         "FingerprintSource",
         "Expression",
         "run",
-        "respond",
+        "IntoResponse",
+        "into_response",
+        "OptionalDisplay",
+        "text",
+        "hash",
+        "Hash",
         "output",
         "await",
         "u64",

@@ -49,7 +49,7 @@ type Handler = BoxFuture<'static, Response>;
 /// `handler` binds the last parameter and evaluates the expressions where it is given a place for
 /// their values; the future it returns is the user's body. `respond` is an argument of its own so
 /// that the expansion can name the declared return type there: an error about it points at it.
-pub fn run<E, R, F, Fut>(
+pub(crate) fn run<E, R, F, Fut>(
     policy: &'static Policy,
     call: LastParameter<E>,
     respond: fn(R) -> Response,

@@ -43,7 +43,8 @@ fn content_type_essence(headers: &HeaderMap) -> Cow<'_, [u8]> {
 
 /// A [`Hasher`] that gives the same result in every process and on every machine: fixed width,
 /// little endian, BLAKE3.
-pub(crate) struct StableHasher(blake3::Hasher);
+#[derive(Debug)]
+pub struct StableHasher(blake3::Hasher);
 
 impl StableHasher {
     pub(crate) fn new() -> Self {

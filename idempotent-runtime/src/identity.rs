@@ -1,6 +1,6 @@
 //! Who asks for what: the attribute's expressions, and the digest that names the operation.
 
-use std::{fmt::Display, hash::Hash};
+use std::fmt::Display;
 
 use axum::extract::{MatchedPath, Request};
 
@@ -22,82 +22,61 @@ pub struct Facts {
 
 impl Facts {
     /// Whose key it is: equal keys of different principals never meet.
-    pub fn principal<T: Text<Kind> + ?Sized, Kind>(&mut self, value: &T) {
-        self.principal = value.text();
+    pub fn principal(&mut self, text: Option<String>) {
+        self.principal = text;
     }
 
     /// The idempotency key, taken from the request instead of a header; whether it is a key to look
     /// up.
-    pub fn key<T: Text<Kind> + ?Sized, Kind>(&mut self, value: &T) -> bool {
-        self.key = value.text();
+    pub fn key(&mut self, text: Option<String>) -> bool {
+        self.key = text;
         self.key.as_ref().is_some_and(|key| !key.is_empty())
     }
 
     /// What must be equal for two requests with one key to be the same request.
-    pub fn fingerprint<T: Fingerprinted + ?Sized>(&mut self, value: &T) {
-        self.fingerprint = Some(value.fingerprint());
+    ///
+    /// `hash` is [`Hash::hash`], named by the expansion: an error about it is one about `Hash`.
+    ///
+    /// [`Hash::hash`]: std::hash::Hash::hash
+    pub fn fingerprint<T: ?Sized>(&mut self, value: &T, hash: fn(&T, &mut StableHasher)) {
+        let mut hasher = StableHasher::new();
+        hash(value, &mut hasher);
+        self.fingerprint = Some(hasher.finish());
     }
 }
 
-/// A value of a `principal` or `key` expression: [`Display`], or an [`Option`] of it.
+/// What a `principal` or `key` expression gives: a [`Display`] value, or an [`Option`] of one.
 ///
-/// `Kind` tells the two apart; the compiler infers it, for no `Option` is `Display`.
+/// Every such type has it. For a type of your own, implement [`Display`]. `Kind` tells a value from
+/// an `Option`; the compiler infers it, for no `Option` is `Display`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no text to be a principal or a key",
     label = "neither `Display` nor an `Option` of a `Display` value",
     note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
 )]
-pub trait Text<Kind> {
+pub trait OptionalDisplay<Kind = ()> {
     /// The value's text, or `None`.
     fn text(&self) -> Option<String>;
 }
 
-/// The [`Text`] of a [`Display`] value.
-#[derive(Debug)]
-pub struct Plain;
-
-/// The [`Text`] of an [`Option`], or of a reference to one.
-#[derive(Debug)]
-pub struct Optional;
-
 #[diagnostic::do_not_recommend]
-impl<T: Display + ?Sized> Text<Plain> for T {
+impl<T: Display + ?Sized> OptionalDisplay for T {
     fn text(&self) -> Option<String> {
         Some(self.to_string())
     }
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: Display> Text<Optional> for Option<T> {
+impl<T: Display> OptionalDisplay<Option<()>> for Option<T> {
     fn text(&self) -> Option<String> {
         self.as_ref().map(ToString::to_string)
     }
 }
 
 #[diagnostic::do_not_recommend]
-impl<T: Display> Text<Optional> for &Option<T> {
+impl<T: Display> OptionalDisplay<Option<()>> for &Option<T> {
     fn text(&self) -> Option<String> {
         self.as_ref().map(ToString::to_string)
-    }
-}
-
-/// A value of a `fingerprint` expression: anything that is [`Hash`].
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a fingerprint: it is not `Hash`",
-    label = "not `Hash`",
-    note = "write an expression for what tells two requests apart, such as `(body.account, body.cents)`, or derive `Hash`"
-)]
-pub trait Fingerprinted {
-    /// The digest of the value's hash.
-    fn fingerprint(&self) -> Fingerprint;
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: Hash + ?Sized> Fingerprinted for T {
-    fn fingerprint(&self) -> Fingerprint {
-        let mut hasher = StableHasher::new();
-        self.hash(&mut hasher);
-        hasher.finish()
     }
 }
 

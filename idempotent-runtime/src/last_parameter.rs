@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::store::BoxFuture;
+use crate::{execute, identity::Facts, policy::Policy, store::BoxFuture};
 
 /// The last parameter of an `#[idempotent]` handler, not yet extracted.
 ///
@@ -54,6 +54,25 @@ where
             })
         };
         Ok(Self(Source::Request(request, Box::new(extract))))
+    }
+}
+
+impl<E: Send + 'static> LastParameter<E> {
+    /// Runs the handler, or replays its response: what the attribute's expansion calls. A method
+    /// here, so that the compiler names no hidden item where a handler's body is not [`Send`].
+    #[doc(hidden)]
+    pub fn run<R, F, Fut>(
+        self,
+        policy: &'static Policy,
+        respond: fn(R) -> Response,
+        handler: F,
+    ) -> BoxFuture<'static, Response>
+    where
+        R: 'static,
+        F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+    {
+        execute::run(policy, self, respond, handler)
     }
 }
 

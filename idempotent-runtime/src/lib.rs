@@ -38,6 +38,7 @@ pub use {
     digest::{Fingerprint, StoreKey},
     idempotency::{Idempotency, OnStoreError},
     idempotency_key::IdempotencyKey,
+    identity::OptionalDisplay,
     last_parameter::LastParameter,
     outcome::Outcome,
     problem::Problem,
@@ -48,17 +49,13 @@ pub use {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
-        execute::run,
-        identity::{Facts, Fingerprinted, Text},
+        fingerprint::StableHasher,
+        identity::{Facts, OptionalDisplay},
         last_parameter::{LastParameter, Via},
         policy::{FingerprintSource, Format, KeySource, Policy, Replay},
     };
-    pub use axum::response::Response;
-
-    /// Turns a handler's declared return type into a response.
-    pub fn respond<R: axum::response::IntoResponse>(value: R) -> Response {
-        value.into_response()
-    }
+    pub use axum::response::{IntoResponse, Response};
+    pub use std::hash::Hash;
 
     /// Stands for a value of a declared type, in code that the compiler checks and nothing runs.
     #[must_use]

@@ -58,6 +58,26 @@ async fn underscored(__call: Uri, __facts: HeaderMap, __policy: String) -> Strin
     format!("{__call}{}{__policy}{__POLICY}", __facts.len())
 }
 
+mod imports {
+    use std::hash::{DefaultHasher, Hash};
+
+    use super::library::{self, LastParameter, OptionalDisplay};
+    use axum::response::{IntoResponse, Response};
+
+    #[library::idempotent(crate = library, principal = name, fingerprint = name)]
+    pub(super) async fn handler(name: String) -> ::core::result::Result<impl IntoResponse, ()> {
+        name.hash(&mut DefaultHasher::new());
+        other(LastParameter::from(name.text())).await;
+        Ok(())
+    }
+
+    #[library::idempotent(crate = library)]
+    async fn other(_: ::core::option::Option<String>) -> Response {
+        ().into_response()
+    }
+}
+
 fn main() {
-    let _: Router = Router::new().route("/", post(handler).put(underscored));
+    let _: Router =
+        Router::new().route("/", post(handler).put(underscored).patch(imports::handler));
 }
