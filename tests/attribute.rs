@@ -78,6 +78,26 @@ impl<S: Sync> FromRequest<S> for LastGuard {
     }
 }
 
+/// A guard beside what the body uses.
+struct Guarded {
+    _guard: Guard,
+    handle: Handle,
+}
+
+impl<S: Sync> FromRequestParts<S> for Guarded {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self { _guard: Guard(probe(parts)), handle: Handle(probe(parts)) })
+    }
+}
+
+impl Guarded {
+    fn principal(&self) -> u8 {
+        u8::from(self.handle.0.dropped.load(Ordering::SeqCst))
+    }
+}
+
 impl Probe {
     /// The part of a handler's body that every test has.
     async fn run(self) {
@@ -112,6 +132,26 @@ async fn last_underscored(Handle(probe): Handle, _guard: LastGuard) {
     probe.run().await;
 }
 
+#[idempotent]
+async fn in_part(guarded: Guarded, _body: String) {
+    guarded.handle.0.run().await;
+}
+
+#[idempotent]
+async fn last_in_part(guarded: Guarded) {
+    guarded.handle.0.run().await;
+}
+
+#[idempotent(principal = guarded.principal())]
+async fn of_an_expression(guarded: Guarded, Handle(probe): Handle, _body: String) {
+    probe.run().await;
+}
+
+#[idempotent(principal = guarded.principal())]
+async fn last_of_an_expression(Handle(probe): Handle, guarded: Guarded) {
+    probe.run().await;
+}
+
 fn app() -> (Router, Idempotency) {
     let idempotency = Idempotency::new(MemoryStore::builder().build());
     let app = Router::new()
@@ -120,12 +160,25 @@ fn app() -> (Router, Idempotency) {
         .route("/in_a_tuple", post(in_a_tuple))
         .route("/last_wildcard", post(last_wildcard))
         .route("/last_underscored", post(last_underscored))
+        .route("/in_part", post(in_part))
+        .route("/last_in_part", post(last_in_part))
+        .route("/of_an_expression", post(of_an_expression))
+        .route("/last_of_an_expression", post(last_of_an_expression))
         .layer(idempotency.clone());
     (app, idempotency)
 }
 
-const GUARDED: [&str; 5] =
-    ["/wildcard", "/underscored", "/in_a_tuple", "/last_wildcard", "/last_underscored"];
+const GUARDED: [&str; 9] = [
+    "/wildcard",
+    "/underscored",
+    "/in_a_tuple",
+    "/last_wildcard",
+    "/last_underscored",
+    "/in_part",
+    "/last_in_part",
+    "/of_an_expression",
+    "/last_of_an_expression",
+];
 
 fn request(path: &str, probe: &Probe, key: Option<uuid::Uuid>) -> Request {
     let mut request = Request::post(path).extension(probe.clone());

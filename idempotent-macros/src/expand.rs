@@ -13,6 +13,7 @@
 //!             __facts.principal(OptionalDisplay::text(&(user.id)));
 //!         }
 //!         async move {
+//!             let _ = (&user, &body);
 //!             if false { return output::<Result<Response, AppError>>(); }
 //!             { body }
 //!         }
@@ -28,9 +29,9 @@
 //! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
 //! the handler as a whole has to point at the type, the body or the handler's name.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::{
     Expr, FnArg, GenericArgument, Ident, Pat, PatType, Path, PathArguments, ReturnType, Signature,
@@ -58,7 +59,7 @@ pub(crate) fn expand(config: &Config, mut function: Function) -> TokenStream {
     let facts = Ident::new("__facts", Span::mixed_site());
 
     let (respond, returned) = replace_output(config, &mut signature);
-    let kept = keep_unnamed_values(&mut signature);
+    let kept = keep_parameters(config, &mut signature, &body);
     let last = replace_last_parameter(private, &mut signature, &argument);
     let policy = policy(private, config);
     let (facts, evaluate) = evaluate(config, &facts);
@@ -184,44 +185,83 @@ fn erase_impl_trait(ty: &mut Type, traits: &mut Vec<Path>) {
     }
 }
 
-/// Moves into the body what it does not name: a `_guard` must live as long as the body runs.
+/// Moves whole parameters into the body: a guard must live as long as the body runs, whether the
+/// body names it, a field beside it, or only an expression of the attribute does.
 ///
-/// Only names that no lint watches are mentioned, so an unused parameter is still reported.
-fn keep_unnamed_values(signature: &mut Signature) -> TokenStream {
-    let mut kept = TokenStream::new();
+/// A name that nobody uses is mentioned only where no lint watches it, so that an unused parameter
+/// is still reported.
+fn keep_parameters(config: &Config, signature: &mut Signature, body: &TokenStream) -> TokenStream {
+    let mut used = HashMap::new();
+    names_in(body.clone(), &mut used);
+    for expression in config.expressions() {
+        names_in(expression.to_token_stream(), &mut used);
+    }
+    let (mut kept, mut unconditional) = (TokenStream::new(), Vec::new());
     for (index, parameter) in signature.inputs.iter_mut().enumerate() {
         let FnArg::Typed(parameter) = parameter else { continue };
         if matches!(*parameter.pat, Pat::Wild(_)) {
             let name = format_ident!("__unnamed{index}", span = Span::mixed_site());
             *parameter.pat = parse_quote!(#name);
         }
-        let conditions =
-            parameter.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
         let mut names = Vec::new();
-        underscored(&parameter.pat, &mut names);
-        if !names.is_empty() {
-            kept.extend(quote! {
-                #(#conditions)*
-                #[allow(clippy::used_underscore_binding)]
-                let _ = (#(&#names),*);
-            });
+        bindings(&parameter.pat, &mut names);
+        names.retain(|name| used.contains_key(name) || name.to_string().starts_with('_'));
+        // An error about the name is to be shown where it is used.
+        let names = names.into_iter().cloned().map(|mut name| {
+            let at = used.get(&name).map_or(name.span(), |at| name.span().located_at(*at));
+            name.set_span(at);
+            name
+        });
+        let conditions: Vec<_> =
+            parameter.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
+        if conditions.is_empty() {
+            unconditional.extend(names);
+        } else {
+            kept.extend(
+                mention(&names.collect::<Vec<_>>()).map(|kept| quote!(#(#conditions)* #kept)),
+            );
         }
     }
+    kept.extend(mention(&unconditional));
     kept
 }
 
-/// The bindings of `pattern` that begin with an underscore.
-fn underscored<'a>(pattern: &'a Pat, names: &mut Vec<&'a Ident>) {
+fn mention(names: &[Ident]) -> Option<TokenStream> {
+    let underscored = names.iter().any(|name| name.to_string().starts_with('_'));
+    let allowed = underscored.then(|| quote!(#[allow(clippy::used_underscore_binding)]));
+    (!names.is_empty()).then(|| quote!(#allowed let _ = (#(&#names),*);))
+}
+
+/// Where each name stands first.
+fn names_in(tokens: TokenStream, names: &mut HashMap<Ident, Span>) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(name) => {
+                let at = name.span();
+                names.entry(name).or_insert(at);
+            }
+            TokenTree::Group(group) => names_in(group.stream(), names),
+            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+}
+
+fn bindings<'a>(pattern: &'a Pat, names: &mut Vec<&'a Ident>) {
     let mut all = |patterns: &mut dyn Iterator<Item = &'a Pat>| {
-        patterns.for_each(|pattern| underscored(pattern, names));
+        patterns.for_each(|pattern| bindings(pattern, names));
     };
     match pattern {
         Pat::Tuple(tuple) => all(&mut tuple.elems.iter()),
         Pat::TupleStruct(tuple) => all(&mut tuple.elems.iter()),
+        Pat::Slice(slice) => all(&mut slice.elems.iter()),
         Pat::Struct(fields) => all(&mut fields.fields.iter().map(|field| &*field.pat)),
-        Pat::Paren(inner) => underscored(&inner.pat, names),
-        Pat::Ident(binding) if binding.ident.to_string().starts_with('_') => {
+        Pat::Reference(reference) => bindings(&reference.pat, names),
+        Pat::Paren(inner) => bindings(&inner.pat, names),
+        Pat::Ident(binding) => {
             names.push(&binding.ident);
+            if let Some((_, inner)) = &binding.subpat {
+                bindings(inner, names);
+            }
         }
         _ => {}
     }

@@ -128,6 +128,7 @@ use crate::{
 ///             __facts.principal(::idempotent_axum::__private::OptionalDisplay::text(&(user.id)));
 ///         }
 ///         async move {
+///             let _ = (&user, &body);
 ///             if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); }
 ///             { send(body).await }
 ///         }

@@ -161,8 +161,8 @@ fn parameters_and_expressions_keep_their_tokens() {
         same.map(|ident| ident.span().start().line).collect()
     };
     assert_eq!(lines("invite"), [2]);
-    assert_eq!(lines("user"), [3, 9]);
-    assert_eq!(lines("body"), [5, 6]);
+    assert_eq!(lines("user"), [3, 9, 9]);
+    assert_eq!(lines("body"), [5, 6, 6]);
 }
 
 #[test]

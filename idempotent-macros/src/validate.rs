@@ -85,6 +85,18 @@ impl Config {
             krate: options.krate.map(|slot| slot.value),
         }
     }
+
+    /// The expressions, all of which see the handler's parameters.
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expr> {
+        let fingerprint = self.fingerprint.as_ref().and_then(|slot| match &slot.value {
+            Fingerprint::Expression(expression) => Some(&**expression),
+            Fingerprint::Request | Fingerprint::None => None,
+        });
+        let [principal, key] = [&self.principal, &self.key].map(|slot| slot.as_ref());
+        [principal.map(|slot| &slot.value), key.map(|slot| &slot.value), fingerprint]
+            .into_iter()
+            .flatten()
+    }
 }
 
 const ANY_NEEDS_PRINCIPAL: &str = "with `format = \"any\"` clients may pick keys that others guess, so say whose keys they are: \
