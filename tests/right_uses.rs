@@ -6,6 +6,8 @@ mod deps {
     pub(crate) use idempotent_axum as library;
 }
 
+#[path = "ui/pass/arities.rs"]
+mod arities;
 #[path = "ui/pass/expressions.rs"]
 mod expressions;
 #[path = "ui/pass/generics.rs"]

@@ -167,7 +167,12 @@ fn attribute(arguments: TokenStream, item: &TokenStream) -> TokenStream {
         Ok(()) => handler,
         Err(errors) => {
             let errors = errors.into_compile_error();
-            quote!(#errors #handler)
+            // In the place of an expression there can be but one.
+            if parse::is_closure(item.clone()) {
+                quote!({ #errors #handler })
+            } else {
+                quote!(#errors #handler)
+            }
         }
     }
 }

@@ -331,18 +331,49 @@ impl Parse for Function {
     }
 }
 
-/// What an item is, where it cannot be a function.
+/// What stands below the attribute, where it is no function.
 fn other_item(input: ParseStream<'_>) -> Option<&'static str> {
-    let others = [
-        (input.peek(Token![struct]), "a `struct`"),
-        (input.peek(Token![enum]), "an `enum`"),
-        (input.peek(Token![impl]), "an `impl`: write it above each handler inside"),
-        (input.peek(Token![trait]), "a `trait`"),
-        (input.peek(Token![mod]), "a `mod`: write it above each handler inside"),
-        (input.peek(Token![let]), "a closure: make it a function"),
-        (input.peek(Token![type]), "a `type`"),
-        (input.peek(Token![use]), "a `use`"),
-        (input.peek(Token![static]), "a `static`"),
+    let after = input.fork();
+    skip_modifiers(&after);
+    let kinds = [
+        (after.peek(Token![fn]), None),
+        (after.peek(Token![struct]), Some("a `struct`")),
+        (after.peek(Token![enum]), Some("an `enum`")),
+        (after.peek(Token![impl]), Some("an `impl`: write it above each handler inside")),
+        (after.peek(Token![trait]), Some("a `trait`")),
+        (after.peek(Token![mod]), Some("a `mod`: write it above each handler inside")),
+        (after.peek(Token![|]), Some("a closure: make it a function")),
+        (after.peek(Token![let]), Some("a closure: make it a function")),
+        (after.peek(Token![type]), Some("a `type`")),
+        (after.peek(Token![use]), Some("a `use`")),
+        (after.peek(Token![static]), Some("a `static`")),
+        (input.peek(Token![const]), Some("a `const`")),
     ];
-    others.into_iter().find_map(|(found, name)| found.then_some(name))
+    let known = kinds.into_iter().find_map(|(found, name)| found.then_some(name));
+    known.unwrap_or(Some("anything else"))
+}
+
+/// Whether `item` is a closure that stands where only an expression can.
+pub(crate) fn is_closure(item: TokenStream) -> bool {
+    let parser = |input: ParseStream<'_>| {
+        input.call(Attribute::parse_outer)?;
+        skip_modifiers(input);
+        let found = input.peek(Token![|]);
+        input.parse::<TokenStream>().map(|_| found)
+    };
+    syn::parse::Parser::parse2(parser, item).unwrap_or(false)
+}
+
+fn skip_modifiers(input: ParseStream<'_>) {
+    while input.peek(Token![const])
+        || input.peek(Token![async])
+        || input.peek(Token![unsafe])
+        || input.peek(Token![extern])
+        || input.peek(LitStr)
+        || input.peek(Token![move])
+    {
+        if input.parse::<TokenTree>().is_err() {
+            break;
+        }
+    }
 }

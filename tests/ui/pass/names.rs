@@ -53,9 +53,9 @@ async fn handler(
 }
 
 #[library::idempotent]
-async fn underscored(__call: Uri, __facts: HeaderMap, __policy: String) -> String {
+async fn underscored(__last: Uri, __facts: HeaderMap, __policy: String) -> String {
     const __POLICY: u64 = 1;
-    format!("{__call}{}{__policy}{__POLICY}", __facts.len())
+    format!("{__last}{}{__policy}{__POLICY}", __facts.len())
 }
 
 mod imports {

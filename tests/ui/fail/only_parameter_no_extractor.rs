@@ -1,0 +1,15 @@
+//! The only parameter is no extractor; Axum names the way to see which one.
+use axum::{Router, routing::post};
+use idempotent_axum::idempotent;
+
+#[derive(serde::Deserialize)]
+struct Invite {}
+
+#[idempotent]
+async fn handler(invite: Invite) {
+    drop(invite);
+}
+
+fn main() {
+    let _: Router = Router::new().route("/", post(handler));
+}
