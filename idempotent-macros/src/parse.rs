@@ -8,7 +8,7 @@ use syn::{
     Attribute, Expr, FnArg, Ident, LitStr, PatType, Path, Signature, Token, Visibility, braced,
     bracketed,
     ext::IdentExt as _,
-    parse::{Parse, ParseStream},
+    parse::{Parse, ParseStream, discouraged::Speculative as _},
     token::{Brace, Bracket},
 };
 
@@ -255,16 +255,33 @@ fn comma(input: ParseStream<'_>, between: &str) -> syn::Result<()> {
 }
 
 fn expression(input: ParseStream<'_>, expected: &str) -> syn::Result<Expr> {
-    let written = input.fork();
-    input.parse().map_err(|error| {
-        if !input.is_empty() {
-            return error;
+    // On a fork, because syn reports what is left in a bracket of `input` once more.
+    let attempt = input.fork();
+    match attempt.parse() {
+        Ok(value) => {
+            input.advance_to(&attempt);
+            Ok(value)
         }
-        // It ends too early: point at its last token, not at the whole attribute.
-        let last = written.parse::<TokenStream>().ok().and_then(|tokens| tokens.into_iter().last());
-        let span = last.map_or_else(|| error.span(), |token| token.span());
-        syn::Error::new(span, format!("the expression ends too early: expected {expected}"))
-    })
+        Err(error) if !attempt.is_empty() => {
+            let message = format!("the expression breaks off here: expected {expected}");
+            Err(syn::Error::new(error.span(), message))
+        }
+        Err(error) => {
+            // It ends too early: point at its last token, not at the whole attribute.
+            let last = input
+                .fork()
+                .parse::<TokenStream>()
+                .ok()
+                .and_then(|tokens| tokens.into_iter().last());
+            let span = match last {
+                Some(TokenTree::Group(group)) => group.span_close(),
+                Some(token) => token.span(),
+                None => error.span(),
+            };
+            let message = format!("the expression ends too early: expected {expected}");
+            Err(syn::Error::new(span, message))
+        }
+    }
 }
 
 fn path(input: ParseStream<'_>, expected: &str) -> syn::Result<Path> {
