@@ -88,8 +88,8 @@ use crate::{
 /// without parameters `debug_handler` goes below. Where the compiler says no more than that `Handler`
 /// is not implemented, `#[axum::debug_handler]` says which parameter is no extractor.
 ///
-/// The last parameter is wrapped in the compiled signature. A unit test calls the handler with that
-/// argument `.into()`, and it runs without a key:
+/// The last parameter is wrapped in the compiled signature, in a `LastParameter`. A unit test calls the
+/// handler with that argument `.into()`, and it runs without a key:
 ///
 /// ```
 /// use axum::{Json, extract::Path};
