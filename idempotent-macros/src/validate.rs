@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proc_macro2::Span;
 use syn::{
-    Expr, ExprLit, FnArg, GenericArgument, Lit, LitStr, Path, PathArguments, PathSegment, Type,
-    punctuated::Punctuated, spanned::Spanned as _,
+    Expr, ExprLit, FnArg, GenericArgument, Lit, LitStr, Pat, Path, PathArguments, PathSegment,
+    Type, punctuated::Punctuated, spanned::Spanned as _,
 };
 
 use crate::parse::{Faults, Function, Options, Slot, Strings};
@@ -276,8 +276,38 @@ pub(crate) fn handler(mut function: Function, faults: &mut Faults) -> Option<Fun
         );
         return None;
     }
+    for parameter in &mut function.signature.inputs {
+        if let FnArg::Typed(parameter) = parameter {
+            refuse_ref(&mut parameter.pat, faults);
+        }
+    }
     refuse_parameters(&mut function, faults);
     Some(function)
+}
+
+/// Takes `ref` off the bindings of `pattern`: the body, which gets them, outlives what they borrow.
+fn refuse_ref(pattern: &mut Pat, faults: &mut Faults) {
+    let mut all = |patterns: &mut dyn Iterator<Item = &mut Pat>| {
+        patterns.for_each(|pattern| refuse_ref(pattern, faults));
+    };
+    match pattern {
+        Pat::Tuple(tuple) => all(&mut tuple.elems.iter_mut()),
+        Pat::TupleStruct(tuple) => all(&mut tuple.elems.iter_mut()),
+        Pat::Slice(slice) => all(&mut slice.elems.iter_mut()),
+        Pat::Struct(fields) => all(&mut fields.fields.iter_mut().map(|field| &mut *field.pat)),
+        Pat::Paren(inner) => refuse_ref(&mut inner.pat, faults),
+        Pat::Ident(binding) => {
+            if let Some(token) = binding.by_ref.take() {
+                let name = &binding.ident;
+                let by_value = binding.mutability.map_or("", |_| "mut ");
+                faults.add(syn::Error::new(
+                    token.span(),
+                    format!("a parameter cannot be bound by reference: write `{by_value}{name}`, and borrow it in the body"),
+                ));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Takes out of the signature what certainly is no extractor where it stands.
