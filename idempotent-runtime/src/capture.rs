@@ -2,11 +2,12 @@
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 use http_body::Body as _;
 
 use crate::{
     body::{self, Read},
+    execute::Handler,
     outcome::Outcome,
     policy::Replay,
     record,
@@ -23,20 +24,43 @@ pub(crate) enum Captured {
     Kept(Bytes, Response),
 }
 
-/// Decides what to keep of `response`, and reads its body where that is to be kept.
-pub(crate) async fn capture(replay: Replay, max_bytes: usize, mut response: Response) -> Captured {
+/// Runs `handler` and decides what to keep of its response, whose body is read where it is kept.
+pub(crate) async fn capture(replay: Replay, max_bytes: usize, handler: Handler) -> Captured {
+    match decide(replay, max_bytes, handler.await) {
+        Decision::Made(captured) => captured,
+        Decision::ReadBody(parts, mut body) => {
+            let read = body::read(&mut body, max_bytes).await;
+            captured(parts, body, read)
+        }
+    }
+}
+
+/// What becomes of a claim, as far as the head of its response tells.
+enum Decision {
+    Made(Captured),
+    ReadBody(Parts, Body),
+}
+
+fn decide(replay: Replay, max_bytes: usize, mut response: Response) -> Decision {
     // Only a replay may carry it, whatever an upstream service answered the handler.
     response.headers_mut().remove(REPLAYED);
-    match response.extensions_mut().remove::<Outcome>() {
-        Some(Outcome::Unknown) => return Captured::Kept(record::unknown(), response),
-        Some(Outcome::Final) => {}
-        None if replay.includes(response.status()) => {}
-        Some(Outcome::Retryable) | None => return Captured::Released(response),
+    let is_final = match response.extensions_mut().remove::<Outcome>() {
+        Some(Outcome::Unknown) => {
+            return Decision::Made(Captured::Kept(record::unknown(), response));
+        }
+        Some(Outcome::Final) => true,
+        Some(Outcome::Retryable) => false,
+        None => replay.includes(response.status()),
+    };
+    if !is_final || is_endless(&response) {
+        return Decision::Made(Captured::Released(response));
     }
-    if is_endless(&response) {
-        return Captured::Released(response);
+    let (parts, body) = response.into_parts();
+    if body.size_hint().lower() > max_bytes as u64 {
+        let response = Response::from_parts(parts, body);
+        return Decision::Made(Captured::Kept(record::not_stored(), response));
     }
-    capture_body(max_bytes, response).await
+    Decision::ReadBody(parts, body)
 }
 
 /// Whether reading the body to its end before answering would break the response.
@@ -48,12 +72,9 @@ fn is_endless(response: &Response) -> bool {
             .is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-async fn capture_body(max_bytes: usize, response: Response) -> Captured {
-    let (parts, mut body) = response.into_parts();
-    if body.size_hint().lower() > max_bytes as u64 {
-        return Captured::Kept(record::not_stored(), Response::from_parts(parts, body));
-    }
-    let chunks = match body::read(&mut body, max_bytes).await {
+/// What to keep of a response of which the body was read.
+fn captured(parts: Parts, body: Body, read: Read) -> Captured {
+    let chunks = match read {
         Read::Whole(chunks) => chunks,
         // Too much data; or trailers, without which a replay would be another response.
         Read::Cut(chunks, Ok(frame)) => {

@@ -8,7 +8,7 @@ use std::{
     any::Any,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -30,12 +30,9 @@ pub(crate) struct Detach {
 }
 
 impl Detach {
-    pub(crate) fn new(
-        guard: InFlightGuard,
-        future: impl Future<Output = Response> + Send + 'static,
-    ) -> Self {
+    pub(crate) fn new(guard: InFlightGuard, future: BoxFuture<'static, Response>) -> Self {
         Self {
-            future: Some(Box::pin(future)),
+            future: Some(future),
             runtime: Handle::current(),
             span: Span::current(),
             guard: Some(guard),
@@ -71,9 +68,8 @@ impl Drop for Detach {
 
 /// Runs `future` to its end, or to its panic.
 pub(crate) async fn catching_panics<T>(
-    future: impl Future<Output = T>,
+    mut future: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
     // Unwind safe: after a panic the future is dropped, never polled again.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),

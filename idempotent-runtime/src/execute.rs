@@ -1,12 +1,17 @@
 //! One request, from the attribute to the store and back.
 //!
 //! [`run`] reads the key. Without one the handler runs as if the attribute were absent. With one,
-//! [`protected`] buffers the body, extracts the last parameter, evaluates the attribute's
-//! expressions and asks the store: the request then runs ([`claimed`]), replays or is refused.
+//! the body is buffered ([`Arrival::read`]), the last parameter extracted, the attribute's
+//! expressions evaluated and the store asked: the request then runs ([`claimed`]), replays or is
+//! refused.
+//!
+//! A future's arguments and locals all take room in it, and the allocator's fast path ends at a
+//! kibibyte: what is rare is boxed, and what is large is held once.
 
 use std::{
     future::{Future, ready},
     panic::resume_unwind,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use http::request::Parts;
 use tokio::time::Instant;
 
 use crate::{
@@ -31,18 +37,15 @@ use crate::{
     identity::{Facts, Scope},
     key,
     last_parameter::{LastParameter, Source},
-    operation::{Lease, Operation},
+    operation::Operation,
     policy::{FingerprintSource, KeySource, Policy},
     problem::Problem,
     record::{self, DecodeError, Record},
     store::{BoxFuture, Claim, StoreError},
 };
 
-/// Extracts the last parameter and evaluates the attribute's expressions. The handler it gives has
-/// not started.
-type Prepare = Box<dyn FnOnce(Request) -> BoxFuture<'static, Prepared> + Send>;
-type Prepared = Result<(Facts, Handler), Response>;
-type Handler = BoxFuture<'static, Response>;
+/// A handler that has not started.
+pub(crate) type Handler = BoxFuture<'static, Response>;
 
 /// Runs an `#[idempotent]` handler, or replays its response.
 ///
@@ -77,18 +80,19 @@ where
                 Err(rejection) => rejection,
             }
         }),
-        Admitted::Protected(key, request) => {
-            let prepare: Prepare = Box::new(move |request| {
-                Box::pin(async move {
-                    let last = extract(request).await?;
-                    let mut facts = Facts::default();
-                    let body = handler(last, Some(&mut facts));
-                    let handler: Handler = Box::pin(async move { respond(body.await) });
-                    Ok((facts, handler))
-                })
-            });
-            boxed(policy, key, request, prepare)
-        }
+        Admitted::Protected(mut arrival) => Box::pin(async move {
+            let (request, asked) = match arrival.read().await {
+                Ok(read) => read,
+                Err(refusal) => return refusal,
+            };
+            let last = match extract(request).await {
+                Ok(last) => last,
+                Err(rejection) => return rejection,
+            };
+            let mut facts = Facts::default();
+            let body = handler(last, Some(&mut facts));
+            answer(asked, facts, Box::pin(async move { respond(body.await) })).await
+        }),
     }
 }
 
@@ -98,15 +102,17 @@ enum Admitted {
     /// It has no key and needs none.
     Unprotected(Request),
     /// It has a key, or its key is an expression.
-    Protected(Option<String>, Request),
+    Protected(Arrival),
     Refused(BoxFuture<'static, Response>),
 }
 
-fn admit(policy: &Policy, request: Request) -> Admitted {
+fn admit(policy: &'static Policy, request: Request) -> Admitted {
     let problem = match policy.key {
-        KeySource::Expression => return Admitted::Protected(None, request),
+        KeySource::Expression => return Admitted::Protected(Arrival::new(policy, None, request)),
         KeySource::Header => match key::read(policy, request.headers()) {
-            Ok(Some(key)) => return Admitted::Protected(Some(key), request),
+            Ok(Some(key)) => {
+                return Admitted::Protected(Arrival::new(policy, Some(key), request));
+            }
             Ok(None) if policy.required => Problem::missing_key(policy.header[0]),
             Ok(None) => return Admitted::Unprotected(request),
             Err(problem) => problem,
@@ -116,67 +122,72 @@ fn admit(policy: &Policy, request: Request) -> Admitted {
     Admitted::Refused(Box::pin(ready(response)))
 }
 
-fn boxed(
+/// A request with a key, or one whose key is an expression, its body not read yet.
+struct Arrival {
     policy: &'static Policy,
+    /// From the header.
     key: Option<String>,
-    request: Request,
-    prepare: Prepare,
-) -> BoxFuture<'static, Response> {
-    Box::pin(async move {
-        match protected(policy, key, request, prepare).await {
-            Ok(response) | Err(response) => response,
-        }
-    })
+    /// `None` once the body is read.
+    parts: Option<Parts>,
+    /// Within Axum's `DefaultBodyLimit`.
+    body: Body,
 }
 
-/// A request with a key, or one whose key is an expression. `Err` is a refusal.
-async fn protected(
+/// What is known of a request before the last parameter is extracted.
+struct Asked {
     policy: &'static Policy,
-    header_key: Option<String>,
-    request: Request,
-    prepare: Prepare,
-) -> Result<Response, Response> {
-    let settings = Idempotency::of(request.extensions());
-    let (mut request, body) = buffer(request).await?;
-    let scope = Scope::of(policy, &request);
-    let fingerprint = match policy.fingerprint {
-        FingerprintSource::Request => Some(fingerprint::of_request(&request, &body)),
-        FingerprintSource::None | FingerprintSource::Expression => None,
-    };
-    drop(body);
-    let in_handler = IdempotencyKey::place(request.extensions_mut());
-    let (facts, handler) = prepare(request).await?;
-    let Some(key) = header_key.or(facts.key) else { return Ok(handler.await) };
-    if key.is_empty() {
-        let problem = Problem::invalid_key("The idempotency key that the request gives is empty");
-        return Err(settings.respond(problem));
-    }
-    let store_key = scope.store_key(facts.principal.as_deref(), &key);
-    in_handler.set(key, store_key);
-    let fingerprint = fingerprint.or(facts.fingerprint).unwrap_or_else(fingerprint::none);
-    let operation = Operation::new(settings, policy, store_key, fingerprint);
-    Ok(claim_or_replay(operation, handler).await)
+    settings: Arc<Settings>,
+    key: Option<String>,
+    scope: Scope,
+    /// `None` where the attribute has an expression for it.
+    fingerprint: Option<Fingerprint>,
+    in_handler: IdempotencyKey,
 }
 
-/// Reads the whole body, within Axum's `DefaultBodyLimit`.
-async fn buffer(request: Request) -> Result<(Request, Bytes), Response> {
-    let (parts, mut body) = request.with_limited_body().into_parts();
-    match body::read(&mut body, usize::MAX).await {
-        Read::Whole(chunks) => {
-            let bytes = chunks.into_bytes();
-            Ok((Request::from_parts(parts, Body::from(bytes.clone())), bytes))
+impl Arrival {
+    fn new(policy: &'static Policy, key: Option<String>, request: Request) -> Self {
+        let (parts, body) = request.with_limited_body().into_parts();
+        Self { policy, key, parts: Some(parts), body }
+    }
+
+    /// Reads the whole body. `Err` is a refusal.
+    async fn read(&mut self) -> Result<(Request, Asked), Response> {
+        match body::read(&mut self.body, usize::MAX).await {
+            Read::Whole(chunks) => {
+                let bytes = chunks.into_bytes();
+                Ok(self.asked(Body::from(bytes.clone()), &bytes))
+            }
+            Read::Cut(chunks, Ok(trailers)) => {
+                let bytes = chunks.into_bytes();
+                let chunks = Chunks::from(bytes.clone());
+                Ok(self.asked(body::resumed(chunks, Ok(trailers), Body::empty()), &bytes))
+            }
+            // Axum's own extractor knows the response to this error: 413 past the limit.
+            Read::Cut(_, Err(error)) => {
+                let failing =
+                    body::resumed(Chunks::default(), Err(innermost(error)), Body::empty());
+                let bytes = Bytes::from_request(Request::new(failing), &());
+                Err(Box::pin(bytes).await.into_response())
+            }
         }
-        Read::Cut(chunks, Ok(trailers)) => {
-            let bytes = chunks.into_bytes();
-            let chunks = Chunks::from(bytes.clone());
-            let body = body::resumed(chunks, Ok(trailers), Body::empty());
-            Ok((Request::from_parts(parts, body), bytes))
-        }
-        // Axum's own extractor knows the response to this error: 413 past the limit.
-        Read::Cut(_, Err(error)) => {
-            let failing = body::resumed(Chunks::default(), Err(innermost(error)), Body::empty());
-            Err(Bytes::from_request(Request::new(failing), &()).await.into_response())
-        }
+    }
+
+    fn asked(&mut self, body: Body, bytes: &Bytes) -> (Request, Asked) {
+        let parts = self.parts.take().expect("a body is read once");
+        let mut request = Request::from_parts(parts, body);
+        let asked = Asked {
+            policy: self.policy,
+            settings: Idempotency::of(request.extensions()),
+            key: self.key.take(),
+            scope: Scope::of(self.policy, &request),
+            fingerprint: match self.policy.fingerprint {
+                FingerprintSource::Request => Some(fingerprint::of_request(&request, bytes)),
+                FingerprintSource::None => Some(fingerprint::none()),
+                FingerprintSource::Expression => None,
+            },
+            in_handler: IdempotencyKey::place(request.extensions_mut()),
+        };
+        (request, asked)
     }
 }
 
@@ -191,24 +202,73 @@ fn innermost(error: axum::Error) -> BoxError {
     }
 }
 
-/// Asks the store until it says what to do: run, replay or refuse.
-async fn claim_or_replay(operation: Operation, handler: Handler) -> Response {
-    let mut waiting = Waiting::new(&operation);
+/// Answers a request of which all is known.
+fn answer(asked: Asked, facts: Facts, handler: Handler) -> impl Future<Output = Response> {
+    let operation = asked.operation(facts);
+    async move {
+        let operation = match operation {
+            Ok(Some(operation)) => operation,
+            Ok(None) => return handler.await,
+            Err(refusal) => return refusal.await,
+        };
+        let lease = match ask(&operation).await {
+            Verdict::Run { lease } => Some(lease),
+            Verdict::RunUnprotected => None,
+            Verdict::Answer(response) => return response,
+        };
+        let guard = operation.settings.in_flight.enter();
+        let run = match lease {
+            Some(lease) => Box::pin(async move { claimed(&operation, lease, handler).await }),
+            None => handler,
+        };
+        Detach::new(guard, run).await
+    }
+}
+
+impl Asked {
+    /// `None` where the request has no key. `Err` is a refusal.
+    fn operation(self, facts: Facts) -> Result<Option<Operation>, BoxFuture<'static, Response>> {
+        let Self { policy, settings, key, scope, fingerprint, in_handler } = self;
+        let Some(key) = key.or(facts.key) else { return Ok(None) };
+        if key.is_empty() {
+            let problem =
+                Problem::invalid_key("The idempotency key that the request gives is empty");
+            return Err(Box::pin(ready(settings.respond(problem))));
+        }
+        let store_key = scope.store_key(facts.principal.as_deref(), &key);
+        in_handler.set(key, store_key);
+        let fingerprint = fingerprint.or(facts.fingerprint).unwrap_or_else(fingerprint::none);
+        Ok(Some(Operation::new(settings, policy, store_key, fingerprint)))
+    }
+}
+
+/// What is to be done with a request.
+enum Verdict {
+    /// Its key is claimed.
+    Run {
+        lease: Option<Duration>,
+    },
+    /// The store could not be asked, and the service prefers to run.
+    RunUnprotected,
+    Answer(Response),
+}
+
+/// Asks the store until it says what to do.
+async fn ask(operation: &Operation) -> Verdict {
+    let mut waiting = Waiting::new(operation);
     loop {
         match operation.claim().await {
-            Ok(Claim::Claimed { lease }) => {
-                let guard = operation.settings.in_flight.enter();
-                return Detach::new(guard, claimed(operation, lease, handler)).await;
-            }
+            Ok(Claim::Claimed { lease }) => return Verdict::Run { lease },
             Ok(Claim::Running { fingerprint, lease_left }) => {
-                if let Err(problem) = waiting.wait(fingerprint, lease_left).await {
-                    return operation.settings.respond(problem);
+                let wait = Box::pin(waiting.wait(fingerprint, lease_left));
+                if let Err(problem) = wait.await {
+                    return Verdict::Answer(operation.settings.respond(problem));
                 }
             }
             Ok(Claim::Stored { fingerprint, record }) => {
-                return replay(&operation, fingerprint, record);
+                return Verdict::Answer(replay(operation, fingerprint, record));
             }
-            Err(error) => return without_store(&operation, &error, &waiting, handler).await,
+            Err(error) => return without_store(operation, &error, &waiting),
         }
     }
 }
@@ -275,34 +335,39 @@ fn replay(operation: &Operation, stored: Fingerprint, record: Bytes) -> Response
 }
 
 /// The store could not be asked.
-async fn without_store(
-    operation: &Operation,
-    error: &StoreError,
-    waiting: &Waiting<'_>,
-    handler: Handler,
-) -> Response {
-    let settings: &Arc<Settings> = &operation.settings;
+fn without_store(operation: &Operation, error: &StoreError, waiting: &Waiting<'_>) -> Verdict {
+    let settings = &operation.settings;
     if !error.is_logged_once() {
         tracing::error!(error = error as &dyn std::error::Error, "idempotency store unavailable");
     }
     match settings.on_store_error {
         // A duplicate that has seen a running claim would be a second run.
-        OnStoreError::Execute if !waiting.has_begun() => {
-            Detach::new(settings.in_flight.enter(), handler).await
-        }
+        OnStoreError::Execute if !waiting.has_begun() => Verdict::RunUnprotected,
         OnStoreError::Execute | OnStoreError::Reject => {
-            settings.respond(Problem::store_unavailable())
+            Verdict::Answer(settings.respond(Problem::store_unavailable()))
         }
     }
 }
 
 /// Runs the handler of a claimed key and settles the claim. Never cancelled.
-async fn claimed(operation: Operation, lease: Option<Duration>, handler: Handler) -> Response {
+async fn claimed(operation: &Operation, lease: Option<Duration>, handler: Handler) -> Response {
     let lease = lease.map(|lease| operation.keep(lease));
-    let (replay, max_bytes) = (operation.policy.replay, operation.settings.max_response_bytes);
-    let run = async { capture::capture(replay, max_bytes, handler.await).await };
-    match catching_panics(run).await {
-        Ok(Captured::Kept(record, response)) => settle(operation, lease, record, response).await,
+    let Operation { policy, settings, .. } = operation;
+    let run = capture::capture(policy.replay, settings.max_response_bytes, handler);
+    let captured = catching_panics(pin!(run)).await;
+    match captured {
+        Ok(Captured::Kept(record, response)) => match operation.complete(record.clone()).await {
+            Ok(true) => response,
+            Ok(false) => Box::pin(lost(operation, record, response)).await,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "storing a response failed, trying again"
+                );
+                operation.complete_in_background(record, lease);
+                response
+            }
+        },
         Ok(Captured::Released(response)) => {
             operation.release().await;
             response
@@ -314,31 +379,10 @@ async fn claimed(operation: Operation, lease: Option<Duration>, handler: Handler
     }
 }
 
-/// Stores the record, then gives the response to send.
-async fn settle(
-    operation: Operation,
-    lease: Option<Lease>,
-    record: Bytes,
-    response: Response,
-) -> Response {
-    match operation.complete(record.clone()).await {
-        Ok(true) => response,
-        Ok(false) => lost(operation, record, response).await,
-        Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "storing a response failed, trying again"
-            );
-            operation.complete_in_background(record, lease);
-            response
-        }
-    }
-}
-
 /// The claim lapsed while the handler ran, so this caller is a duplicate of whoever has it now.
-async fn lost(operation: Operation, record: Bytes, response: Response) -> Response {
+async fn lost(operation: &Operation, record: Bytes, response: Response) -> Response {
     tracing::warn!(key = %operation.key, "an idempotency claim was lost before its response was stored");
-    let mut waiting = Waiting::new(&operation);
+    let mut waiting = Waiting::new(operation);
     loop {
         match operation.claim().await {
             Ok(Claim::Claimed { .. }) => match operation.complete(record.clone()).await {
@@ -355,7 +399,7 @@ async fn lost(operation: Operation, record: Bytes, response: Response) -> Respon
                 }
             }
             Ok(Claim::Stored { fingerprint, record }) => {
-                return replay(&operation, fingerprint, record);
+                return replay(operation, fingerprint, record);
             }
             Err(_) => return response,
         }

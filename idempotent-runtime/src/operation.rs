@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -64,7 +64,7 @@ impl Operation {
                 claim => claim,
             }
         };
-        let claim = within(self.settings.store_timeout, twice).await?;
+        let claim = within(self.settings.store_timeout, pin!(twice)).await?;
         release.disarm();
         Ok(claim)
     }
@@ -226,12 +226,12 @@ impl Drop for ReleaseOnDrop<'_> {
 /// Runs a store call within `limit`.
 async fn within<T>(
     limit: Duration,
-    call: impl Future<Output = Result<T, StoreError>>,
+    mut call: impl Future<Output = Result<T, StoreError>> + Unpin,
 ) -> Result<T, StoreError> {
-    let mut call = pin!(call);
-    // A store in memory answers at once: it needs no timer.
-    if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+    // A store in memory answers at once: it needs no timer, and no room for one.
+    if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(Pin::new(&mut call).poll(cx))).await {
         return result;
     }
-    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
+    let in_time = Box::pin(tokio::time::timeout(limit, call));
+    in_time.await.unwrap_or_else(|_| Err(StoreError::timed_out()))
 }
