@@ -23,7 +23,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::request::Parts;
 use tokio::time::Instant;
 
 use crate::{
@@ -65,48 +64,50 @@ where
     Fut: Future<Output = R> + Send + 'static,
 {
     // Whatever needs no type of the handler is in functions that are compiled once for all.
-    let (request, extract) = match call.0 {
-        Source::Request(request, extract) => (request, extract),
+    let mut extract = match call.0 {
+        Source::Request(extract) => extract,
         Source::Value(value) => {
             let body = handler(value, None);
             return Box::pin(async move { respond(body.await) });
         }
     };
-    match admit(policy, request) {
-        Admitted::Refused(response) => response,
-        Admitted::Unprotected(request) => Box::pin(async move {
-            match extract(request).await {
-                Ok(last) => respond(handler(last, None).await),
-                Err(rejection) => rejection,
-            }
-        }),
-        Admitted::Protected(mut arrival) => Box::pin(async move {
-            let (request, asked) = match arrival.read().await {
-                Ok(read) => read,
-                Err(refusal) => return refusal,
-            };
-            let last = match extract(request).await {
-                Ok(last) => last,
-                Err(rejection) => return rejection,
-            };
-            let mut facts = Facts::default();
-            let body = handler(last, Some(&mut facts));
-            answer(asked, facts, Box::pin(async move { respond(body.await) })).await
-        }),
-    }
+    let mut arrival = match admit(policy, extract.request()) {
+        Admitted::Protected(arrival) => arrival,
+        Admitted::Unprotected => {
+            return Box::pin(async move {
+                match extract.extract().await {
+                    Ok(last) => respond(handler(last, None).await),
+                    Err(rejection) => rejection,
+                }
+            });
+        }
+        Admitted::Refused(response) => return response,
+    };
+    Box::pin(async move {
+        let asked = match arrival.read(extract.request()).await {
+            Ok(asked) => asked,
+            Err(refusal) => return refusal,
+        };
+        let last = match extract.extract().await {
+            Ok(last) => last,
+            Err(rejection) => return rejection,
+        };
+        let mut facts = Facts::default();
+        let body = handler(last, Some(&mut facts));
+        answer(asked, facts, Box::pin(async move { respond(body.await) })).await
+    })
 }
 
 /// What a request's head says about it.
-#[allow(clippy::large_enum_variant, reason = "lives for one move, and a box would cost more")]
 enum Admitted {
     /// It has no key and needs none.
-    Unprotected(Request),
+    Unprotected,
     /// It has a key, or its key is an expression.
     Protected(Arrival),
     Refused(BoxFuture<'static, Response>),
 }
 
-fn admit(policy: &'static Policy, request: Request) -> Admitted {
+fn admit(policy: &'static Policy, request: &mut Request) -> Admitted {
     let problem = match policy.key {
         KeySource::Expression => return Admitted::Protected(Arrival::new(policy, None, request)),
         KeySource::Header => match key::read(policy, request.headers()) {
@@ -114,7 +115,7 @@ fn admit(policy: &'static Policy, request: Request) -> Admitted {
                 return Admitted::Protected(Arrival::new(policy, Some(key), request));
             }
             Ok(None) if policy.required => Problem::missing_key(policy.header[0]),
-            Ok(None) => return Admitted::Unprotected(request),
+            Ok(None) => return Admitted::Unprotected,
             Err(problem) => problem,
         },
     };
@@ -127,8 +128,6 @@ struct Arrival {
     policy: &'static Policy,
     /// From the header.
     key: Option<String>,
-    /// `None` once the body is read.
-    parts: Option<Parts>,
     /// Within Axum's `DefaultBodyLimit`.
     body: Body,
 }
@@ -145,49 +144,47 @@ struct Asked {
 }
 
 impl Arrival {
-    fn new(policy: &'static Policy, key: Option<String>, request: Request) -> Self {
-        let (parts, body) = request.with_limited_body().into_parts();
-        Self { policy, key, parts: Some(parts), body }
+    /// Takes the body of `request`.
+    fn new(policy: &'static Policy, key: Option<String>, request: &mut Request) -> Self {
+        let (parts, body) = std::mem::take(request).with_limited_body().into_parts();
+        *request = Request::from_parts(parts, Body::empty());
+        Self { policy, key, body }
     }
 
-    /// Reads the whole body. `Err` is a refusal.
-    async fn read(&mut self) -> Result<(Request, Asked), Response> {
-        match body::read(&mut self.body, usize::MAX).await {
+    /// Reads the whole body and gives it back to `request`. `Err` is a refusal.
+    async fn read(&mut self, request: &mut Request) -> Result<Asked, Response> {
+        let bytes = match body::read(&mut self.body, usize::MAX).await {
             Read::Whole(chunks) => {
                 let bytes = chunks.into_bytes();
-                Ok(self.asked(Body::from(bytes.clone()), &bytes))
+                *request.body_mut() = Body::from(bytes.clone());
+                bytes
             }
             Read::Cut(chunks, Ok(trailers)) => {
                 let bytes = chunks.into_bytes();
                 let chunks = Chunks::from(bytes.clone());
-                Ok(self.asked(body::resumed(chunks, Ok(trailers), Body::empty()), &bytes))
+                *request.body_mut() = body::resumed(chunks, Ok(trailers), Body::empty());
+                bytes
             }
             // Axum's own extractor knows the response to this error: 413 past the limit.
             Read::Cut(_, Err(error)) => {
                 let failing =
                     body::resumed(Chunks::default(), Err(innermost(error)), Body::empty());
                 let bytes = Bytes::from_request(Request::new(failing), &());
-                Err(Box::pin(bytes).await.into_response())
+                return Err(Box::pin(bytes).await.into_response());
             }
-        }
-    }
-
-    fn asked(&mut self, body: Body, bytes: &Bytes) -> (Request, Asked) {
-        let parts = self.parts.take().expect("a body is read once");
-        let mut request = Request::from_parts(parts, body);
-        let asked = Asked {
+        };
+        Ok(Asked {
             policy: self.policy,
             settings: Idempotency::of(request.extensions()),
             key: self.key.take(),
-            scope: Scope::of(self.policy, &request),
+            scope: Scope::of(self.policy, request),
             fingerprint: match self.policy.fingerprint {
-                FingerprintSource::Request => Some(fingerprint::of_request(&request, bytes)),
+                FingerprintSource::Request => Some(fingerprint::of_request(request, &bytes)),
                 FingerprintSource::None => Some(fingerprint::none()),
                 FingerprintSource::Expression => None,
             },
             in_handler: IdempotencyKey::place(request.extensions_mut()),
-        };
-        (request, asked)
+        })
     }
 }
 

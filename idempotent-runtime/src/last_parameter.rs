@@ -5,7 +5,12 @@
 //! extract `E` from it, so that the runtime can validate the key before the body is read, and
 //! extract `E` afterwards.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, ready},
+    marker::PhantomData,
+};
 
 use axum::{
     extract::{FromRequest, Request},
@@ -24,16 +29,19 @@ use crate::{execute, identity::Facts, policy::Policy, store::BoxFuture};
 /// handler then runs without a key.
 pub struct LastParameter<E>(pub(crate) Source<E>);
 
-#[allow(clippy::large_enum_variant, reason = "lives for one move, and a box would cost more")]
 pub(crate) enum Source<E> {
     /// A direct call: the value is there, and no request.
     Value(E),
     /// A call by Axum.
-    Request(Request, Extract<E>),
+    Request(Box<dyn Extract<E>>),
 }
 
-pub(crate) type Extract<E> =
-    Box<dyn FnOnce(Request) -> BoxFuture<'static, Result<E, Response>> + Send>;
+/// A request, and the way to extract `E` from it.
+pub(crate) trait Extract<E>: Send {
+    fn request(&mut self) -> &mut Request;
+
+    fn extract(self: Box<Self>) -> BoxFuture<'static, Result<E, Response>>;
+}
 
 /// The marker by which [`LastParameter<E>`] is an extractor wherever `E` is one via `M`.
 pub struct Via<M>(PhantomData<M>);
@@ -44,16 +52,39 @@ where
     E: FromRequest<S, M> + Send + 'static,
     M: 'static,
 {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Infallible;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        let state = state.clone();
-        let extract = move |request| -> BoxFuture<'static, Result<E, Response>> {
-            Box::pin(async move {
-                E::from_request(request, &state).await.map_err(IntoResponse::into_response)
-            })
-        };
-        Ok(Self(Source::Request(request, Box::new(extract))))
+    fn from_request(
+        request: Request,
+        state: &S,
+    ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
+        let pending = Pending { request, state: state.clone(), via: PhantomData::<fn() -> M> };
+        ready(Ok(Self(Source::Request(Box::new(pending)))))
+    }
+}
+
+/// An extraction that has not begun, with the handler's state.
+struct Pending<S, M> {
+    request: Request,
+    state: S,
+    via: PhantomData<fn() -> M>,
+}
+
+impl<S, E, M> Extract<E> for Pending<S, M>
+where
+    S: Send + Sync + 'static,
+    E: FromRequest<S, M>,
+    M: 'static,
+{
+    fn request(&mut self) -> &mut Request {
+        &mut self.request
+    }
+
+    fn extract(self: Box<Self>) -> BoxFuture<'static, Result<E, Response>> {
+        Box::pin(async move {
+            let Self { request, state, .. } = *self;
+            E::from_request(request, &state).await.map_err(IntoResponse::into_response)
+        })
     }
 }
 
