@@ -299,7 +299,14 @@ fn policy(private: &TokenStream, config: &Config) -> TokenStream {
         field(name, duration(value));
     }
     if let Some(Slot { name, value }) = &config.header {
-        field(name, quote!(&[#(#value),*]));
+        let count = value.len();
+        // A static of its own: none may hold a reference to a `HeaderName` that is part of it.
+        let names = quote! {{
+            static NAMES: [#private::HeaderName; #count] =
+                [#(#private::HeaderName::from_static(#value)),*];
+            &NAMES
+        }};
+        field(name, names);
     }
     if let Some(Slot { name, value }) = &config.format {
         let format = match value {

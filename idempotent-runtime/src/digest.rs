@@ -63,49 +63,56 @@ pub(crate) fn truncate(hash: blake3::Hash) -> [u8; 16] {
 }
 
 /// A list of fields to be hashed, each with its length in front: no two lists give the same bytes.
-pub(crate) struct Fields(Vec<u8>);
+pub(crate) struct Fields {
+    /// What is not hashed yet.
+    buffer: [u8; Self::CAPACITY],
+    length: usize,
+    /// Made where the buffer is full: for a usual request one call hashes it all.
+    hasher: Option<Box<blake3::Hasher>>,
+}
 
 impl Fields {
-    /// Room for the fields of a usual request without a second allocation.
+    /// Room for the fields of a usual request.
     const CAPACITY: usize = 256;
 
     /// An empty list. `version` tells what it is for: a new way to list the fields is a new one.
     pub(crate) fn new(version: u8) -> Self {
-        let mut bytes = Vec::with_capacity(Self::CAPACITY);
-        bytes.push(version);
-        Self(bytes)
+        let mut buffer = [0; Self::CAPACITY];
+        buffer[0] = version;
+        Self { buffer, length: 1, hasher: None }
     }
 
+    /// Nearly all fields are short: one byte says their length, nine that of the others.
     pub(crate) fn put(&mut self, field: &[u8]) {
-        self.put_length(field.len());
-        self.0.extend_from_slice(field);
-    }
-
-    /// One byte, as nearly all fields are short; nine where they are not.
-    fn put_length(&mut self, length: usize) {
-        match u8::try_from(length) {
-            Ok(short) if short < u8::MAX => self.0.push(short),
+        let end = self.length + 1 + field.len();
+        match (u8::try_from(field.len()), self.buffer.get_mut(self.length..end)) {
+            (Ok(length), Some([first, rest @ ..])) if length < u8::MAX => {
+                *first = length;
+                rest.copy_from_slice(field);
+                self.length = end;
+            }
+            (Ok(length), _) if length < u8::MAX => self.spill(&[length], field),
             _ => {
-                self.0.push(u8::MAX);
-                self.0.extend_from_slice(&(length as u64).to_le_bytes());
+                let mut length = [u8::MAX; 9];
+                length[1..].copy_from_slice(&(field.len() as u64).to_le_bytes());
+                self.spill(&length, field);
             }
         }
     }
 
-    pub(crate) fn hash(&self) -> blake3::Hash {
-        blake3::hash(&self.0)
+    #[cold]
+    fn spill(&mut self, length: &[u8], field: &[u8]) {
+        let hasher = self.hasher.get_or_insert_default();
+        hasher.update(&self.buffer[..self.length]).update(length).update(field);
+        self.length = 0;
     }
 
-    /// The hash of the fields and one more, which is not copied where it is long.
-    pub(crate) fn hash_with(mut self, last: &[u8]) -> blake3::Hash {
-        self.put_length(last.len());
-        if last.len() <= self.0.capacity() - self.0.len() {
-            self.0.extend_from_slice(last);
-            return self.hash();
+    pub(crate) fn hash(&mut self) -> blake3::Hash {
+        let rest = &self.buffer[..self.length];
+        match &mut self.hasher {
+            None => blake3::hash(rest),
+            Some(hasher) => hasher.update(rest).finalize(),
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.0).update(last);
-        hasher.finalize()
     }
 }
 

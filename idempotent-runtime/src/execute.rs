@@ -114,7 +114,7 @@ fn admit(policy: &'static Policy, request: &mut Request) -> Admitted {
             Ok(Some(key)) => {
                 return Admitted::Protected(Arrival::new(policy, Some(key), request));
             }
-            Ok(None) if policy.required => Problem::missing_key(policy.header[0]),
+            Ok(None) if policy.required => Problem::missing_key(&policy.header_names()[0]),
             Ok(None) => return Admitted::Unprotected,
             Err(problem) => problem,
         },

@@ -22,7 +22,8 @@ pub(crate) fn of_request<B>(request: &Request<B>, body: &[u8]) -> Fingerprint {
     fields.put(&[u8::from(uri.query().is_some())]);
     fields.put(uri.query().unwrap_or_default().as_bytes());
     fields.put(&content_type_essence(request.headers()));
-    fields.hash_with(body).into()
+    fields.put(body);
+    fields.hash().into()
 }
 
 /// The request's URI as the client sent it: nested routers see only their part of it.

@@ -2,7 +2,7 @@
 //! on any input. The property tests call them as well.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 
 use crate::{
@@ -24,11 +24,11 @@ pub fn read_key(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in lines.split(|byte| *byte == b'\n') {
         let (name, line) = match line.split_first() {
-            Some((b'x', line)) => (policy.header[1], line),
-            _ => (policy.header[0], line),
+            Some((b'x', line)) => (&policy.header_names()[1], line),
+            _ => (&policy.header_names()[0], line),
         };
         if let Ok(value) = HeaderValue::from_bytes(line) {
-            headers.append(HeaderName::from_static(name), value);
+            headers.append(name, value);
         }
     }
     match key::read(&policy, &headers) {
@@ -47,7 +47,7 @@ pub(crate) fn read_quoted(policy: &Policy, key: &str) -> Option<String> {
     let quoted = key.replace('\\', r"\\").replace('"', r#"\""#);
     let mut headers = HeaderMap::new();
     let value = HeaderValue::try_from(format!("\"{quoted}\"")).ok()?;
-    headers.insert(policy.header[0], value);
+    headers.insert(&policy.header_names()[0], value);
     key::read(policy, &headers).ok()?
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use axum::extract::{MatchedPath, Request};
+use http::{Method, Uri};
 
 use crate::{
     digest::{Fields, Fingerprint, StoreKey, version},
@@ -80,33 +81,41 @@ impl<T: Display> OptionalDisplay<Option<()>> for &Option<T> {
     }
 }
 
-/// The operation a request asks for, as far as its head tells: the first part of the store key.
-pub(crate) struct Scope(Fields);
+/// The operation a request asks for: the first part of the store key.
+pub(crate) enum Scope {
+    /// The attribute's `scope`.
+    Named(&'static str),
+    /// The matched route template, nest prefix included.
+    Route(Method, MatchedPath),
+    /// The full path, where no template is known.
+    Path(Method, Uri),
+}
 
 impl Scope {
-    /// The attribute's `scope`, else method and route template, else method and full path.
     pub(crate) fn of<B>(policy: &Policy, request: &Request<B>) -> Self {
-        let mut fields = Fields::new(version::STORE_KEY);
-        if let Some(scope) = policy.scope {
-            fields.put(b"scope");
-            fields.put(scope.as_bytes());
-        } else {
-            let (kind, path) = match request.extensions().get::<MatchedPath>() {
-                Some(template) => ("route", template.as_str()),
-                None => ("path", fingerprint::full_uri(request).path()),
-            };
-            for field in [kind, request.method().as_str(), path] {
-                fields.put(field.as_bytes());
-            }
+        let method = || request.method().clone();
+        match (policy.scope, request.extensions().get::<MatchedPath>()) {
+            (Some(scope), _) => Self::Named(scope),
+            (None, Some(template)) => Self::Route(method(), template.clone()),
+            (None, None) => Self::Path(method(), fingerprint::full_uri(request).clone()),
         }
-        Self(fields)
     }
 
     /// The digest of scope, principal and key. No principal is a principal of its own.
-    pub(crate) fn store_key(self, principal: Option<&str>, key: &str) -> StoreKey {
-        let Self(mut fields) = self;
+    pub(crate) fn store_key(&self, principal: Option<&str>, key: &str) -> StoreKey {
+        let mut fields = Fields::new(version::STORE_KEY);
+        let mut operation =
+            |parts: &[&str]| parts.iter().for_each(|part| fields.put(part.as_bytes()));
+        match self {
+            Self::Named(scope) => operation(&["scope", scope]),
+            Self::Route(method, template) => {
+                operation(&["route", method.as_str(), template.as_str()]);
+            }
+            Self::Path(method, uri) => operation(&["path", method.as_str(), uri.path()]),
+        }
         fields.put(&[u8::from(principal.is_some())]);
         fields.put(principal.unwrap_or_default().as_bytes());
-        fields.hash_with(key.as_bytes()).into()
+        fields.put(key.as_bytes());
+        fields.hash().into()
     }
 }

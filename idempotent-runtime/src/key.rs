@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::visitor::Ignored;
 use uuid::{Uuid, Variant};
 
@@ -21,8 +21,8 @@ const MAX_LENGTH: usize = 255;
 /// different keys are refused.
 pub(crate) fn read(policy: &Policy, headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut found: Option<String> = None;
-    for name in policy.header {
-        let mut lines = headers.get_all(*name).iter();
+    for name in policy.header_names() {
+        let mut lines = headers.get_all(name).iter();
         let Some(line) = lines.next() else { continue };
         let (None, Some(key)) = (lines.next(), parse(policy.format, line)) else {
             return Err(invalid(policy.format, name));
@@ -35,7 +35,7 @@ pub(crate) fn read(policy: &Policy, headers: &HeaderMap) -> Result<Option<String
     Ok(found)
 }
 
-fn invalid(format: Format, name: &str) -> Problem {
+fn invalid(format: Format, name: &HeaderName) -> Problem {
     match format {
         Format::Uuid | Format::UuidV4 => Problem::invalid_key(
             "Invalid idempotency key format. The idempotency-key must be a valid UUID",

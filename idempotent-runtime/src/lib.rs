@@ -55,6 +55,7 @@ pub mod __private {
         policy::{FingerprintSource, Format, KeySource, Policy, Replay},
     };
     pub use axum::response::{IntoResponse, Response};
+    pub use http::HeaderName;
     pub use std::hash::Hash;
 
     /// Stands for a value of a declared type, in code that the compiler checks and nothing runs.

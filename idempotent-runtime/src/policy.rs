@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 
 /// The options of one attribute. The expansion holds it in a `static`.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     /// How long a stored response is replayed.
     pub ttl: Duration,
-    /// The header names the key is read from, in lower case.
-    pub header: &'static [&'static str],
+    /// The header names the key is read from; none stands for the default ones. See
+    /// [`Self::header_names`].
+    pub header: &'static [HeaderName],
     /// Which keys are valid.
     pub format: Format,
     /// Whether a request without a key is refused.
@@ -31,7 +32,7 @@ impl Policy {
     /// The attribute without options.
     pub const DEFAULT: Self = Self {
         ttl: Duration::from_hours(1),
-        header: &["idempotency-key", "x-idempotency-key"],
+        header: &[],
         format: Format::Uuid,
         required: false,
         replay: Replay { classes: 1 << 2 | 1 << 3, codes: &[] },
@@ -40,6 +41,16 @@ impl Policy {
         fingerprint: FingerprintSource::Request,
         scope: None,
     };
+
+    /// The header names the key is read from.
+    pub(crate) fn header_names(&self) -> &'static [HeaderName] {
+        // Not in `DEFAULT`: a constant may not refer to a `HeaderName`.
+        static DEFAULT: [HeaderName; 2] = [
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("x-idempotency-key"),
+        ];
+        if self.header.is_empty() { &DEFAULT } else { self.header }
+    }
 }
 
 /// Which keys a client may send.

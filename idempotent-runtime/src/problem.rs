@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 /// Where `type` points unless [`docs_url`](crate::Idempotency::docs_url) is set.
@@ -45,7 +45,7 @@ impl Problem {
         )
     }
 
-    pub(crate) fn missing_key(header: &str) -> Self {
+    pub(crate) fn missing_key(header: &HeaderName) -> Self {
         Self::new(
             Code::MissingKey,
             format!("This operation requires an idempotency key. Send one in the {header} header"),
