@@ -33,7 +33,7 @@ const SHARDS: usize = 64;
 /// Keys are digests, but of what callers choose: the hash is seeded, so that nobody can pick keys
 /// that meet in one place of the map.
 #[cfg(not(test))]
-type Hashing = std::hash::RandomState;
+type Hashing = foldhash::quality::RandomState;
 #[cfg(test)]
 type Hashing = tests::Counting;
 /// The number of the oldest record where there is none.
