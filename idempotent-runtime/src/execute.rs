@@ -146,9 +146,8 @@ struct Asked {
 impl Arrival {
     /// Takes the body of `request`.
     fn new(policy: &'static Policy, key: Option<String>, request: &mut Request) -> Self {
-        let (parts, body) = std::mem::take(request).with_limited_body().into_parts();
-        *request = Request::from_parts(parts, Body::empty());
-        Self { policy, key, body }
+        *request = std::mem::take(request).with_limited_body();
+        Self { policy, key, body: std::mem::take(request.body_mut()) }
     }
 
     /// Reads the whole body and gives it back to `request`. `Err` is a refusal.
