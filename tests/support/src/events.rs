@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use tracing::{
-    Level, Subscriber,
+    Dispatch, Level, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
@@ -52,6 +52,10 @@ impl Events {
     /// Captures the events of this thread until the guard is dropped.
     #[must_use]
     pub fn of_thread() -> (Self, tracing::subscriber::DefaultGuard) {
+        // While there is only one subscriber, `tracing` asks that of the thread which comes to an
+        // event first whether anybody wants it, and another thread has none.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
+        LazyLock::force(&SECOND);
         let events = Self::default();
         let guard = tracing::subscriber::set_default(events.subscriber());
         (events, guard)
@@ -97,5 +101,22 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Events {
         let (level, target) = (*event.metadata().level(), event.metadata().target());
         let Fields { message, others: fields } = fields;
         lock(&self.0).push(Logged { level, target, message, fields, spans });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_another_thread_comes_to_first_is_captured() {
+        fn event() {
+            tracing::info!("here");
+        }
+
+        let (events, _guard) = Events::of_thread();
+        std::thread::spawn(event).join().unwrap();
+        event();
+        assert_eq!(events.at(Level::INFO), ["here"]);
     }
 }
