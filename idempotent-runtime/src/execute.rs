@@ -5,8 +5,8 @@
 //! expressions evaluated and the store asked: the request then runs ([`claimed`]), replays or is
 //! refused.
 //!
-//! A future's arguments and locals all take room in it, and the allocator's fast path ends at a
-//! kibibyte: what is rare is boxed, and what is large is held once.
+//! A future's arguments and locals all take room in it, and beyond a kibibyte glibc allocates
+//! slowly: what is rare is boxed, and what is large is held once.
 
 use std::{
     future::{Future, ready},
