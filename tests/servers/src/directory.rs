@@ -7,14 +7,19 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::program;
 use crate::user::User;
 
 /// A directory, removed with everything in it on drop.
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// Where a filesystem of its own is mounted.
+    mount: OnceLock<PathBuf>,
+}
 
 impl Directory {
     /// A new, empty directory that only `owner` (the caller where `None`) can look into.
@@ -28,11 +33,34 @@ impl Directory {
         if let Some(owner) = owner {
             owner.own(&path);
         }
-        Self(path)
+        Self { path, mount: OnceLock::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Mounts a filesystem of `size` bytes on a new directory in this one, for `owner`.
+    pub(crate) fn mount(&self, name: &str, size: u64, owner: Option<User>) -> &Path {
+        let path = self.path.join(name);
+        DirBuilder::new().mode(0o700).create(&path).expect("it is writable");
+        let mut mount = Command::new(program::find("mount", "mount"));
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "test-servers"]);
+        if let Err(error) = program::output(mount.arg(&path)) {
+            panic!(
+                "a disk that can be filled needs the right to mount one: run the tests as root, \
+                 in a container with the capability SYS_ADMIN\n{error}"
+            );
+        }
+        if let Some(owner) = owner {
+            owner.own(&path);
+        }
+        self.mount.get_or_init(|| path)
+    }
+
+    /// Where [`mount`](Self::mount) has mounted a filesystem.
+    pub(crate) fn mounted(&self) -> Option<&Path> {
+        self.mount.get().map(PathBuf::as_path)
     }
 
     /// An empty file for what a server writes to its outputs.
@@ -41,13 +69,13 @@ impl Directory {
             .create(true)
             .write(true)
             .truncate(true)
-            .open(self.0.join("log"))
+            .open(self.path.join("log"))
             .expect("it is writable")
     }
 
     /// What the server has written.
     pub(crate) fn log(&self) -> String {
-        fs::read(self.0.join("log"))
+        fs::read(self.path.join("log"))
             .map(|log| String::from_utf8_lossy(&log).into_owned())
             .unwrap_or_default()
     }
@@ -55,8 +83,12 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What is left, the process's janitor removes.
-        let _ = fs::remove_dir_all(&self.0);
+        // What is left, the process's janitor unmounts and removes.
+        if let Some(mount) = self.mounted() {
+            // Whatever still uses it.
+            let _ = Command::new("umount").arg("--lazy").arg(mount).status();
+        }
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -69,12 +101,14 @@ struct Root {
 }
 
 /// A Postgres that was killed leaves a segment of shared memory behind, named in its file: on the
-/// seventh line, the last word. A dying server may still write while its directory is being removed.
+/// seventh line, the last word. A filesystem that is mounted in its directory goes first. A dying
+/// server may still write while its directory is being removed.
 const JANITOR: &str = r#"
     cat
     for file in "$0"/*/data/postmaster.pid; do
         ipcrm -m "$(sed -n '7s/.* //p' "$file")"
     done
+    umount --lazy "$0"/*/data
     for try in 1 2 3 4 5; do
         rm -rf "$0" && exit
         sleep 1

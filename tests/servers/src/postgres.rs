@@ -1,6 +1,7 @@
 //! One Postgres server.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,14 +34,51 @@ impl Postgres {
     /// A server with settings as in `postgresql.conf`: `&["fsync=on", "max_connections=20"]`.
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(Directory::new(User::unprivileged()), settings)
+    }
+
+    /// A server with all its data, tables and write-ahead log, on a small disk of its own (a
+    /// filesystem in memory), which [`fill_disk`](Self::fill_disk) fills. Needs the right to mount.
+    #[must_use]
+    pub fn start_on_small_disk(settings: &[&str]) -> Self {
         let user = User::unprivileged();
         let directory = Directory::new(user);
+        directory.mount("data", DISK, user);
+        Self::start_in(directory, settings)
+    }
+
+    fn start_in(directory: Directory, settings: &[&str]) -> Self {
         // `cp` keeps the owner and the modes, on which Postgres insists.
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(data(&TEMPLATE)).arg(directory.path());
         program::output(&mut copy).unwrap_or_else(|error| panic!("{error}"));
         let settings = settings.iter().map(ToString::to_string).collect();
-        Self(Server::start(Options { settings }, directory, user))
+        Self(Server::start(Options { settings }, directory, User::unprivileged()))
+    }
+
+    /// Fills the disk of a server [on a small one](Self::start_on_small_disk): from now on no file
+    /// can grow, and none can be made.
+    pub fn fill_disk(&self) {
+        let fill = || {
+            let mut hog = File::create(self.hog())?;
+            loop {
+                hog.write_all(&[0; 4096])?;
+            }
+        };
+        let ended: io::Result<()> = fill();
+        let error = ended.expect_err("a disk is full at some time");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    }
+
+    /// Undoes [`fill_disk`](Self::fill_disk). A server that has [ended](Self::await_end) for want
+    /// of room stays so until a [`restart`](Self::restart).
+    pub fn free_disk(&self) {
+        fs::remove_file(self.hog()).expect("the disk was filled");
+    }
+
+    fn hog(&self) -> PathBuf {
+        let disk = self.0.directory().mounted();
+        disk.expect("the server was started on a small disk").join("hog")
     }
 
     /// A hot standby of this server: it replicates, and serves reads only, until
@@ -85,6 +123,9 @@ impl Postgres {
 }
 
 lifecycle!(Postgres);
+
+/// Twice of what a new server takes.
+const DISK: u64 = 80 << 20;
 
 /// `initdb` takes longer than all the rest: once for a process, then copied.
 static TEMPLATE: LazyLock<Directory> = LazyLock::new(|| {

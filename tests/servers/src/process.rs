@@ -15,8 +15,8 @@ use crate::directory::Directory;
 use crate::program;
 use crate::user::User;
 
-/// How long a server may take to start or to stop before the test fails.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a server may take to start, to answer or to stop before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until there is an answer: servers tell of their state, they do not announce it.
 pub(crate) fn poll<T>(mut question: impl FnMut() -> Option<T>) -> Option<T> {
@@ -146,7 +146,7 @@ fn spawn(command: Command) -> io::Result<Child> {
 }
 
 /// Sends a signal to a process that may have ended.
-fn send(id: u32, signal: Signal) {
+pub(crate) fn send(id: u32, signal: Signal) {
     let id = i32::try_from(id).ok().and_then(Pid::from_raw).expect("the kernel's ids are positive");
     let _ = kill_process(id, signal);
 }

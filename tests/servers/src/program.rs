@@ -3,7 +3,14 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::process::{PATIENCE, send};
 
 /// The path of `name`, looked for in `PATH`, in `/usr/sbin` (which a user's `PATH` may lack) and in
 /// Debian's directories of the Postgres releases, the newest first.
@@ -38,10 +45,22 @@ fn postgres_directories() -> Vec<PathBuf> {
 }
 
 /// Runs a program to its end and returns what it wrote to its standard output, without the last
-/// line break.
+/// line break. One that asks a server which never answers is killed.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
-    let Output { status, stdout, stderr } =
-        command.output().map_err(|error| format!("{command:?} does not start: {error}"))?;
+    output_within(PATIENCE, command)
+}
+
+fn output_within(limit: Duration, command: &mut Command) -> Result<String, String> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().map_err(|error| format!("{command:?} does not start: {error}"))?;
+    let id = child.id();
+    let (sender, ended) = mpsc::sync_channel(1);
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let ended = ended.recv_timeout(limit).map_err(|_| {
+        send(id, Signal::KILL);
+        format!("{command:?} has not ended after {limit:?}")
+    })?;
+    let Output { status, stdout, stderr } = ended.expect("a child can be waited for");
     let stdout = String::from_utf8_lossy(&stdout);
     if status.success() {
         Ok(stdout.trim_end_matches('\n').to_owned())
@@ -52,9 +71,17 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     #[should_panic(expected = "`no-such-server` is missing: run `apt-get install the-package`")]
     fn a_missing_program_fails_the_test_and_names_the_package() {
-        super::find("no-such-server", "the-package");
+        find("no-such-server", "the-package");
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed_and_an_error() {
+        let error = output_within(Duration::ZERO, Command::new("sleep").arg("infinity"));
+        assert_eq!(error, Err(r#""sleep" "infinity" has not ended after 0ns"#.to_owned()));
     }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
+use crate::process::PATIENCE;
+
 /// What a [`Proxy`] does to all its connections, open and new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -70,7 +72,10 @@ impl Proxy {
     /// arrive.
     pub fn await_stalled(&self) {
         let state = self.shared.lock();
-        drop(self.shared.changed.wait_while(state, |state| state.stalled == 0).expect(UNPOISONED));
+        let none = |state: &mut State| state.stalled == 0;
+        let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, none);
+        let is_late = waited.expect(UNPOISONED).1.timed_out();
+        assert!(!is_late, "no bytes have come to the proxy after {PATIENCE:?}");
     }
 }
 

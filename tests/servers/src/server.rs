@@ -101,6 +101,12 @@ impl<K: Kind> Server<K> {
         self.process().as_mut().expect("a server that is resumed runs").resume();
     }
 
+    pub(crate) fn await_end(&self) {
+        let ended =
+            poll(|| self.process().as_mut().is_none_or(|it| it.exited().is_some()).then_some(()));
+        assert!(ended.is_some(), "the server goes on\n{}", self.directory.log());
+    }
+
     fn launch(&self) -> Result<(), Fault> {
         let program = self.kind.program();
         let arguments = self.kind.arguments(self.port, &self.directory);
@@ -161,6 +167,11 @@ macro_rules! lifecycle {
             /// it still runs.
             pub fn restart(&self) {
                 self.0.restart();
+            }
+
+            /// Waits until it has ended without being told to.
+            pub fn await_end(&self) {
+                self.0.await_end();
             }
 
             /// SIGSTOP to all its processes: connections stay open and the system accepts new ones,

@@ -60,6 +60,16 @@ fn a_dropped_server_is_gone_with_its_files() {
 }
 
 #[test]
+fn a_dropped_server_leaves_no_disk_mounted() {
+    let postgres = Postgres::start_on_small_disk(&[]);
+    let disk = format!(" {} ", postgres.socket_directory().join("data").display());
+    let is_mounted = || fs::read_to_string("/proc/self/mounts").unwrap().contains(&disk);
+    assert!(is_mounted());
+    drop(postgres);
+    assert!(!is_mounted());
+}
+
+#[test]
 fn a_paused_server_can_be_dropped() {
     let postgres = Postgres::start();
     let directory = postgres.socket_directory().to_owned();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use test_servers::{PgBouncer, PoolMode, Postgres};
 
@@ -57,6 +58,21 @@ fn a_standby_follows_reads_only_and_can_be_promoted() {
     postgres.kill();
     assert_eq!(standby.execute("SELECT pg_promote()"), "t");
     assert_eq!(standby.execute("INSERT INTO t VALUES (2) RETURNING a"), "2");
+}
+
+#[test]
+fn a_full_disk_ends_it_and_with_room_it_has_all_that_was_committed() {
+    let postgres = Postgres::start_on_small_disk(&[]);
+    postgres.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    postgres.fill_disk();
+    assert_eq!(postgres.execute("SELECT a FROM t"), "1");
+    postgres.execute("SELECT pg_switch_wal()"); // for the next file of the log there is no room
+    let insert = || postgres.execute("INSERT INTO t VALUES (2)");
+    assert!(catch_unwind(AssertUnwindSafe(insert)).is_err());
+    postgres.await_end();
+    postgres.free_disk();
+    postgres.restart();
+    assert_eq!(postgres.execute("SELECT a FROM t"), "1");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread;
 use test_servers::{PgBouncer, PoolMode, Postgres, Redis};
 
 static REDIS: LazyLock<Redis> = LazyLock::new(Redis::start);
-static POSTGRES: LazyLock<Postgres> = LazyLock::new(Postgres::start);
+static POSTGRES: LazyLock<Postgres> = LazyLock::new(|| Postgres::start_on_small_disk(&[]));
 static PGBOUNCER: LazyLock<PgBouncer> =
     LazyLock::new(|| PgBouncer::start(&POSTGRES, PoolMode::Session));
 
