@@ -118,7 +118,16 @@ impl Postgres {
     /// What `psql` prints for SQL statements, in one transaction: a line per row, `|` between
     /// columns.
     pub fn execute(&self, sql: &str) -> String {
-        psql(&self.url(), sql)
+        self.try_execute(sql).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same where the server may fail.
+    ///
+    /// # Errors
+    ///
+    /// What `psql` prints then.
+    pub fn try_execute(&self, sql: &str) -> Result<String, String> {
+        try_psql(&self.url(), sql)
     }
 }
 
@@ -189,6 +198,10 @@ pub(crate) fn url(address: &SocketAddr, database: &str) -> String {
 }
 
 pub(crate) fn psql(url: &str, sql: &str) -> String {
+    try_psql(url, sql).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn try_psql(url: &str, sql: &str) -> Result<String, String> {
     let mut command = Command::new(program::find("psql", "postgresql-client"));
     command.args([
         "--no-psqlrc",
@@ -198,7 +211,6 @@ pub(crate) fn psql(url: &str, sql: &str) -> String {
         "--set=ON_ERROR_STOP=1",
     ]);
     program::output(command.args(["--dbname", url, "--command", sql]))
-        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[cfg(test)]
