@@ -22,6 +22,8 @@ use crate::{
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Before each release of a claim that was given up on: it may be made after the first of them.
+const BEFORE_RELEASES: [Duration; 3] = [Duration::ZERO, FIRST_BACKOFF, MAX_BACKOFF];
 
 /// A request that has a key, and the token it claims that key with.
 #[derive(Clone)]
@@ -106,6 +108,15 @@ impl Operation {
 
     async fn release_with_backoff(&self) {
         self.with_backoff(|| async { self.try_release().await.is_ok() }).await;
+    }
+
+    /// Frees the key of a claim that was given up on. The call may be on its way still, or at work
+    /// behind a lock, and no store lets a release wait for it: so it is made more than once.
+    async fn release_given_up(&self) {
+        for pause in BEFORE_RELEASES {
+            tokio::time::sleep(pause).await;
+            self.release_with_backoff().await;
+        }
     }
 
     /// Stores `record` in the background: the caller has its response already.
@@ -219,7 +230,7 @@ impl ReleaseOnDrop<'_> {
 impl Drop for ReleaseOnDrop<'_> {
     fn drop(&mut self) {
         let operation = self.0.clone();
-        self.0.in_background(async move { operation.release_with_backoff().await });
+        self.0.in_background(async move { operation.release_given_up().await });
     }
 }
 
