@@ -2,12 +2,17 @@
 
 use std::{
     collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use reqwest::RequestBuilder;
 use serde_json::json as body;
 use test_servers::{Postgres, Proxy, Redis};
+use tokio::task::JoinSet;
 
 use crate::service::{ENTITIES, INVITE, Service, fresh_key, header, is_replay};
 
@@ -90,25 +95,32 @@ impl Backend {
     }
 }
 
-/// Makes each of these functions of a [`Backend`] a test on Redis and one on PostgreSQL.
+/// Makes each of these functions of a [`Backend`] a test on Redis and one on PostgreSQL. A fault of
+/// the library may make one wait for what never comes.
 macro_rules! on_each_store {
     ($($test:ident)*) => {
         mod redis {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::fleet::Backend::redis()).await;
+                crate::fleet::in_time(super::$test(crate::fleet::Backend::redis())).await;
             })*
         }
 
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::fleet::Backend::postgres()).await;
+                crate::fleet::in_time(super::$test(crate::fleet::Backend::postgres())).await;
             })*
         }
     };
 }
 pub(crate) use on_each_store;
+
+/// Lets a test fail that does not end.
+pub(crate) async fn in_time(test: impl Future<Output = ()>) {
+    let limit = 5 * PATIENCE;
+    assert!(tokio::time::timeout(limit, test).await.is_ok(), "it has not ended after {limit:?}");
+}
 
 /// An instance of the service, which takes `latency` for every run.
 pub(crate) async fn instance(url: &str, latency: &str) -> Service {
@@ -171,7 +183,10 @@ impl Invite {
             let answer = self.try_to(service).await;
             match answer {
                 Ok(answer) if answer.status == 201 => return answer,
-                Ok(answer) => assert!([409, 503].contains(&answer.status), "{answer:?}"),
+                Ok(answer) => {
+                    assert!([409, 503].contains(&answer.status), "{answer:?}");
+                    assert!(answer.status != 503 || answer.retry_after >= Some(1), "{answer:?}");
+                }
                 Err(_) => {}
             }
             assert!(since.elapsed() < PATIENCE, "the service does not recover");
@@ -187,6 +202,54 @@ pub(crate) async fn exchange(request: RequestBuilder) -> Result<Answer, reqwest:
     let retry_after = header(&response, "retry-after").parse().ok();
     let (status, replayed) = (response.status().as_u16(), is_replay(&response));
     Ok(Answer { status, replayed, retry_after, body: response.text().await? })
+}
+
+/// Clients that send one request after the other, each until it is done.
+pub(crate) struct Load {
+    instances: Arc<[Service; 2]>,
+    is_over: Arc<AtomicBool>,
+    clients: JoinSet<Vec<(Invite, Answer)>>,
+}
+
+impl Load {
+    const CLIENTS: usize = 8;
+
+    pub(crate) fn start(instances: [Service; 2]) -> Self {
+        let (instances, is_over) = (Arc::new(instances), Arc::new(AtomicBool::new(false)));
+        let mut clients = JoinSet::new();
+        for client in 0..Self::CLIENTS {
+            let (instances, is_over) = (Arc::clone(&instances), Arc::clone(&is_over));
+            clients.spawn(async move {
+                let (here, there) = (&instances[client % 2], &instances[(client + 1) % 2]);
+                let mut done = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    let invite = Invite::new();
+                    let answer = invite.retried(&[here, there]).await;
+                    done.push((invite, answer));
+                }
+                done
+            });
+        }
+        Self { instances, is_over, clients }
+    }
+
+    pub(crate) fn instances(&self) -> [&Service; 2] {
+        self.instances.each_ref()
+    }
+
+    /// Asserts that every request is stored, and that none ran twice.
+    pub(crate) async fn assert_once(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let done: Vec<_> = self.clients.join_all().await.into_iter().flatten().collect();
+        assert!(done.len() > Self::CLIENTS, "there was no load");
+        let created = created(&self.instances.each_ref()).await;
+        for (index, (invite, answer)) in done.iter().enumerate() {
+            let replay = invite.retried(&[&self.instances[index % 2]]).await;
+            assert!(replay.replayed, "what was stored is stored");
+            assert_eq!(replay.body, answer.body);
+            assert_eq!(created.get(&invite.email()), Some(&1));
+        }
+    }
 }
 
 /// How many entities each email has, over all instances.

@@ -12,7 +12,6 @@ mod crashes;
 mod fleet;
 mod leases;
 mod outages;
-mod records;
 mod sharing;
 mod space;
 mod standby;

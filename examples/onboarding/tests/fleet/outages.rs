@@ -1,19 +1,13 @@
 //! A store that dies, hangs, is slow or out of reach: requests are refused in time, and the service
 //! recovers by itself.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use test_servers::{Fault, Proxy};
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::block_in_place;
 
 use crate::{
-    fleet::{Answer, Backend, Invite, assert_unavailable, created, instance, on_each_store, runs},
+    fleet::{Answer, Backend, Invite, Load, assert_unavailable, instance, on_each_store, runs},
     service::{ENTITIES, Service},
 };
 
@@ -30,40 +24,14 @@ on_each_store! {
 
 async fn nothing_runs_twice_while_the_server_is_killed_and_restarted_under_load(backend: Backend) {
     let url = backend.url();
-    let instances = Arc::new([instance(&url, "20ms").await, instance(&url, "20ms").await]);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let mut clients = JoinSet::new();
-    for client in 0..8 {
-        let (instances, is_over) = (Arc::clone(&instances), Arc::clone(&is_over));
-        clients.spawn(async move {
-            let (here, there) = (&instances[client % 2], &instances[(client + 1) % 2]);
-            let mut done: Vec<(Invite, Answer)> = Vec::new();
-            while !is_over.load(Ordering::Relaxed) {
-                let invite = Invite::new();
-                let answer = invite.retried(&[here, there]).await;
-                done.push((invite, answer));
-            }
-            done
-        });
-    }
+    let load = Load::start([instance(&url, "20ms").await, instance(&url, "20ms").await]);
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(400)).await; // load
         block_in_place(|| backend.kill());
         tokio::time::sleep(Duration::from_millis(100)).await; // load on nobody
         block_in_place(|| backend.restart());
     }
-    is_over.store(true, Ordering::Relaxed);
-    let done: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
-    assert!(done.len() > 8, "there was no load");
-    let all = [&instances[0], &instances[1]];
-    for (index, (invite, answer)) in done.iter().enumerate() {
-        let replay = invite.retried(&[all[index % 2]]).await;
-        assert!(replay.replayed, "what was stored is stored");
-        assert_eq!(replay.body, answer.body);
-    }
-    let created = created(&all).await;
-    assert!(created.values().all(|&runs| runs == 1), "{created:?}");
-    assert_eq!(created.len(), done.len());
+    load.assert_once().await;
 }
 
 /// Makes a fault, looks at a service under it, mends it, and looks again.

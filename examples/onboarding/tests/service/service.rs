@@ -45,7 +45,8 @@ pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
 
 /// Asserts that the service ends at once with one line on standard error, and gives that line.
 pub(crate) async fn refusal(mut command: Command) -> String {
-    let Output { status, stdout, stderr } = command.output().await.expect("the service starts");
+    let ended = timeout(PATIENCE, command.output()).await.expect("the service does not go on");
+    let Output { status, stdout, stderr } = ended.expect("the service starts");
     assert_eq!(status.code(), Some(1));
     assert!(stdout.is_empty());
     let stderr = String::from_utf8(stderr).expect("it is text");
@@ -80,10 +81,13 @@ impl Service {
             }
         });
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let first = stdout.lines().next_line().await.expect("it can be read");
+        let mut stdout = stdout.lines();
+        let first = timeout(PATIENCE, stdout.next_line()).await;
+        let first = first.expect("the service comes up").expect("it can be read");
         let first = first.unwrap_or_else(|| panic!("the service ended: {}", *log.borrow()));
         let addr = first.strip_prefix("listening on http://").expect("the line says where");
-        let client = Client::builder().no_proxy().build().expect("its settings are valid");
+        let client = Client::builder().no_proxy().timeout(PATIENCE).build();
+        let client = client.expect("its settings are valid");
         Self { addr: addr.to_owned(), client, child, log }
     }
 
@@ -133,7 +137,8 @@ impl Service {
 
     /// Waits until the service has ended; gives its status and its whole log.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().await.expect("it can be waited for");
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        let status = ended.expect("the service ends").expect("it can be waited for");
         // The sender goes with the end of the stream.
         while self.log.changed().await.is_ok() {}
         (status, self.log())
