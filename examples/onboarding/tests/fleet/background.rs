@@ -1,9 +1,14 @@
 //! Responses that cannot be stored at once: their callers have them, and storing goes on.
 
+use std::time::Duration;
+
 use test_servers::Fault;
 
 use crate::{
-    fleet::{Backend, Invite, exchange, instance, instance_with_lease, on_each_store, runs},
+    fleet::{
+        Backend, Invite, STORE_TIMEOUT, exchange, instance, instance_with_lease, on_each_store,
+        runs,
+    },
     service::{BEGUN, Service},
 };
 
@@ -31,6 +36,7 @@ async fn stored_later(backend: &Backend, fault: Fault) {
     let body = unstored(&far, &invite, || proxy.set(fault)).await;
     far.logged("storing a response failed, trying again").await;
     let duplicate = tokio::spawn(exchange(invite.request(&near)));
+    tokio::time::sleep(STORE_TIMEOUT + Duration::from_millis(500)).await; // longer than one try
     proxy.set(Fault::None);
     let duplicate = duplicate.await.expect("the caller does not panic").expect("it answers");
     assert!(duplicate.replayed, "{duplicate:?}");

@@ -7,7 +7,10 @@ use test_servers::{Fault, Proxy};
 use tokio::task::block_in_place;
 
 use crate::{
-    fleet::{Answer, Backend, Invite, Load, assert_unavailable, instance, on_each_store, runs},
+    fleet::{
+        Answer, Backend, Invite, Load, assert_unavailable, instance, instance_with_lease,
+        on_each_store, runs,
+    },
     service::{ENTITIES, Service},
 };
 
@@ -35,11 +38,14 @@ async fn nothing_runs_twice_while_the_server_is_killed_and_restarted_under_load(
 }
 
 /// Makes a fault, looks at a service under it, mends it, and looks again.
-async fn outage(url: &str, fault: &str, begin: impl FnOnce(), end: impl FnOnce()) {
-    let service = instance(url, "0s").await;
+async fn outage(service: Service, fault: &str, begin: impl FnOnce(), end: impl FnOnce()) {
     let stored = Invite::new();
     let first = stored.to(&service).await;
     assert_eq!((first.status, first.replayed), (201, false), "{first:?}");
+    // Every pooled connection has made a claim: under the fault the next one can as well.
+    for _ in 0..10 {
+        assert!(stored.to(&service).await.replayed);
+    }
 
     block_in_place(begin);
     let new = Invite::new();
@@ -66,17 +72,21 @@ async fn assert_recovered(service: &Service, stored: &Invite, first: &Answer) {
 }
 
 async fn requests_are_refused_in_time_while_the_server_is_down(backend: Backend) {
-    outage(&backend.url(), "down", || backend.kill(), || backend.restart()).await;
+    let service = instance(&backend.url(), "0s").await;
+    outage(service, "down", || backend.kill(), || backend.restart()).await;
 }
 
 async fn requests_are_refused_in_time_while_the_server_hangs(backend: Backend) {
-    outage(&backend.url(), "hangs", || backend.pause(), || backend.resume()).await;
+    let service = instance(&backend.url(), "0s").await;
+    outage(service, "hangs", || backend.pause(), || backend.resume()).await;
 }
 
 async fn outage_of_network(backend: &Backend, fault: Fault) {
     let proxy: Proxy = backend.proxy();
-    let url = backend.url_through(&proxy);
-    outage(&url, &format!("{fault:?}"), || proxy.set(fault), || proxy.set(Fault::None)).await;
+    // Longer than the test waits: a claim that was made unknown to its caller is not to stay.
+    let lease = if fault == Fault::LoseReplies { "1h" } else { "30s" };
+    let service = instance_with_lease(&backend.url_through(&proxy), "0s", lease).await;
+    outage(service, &format!("{fault:?}"), || proxy.set(fault), || proxy.set(Fault::None)).await;
 }
 
 async fn requests_are_refused_in_time_while_connections_are_reset(backend: Backend) {
