@@ -1,13 +1,14 @@
 //! Responses that cannot be stored at once: their callers have them, and storing goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use test_servers::Fault;
+use tokio::task::block_in_place;
 
 use crate::{
     fleet::{
-        Backend, Invite, STORE_TIMEOUT, exchange, instance, instance_with_lease, on_each_store,
-        runs,
+        Backend, Invite, PATIENCE, STORE_TIMEOUT, exchange, instance, instance_with_lease,
+        on_each_store, runs,
     },
     service::{BEGUN, Service},
 };
@@ -15,6 +16,7 @@ use crate::{
 on_each_store! {
     a_response_that_cannot_be_stored_is_sent_and_stored_once_the_store_is_back
     a_response_that_hangs_on_its_way_to_the_store_is_sent_and_stored
+    a_response_whose_claim_has_lapsed_meanwhile_is_stored_under_a_new_one
     a_response_that_is_never_stored_holds_the_key_for_its_lease_and_no_longer
 }
 
@@ -52,6 +54,29 @@ async fn a_response_that_cannot_be_stored_is_sent_and_stored_once_the_store_is_b
 
 async fn a_response_that_hangs_on_its_way_to_the_store_is_sent_and_stored(backend: Backend) {
     stored_later(&backend, Fault::Stall).await;
+}
+
+/// Looks until the store holds so many keys.
+async fn holds(backend: &Backend, keys: usize) {
+    let since = Instant::now();
+    while block_in_place(|| backend.keys()) != keys {
+        assert!(since.elapsed() < PATIENCE, "there are never {keys} keys");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn a_response_whose_claim_has_lapsed_meanwhile_is_stored_under_a_new_one(backend: Backend) {
+    let proxy = backend.proxy();
+    let near = instance(&backend.url(), "0s").await;
+    let far = instance_with_lease(&backend.url_through(&proxy), "6s", "8s").await;
+    let invite = Invite::new();
+    let body = unstored(&far, &invite, || proxy.set(Fault::Reset)).await;
+    holds(&backend, 0).await;
+    proxy.set(Fault::None);
+    holds(&backend, 1).await;
+    let replay = invite.to(&near).await;
+    assert!(replay.replayed);
+    assert_eq!(replay.body, body);
 }
 
 async fn a_response_that_is_never_stored_holds_the_key_for_its_lease_and_no_longer(

@@ -66,6 +66,17 @@ impl Backend {
         }
     }
 
+    /// How many keys it holds, claimed or stored.
+    pub(crate) fn keys(&self) -> usize {
+        match self {
+            Self::Redis(redis) => redis.cli(&["KEYS", "*"]).split_whitespace().count(),
+            Self::Postgres(postgres) => postgres
+                .execute("SELECT count(*) FROM idempotency_keys WHERE expires > clock_timestamp()")
+                .parse()
+                .expect("it is a number"),
+        }
+    }
+
     pub(crate) fn kill(&self) {
         match self {
             Self::Redis(redis) => redis.kill(),
@@ -204,7 +215,8 @@ pub(crate) async fn exchange(request: RequestBuilder) -> Result<Answer, reqwest:
     Ok(Answer { status, replayed, retry_after, body: response.text().await? })
 }
 
-/// Clients that send one request after the other, each until it is done.
+/// Clients that send one request after the other, each until it is done, and between them again one
+/// that is done.
 pub(crate) struct Load {
     instances: Arc<[Service; 2]>,
     is_over: Arc<AtomicBool>,
@@ -221,11 +233,15 @@ impl Load {
             let (instances, is_over) = (Arc::clone(&instances), Arc::clone(&is_over));
             clients.spawn(async move {
                 let (here, there) = (&instances[client % 2], &instances[(client + 1) % 2]);
-                let mut done = Vec::new();
+                let mut done: Vec<(Invite, Answer)> = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
                     let invite = Invite::new();
                     let answer = invite.retried(&[here, there]).await;
                     done.push((invite, answer));
+                    let (invite, answer) = &done[done.len() / 2];
+                    let again = invite.to(there).await;
+                    let refused = [409, 503].contains(&again.status);
+                    assert!(refused || (again.replayed && again.body == answer.body), "{again:?}");
                 }
                 done
             });

@@ -8,8 +8,8 @@ use tokio::task::block_in_place;
 
 use crate::{
     fleet::{
-        Answer, Backend, Invite, Load, assert_unavailable, instance, instance_with_lease,
-        on_each_store, runs,
+        Answer, Backend, Invite, Load, STORE_TIMEOUT, assert_unavailable, instance,
+        instance_with_lease, on_each_store, runs,
     },
     service::{ENTITIES, Service},
 };
@@ -25,13 +25,16 @@ on_each_store! {
     a_slow_network_is_only_slow
 }
 
+const SHORT: Duration = Duration::from_millis(100);
+
 async fn nothing_runs_twice_while_the_server_is_killed_and_restarted_under_load(backend: Backend) {
     let url = backend.url();
     let load = Load::start([instance(&url, "20ms").await, instance(&url, "20ms").await]);
-    for _ in 0..3 {
+    // Shorter than a call tries, and longer.
+    for outage in [SHORT, SHORT, STORE_TIMEOUT + SHORT] {
         tokio::time::sleep(Duration::from_millis(400)).await; // load
         block_in_place(|| backend.kill());
-        tokio::time::sleep(Duration::from_millis(100)).await; // load on nobody
+        tokio::time::sleep(outage).await; // load on nobody
         block_in_place(|| backend.restart());
     }
     load.assert_once().await;
