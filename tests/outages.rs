@@ -2,7 +2,11 @@
 //! and, on a Redis Cluster, only those whose node is dead.
 #![cfg(all(feature = "redis", feature = "postgres"))]
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use axum::{Router, extract::State, http::StatusCode, routing::post};
 use idempotent_axum::{Idempotency, OnStoreError, PostgresStore, RedisStore, Store, idempotent};
@@ -168,8 +172,9 @@ async fn until(so: impl Fn() -> bool) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_node_of_a_cluster_refuses_its_own_keys_until_it_is_back() {
+/// A node of a cluster that `down` takes away and `up` brings back: its own keys are refused
+/// meanwhile, and no others.
+async fn node_outage<T>(down: impl FnOnce(&Redis) -> T, up: impl FnOnce(&Redis, T)) {
     const KEYS: usize = 40;
     let cluster = RedisCluster::start();
     let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap();
@@ -184,24 +189,32 @@ async fn a_dead_node_of_a_cluster_refuses_its_own_keys_until_it_is_back() {
     // Without a log: what it knows is written down before it dies.
     let node = &cluster.nodes()[0];
     assert_eq!(node.cli(&["SAVE"]), "OK");
-    block_in_place(|| node.kill());
-    let mut requests = JoinSet::new();
-    for (key, first) in keys.iter().zip(&first) {
-        let (router, key, first) = (router.clone(), key.clone(), first.text().to_owned());
-        requests.spawn(async move {
-            let since = Instant::now();
-            let answer = send(&router, "/orders", &key).await;
-            assert!(since.elapsed() < STORE_TIMEOUT + SLACK);
-            let refused = is_unavailable(&answer);
-            assert!(refused || (answer.is_replay() && answer.text() == first));
-            refused
-        });
+    let own: usize = node.cli(&["DBSIZE"]).parse().unwrap();
+    assert!((1..KEYS).contains(&own), "{own} of {KEYS} on one node in three");
+    let state = block_in_place(|| down(node));
+    let mut refused_at_first = None;
+    for _ in 0..4 {
+        let mut requests = JoinSet::new();
+        for (key, first) in keys.iter().zip(&first) {
+            let (router, key, first) = (router.clone(), key.clone(), first.text().to_owned());
+            requests.spawn(async move {
+                let since = Instant::now();
+                let answer = send(&router, "/orders", &key).await;
+                assert!(since.elapsed() < STORE_TIMEOUT + SLACK);
+                if is_unavailable(&answer) {
+                    return Some(key);
+                }
+                assert!(answer.is_replay() && answer.text() == first);
+                None
+            });
+        }
+        let refused: BTreeSet<_> = requests.join_all().await.into_iter().flatten().collect();
+        assert_eq!(refused.len(), own, "the keys of the node, and no others");
+        assert_eq!(*refused_at_first.get_or_insert_with(|| refused.clone()), refused);
     }
-    let refused = requests.join_all().await.into_iter().filter(|&refused| refused).count();
-    assert!((1..KEYS).contains(&refused), "{refused} of {KEYS}: of one node in three");
 
     block_in_place(|| {
-        node.restart();
+        up(node, state);
         cluster.await_ok();
     });
     for (key, first) in keys.iter().zip(&first) {
@@ -210,4 +223,27 @@ async fn a_dead_node_of_a_cluster_refuses_its_own_keys_until_it_is_back() {
         assert_eq!(replay.text(), first.text());
     }
     assert_eq!(app.runs.get(), KEYS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_of_a_cluster_refuses_its_own_keys_until_it_is_back() {
+    node_outage(Redis::kill, |node, ()| node.restart()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_cluster_that_hangs_refuses_its_own_keys_until_it_goes_on() {
+    node_outage(Redis::pause, |node, ()| node.resume()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_whose_address_takes_connections_refuses_its_own_keys_until_it_is_back() {
+    let silence = |node: &Redis| {
+        node.kill();
+        TcpListener::bind(node.address()).unwrap()
+    };
+    let restart = |node: &Redis, silence| {
+        drop(silence);
+        node.restart();
+    };
+    node_outage(silence, restart).await;
 }

@@ -469,13 +469,10 @@ async fn a_dead_node_takes_only_its_own_keys_along() {
     let cluster = RedisCluster::start();
     let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap();
     let dead = &cluster.nodes()[0];
-    let is_on = |node: &Redis, key| {
-        cluster.node_of(&format!("idempotent:{key}")).address() == node.address()
-    };
     let (mut lost, mut kept) = (Vec::new(), Vec::new());
     while lost.len() < 3 || kept.len() < 3 {
         let (key, token) = claimed(&store).await;
-        if is_on(dead, key) { lost.push((key, token)) } else { kept.push((key, token)) }
+        if is_on(&cluster, 0, key) { lost.push((key, token)) } else { kept.push((key, token)) }
     }
     dead.kill();
     for (key, token) in &kept {
@@ -498,8 +495,7 @@ async fn a_node_that_hangs_does_not_hold_up_the_others() {
     let mut keys = Vec::new();
     while keys.len() < 20 {
         let (key, token) = claimed(&store).await;
-        let node = cluster.node_of(&format!("idempotent:{key}"));
-        keys.push((key, token, node.address() == paused.address()));
+        keys.push((key, token, is_on(&cluster, 0, key)));
     }
     paused.pause();
     for (key, token, is_lost) in keys {
@@ -511,6 +507,96 @@ async fn a_node_that_hangs_does_not_hold_up_the_others() {
         }
     }
     paused.resume();
+}
+
+#[tokio::test]
+async fn an_instance_starts_while_a_node_of_its_cluster_hangs() {
+    let cluster = RedisCluster::start();
+    let keys: Vec<_> = (0..20).map(|_| fresh_key()).collect();
+    let (hung, served): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|&key| is_on(&cluster, 0, key));
+    cluster.nodes()[0].pause();
+    let connect = timeout(PATIENCE, RedisStore::connect_cluster(cluster.urls())).await;
+    let store = connect.expect("does not hang").expect("two nodes answer");
+    for key in served {
+        assert_claimed(claim(&store, key, Token::random()).await);
+    }
+    cluster.nodes()[0].resume();
+    for key in hung {
+        assert_claimed(claim(&store, key, Token::random()).await);
+    }
+}
+
+/// Whether `key` is on the node at `index`. All nodes run.
+fn is_on(cluster: &RedisCluster, index: usize, key: StoreKey) -> bool {
+    let node = cluster.node_of(&format!("idempotent:{key}"));
+    node.address() == cluster.nodes()[index].address()
+}
+
+#[tokio::test]
+async fn a_slot_that_moves_to_another_node_keeps_its_keys() {
+    let cluster = RedisCluster::start();
+    let [from, to, third] = cluster.nodes() else { panic!("three nodes") };
+    let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap().prefix("{shop}");
+    let slot = from.cli(&["CLUSTER", "KEYSLOT", "{shop}"]);
+    assert_eq!(cluster.node_of("{shop}").address(), from.address(), "slot {slot}");
+    let ids = [from, to].map(|node| node.cli(&["CLUSTER", "MYID"]));
+    let (early, token) = claimed(&store).await;
+
+    assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]), "OK");
+    assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]), "OK");
+    // What is there is served there, and what is not is asked for at the other node, whose scripts
+    // are missing.
+    assert!(store.renew(early, token, LEASE).await.unwrap());
+    let (late, late_token) = claimed(&store).await;
+    assert!(store.complete(late, late_token, RECORD, TTL).await.unwrap());
+    assert_eq!([from, to].map(|node| node.cli(&["DBSIZE"])), ["1", "1"]);
+
+    let port = to.address().port().to_string();
+    let name = format!("{{shop}}:{early}");
+    assert_eq!(from.cli(&["MIGRATE", "127.0.0.1", &port, &name, "0", "5000"]), "OK");
+    assert!(store.renew(early, token, LEASE).await.unwrap());
+    for node in [to, from, third] {
+        assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]]), "OK");
+    }
+    assert!(matches!(look(&store, early).await, Claim::Running { .. }));
+    assert!(store.complete(early, token, RECORD, TTL).await.unwrap());
+    assert!(matches!(look(&store, late).await, Claim::Stored { .. }));
+    claimed(&store).await;
+    assert_eq!([from, to].map(|node| node.cli(&["DBSIZE"])), ["0", "3"]);
+}
+
+/// Takes a master away, makes its replica the master, and uses its keys.
+async fn failover(down: impl FnOnce(&Redis), limit: Duration) {
+    let cluster = RedisCluster::start();
+    let replica = cluster.replica(0);
+    let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap();
+    let (key, token) = loop {
+        let (key, token) = claimed(&store).await;
+        if is_on(&cluster, 0, key) {
+            break (key, token);
+        }
+    };
+    assert_eq!(cluster.nodes()[0].cli(&["WAIT", "1", "0"]), "1");
+    down(&cluster.nodes()[0]);
+    assert_eq!(replica.cli(&["CLUSTER", "FAILOVER", "TAKEOVER"]), "OK");
+    let renewals = async {
+        while !matches!(timeout(limit, store.renew(key, token, LEASE)).await, Ok(Ok(true))) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, renewals).await.expect("the replica is found");
+    assert!(matches!(look(&store, key).await, Claim::Running { .. }));
+}
+
+#[tokio::test]
+async fn the_replica_of_a_dead_master_is_found() {
+    failover(Redis::kill, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn the_replica_of_a_master_that_hangs_is_found() {
+    failover(Redis::pause, Duration::from_millis(200)).await;
 }
 
 /// What the library logs meanwhile on this thread: level, message and fields.

@@ -1,5 +1,5 @@
-//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], and a TCP
-//! [`Proxy`] that makes the way to them fail.
+//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Certificates`] for
+//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail.
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
 //! can be killed, restarted on the same port and files, paused and resumed. It stops when it is
@@ -21,6 +21,7 @@
     reason = "every function panics where a server fails; said once, above"
 )]
 
+mod certificates;
 mod directory;
 mod pgbouncer;
 mod postgres;
@@ -32,6 +33,7 @@ mod redis_cluster;
 mod server;
 mod user;
 
+pub use certificates::Certificates;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};

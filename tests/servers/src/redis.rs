@@ -1,8 +1,10 @@
 //! One Redis server.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::certificates::Certificates;
 use crate::directory::Directory;
 use crate::program;
 use crate::proxy::Proxy;
@@ -13,8 +15,12 @@ pub struct Redis(Server<Options>);
 
 struct Options {
     arguments: Vec<String>,
-    bus: Option<u16>, // the port of a cluster's node for the other nodes
+    in_cluster: bool,
+    tls_port: Option<u16>,
 }
+
+/// What a node of a cluster adds to its port for the port on which it talks with the others.
+const BUS: u16 = 10_000;
 
 impl Redis {
     /// A server with Redis's defaults, without snapshots.
@@ -28,28 +34,39 @@ impl Redis {
     /// [`restart`](Self::restart).
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Self {
-        Self::new(arguments, None)
+        Self::new(arguments, false, None)
+    }
+
+    /// A server that also speaks TLS, with these certificates. It asks its clients for none.
+    #[must_use]
+    pub fn start_tls(certificates: &Certificates) -> Self {
+        let path = |path: PathBuf| path.to_str().expect("the name is UTF-8").to_owned();
+        let (certificate, key) = (path(certificates.certificate()), path(certificates.key()));
+        let own = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
+        Self::new(&[&own[..], &["--tls-auth-clients", "no"]].concat(), false, Some(0))
     }
 
     /// A server in cluster mode that knows no other node yet.
     pub(crate) fn start_node(arguments: &[&str]) -> Self {
-        Self::new(arguments, Some(0))
+        Self::new(arguments, true, None)
     }
 
-    fn new(arguments: &[&str], bus: Option<u16>) -> Self {
+    fn new(arguments: &[&str], in_cluster: bool, tls_port: Option<u16>) -> Self {
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self(Server::start(Options { arguments, bus }, Directory::new(None), None))
-    }
-
-    /// The port on which a node talks with the other nodes.
-    pub(crate) fn bus(&self) -> Option<u16> {
-        self.0.kind().bus
+        let options = Options { arguments, in_cluster, tls_port };
+        Self(Server::start(options, Directory::new(None), None))
     }
 
     /// `redis://127.0.0.1:port`
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
+    }
+
+    /// `rediss://127.0.0.1:port`, of a server that was started by [`start_tls`](Self::start_tls).
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.0.kind().tls_port.expect("it speaks TLS"))
     }
 
     /// The URL that leads through a proxy to this server.
@@ -67,9 +84,16 @@ impl Redis {
 lifecycle!(Redis);
 
 impl Kind for Options {
-    fn choose_ports(&mut self) {
-        if let Some(bus) = &mut self.bus {
-            *bus = free_port();
+    fn choose_port(&mut self) -> u16 {
+        if let Some(port) = &mut self.tls_port {
+            *port = free_port();
+        }
+        loop {
+            let port = free_port();
+            let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+            if !self.in_cluster || port.checked_add(BUS).is_some_and(is_free) {
+                return port;
+            }
         }
     }
 
@@ -81,11 +105,10 @@ impl Kind for Options {
         let directory = directory.path().to_str().expect("the temporary directory's name is UTF-8");
         let own =
             ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir", directory];
-        // By default a node's bus is its port + 10000: past 65535 for many a free port.
-        let bus = self.bus.map(|bus| {
-            ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()].map(str::to_owned)
-        });
-        let own = own.map(str::to_owned).into_iter().chain(bus.into_iter().flatten());
+        let tls = self.tls_port.map(|port| ["--tls-port".to_owned(), port.to_string()]);
+        let cluster = self.in_cluster.then(|| ["--cluster-enabled", "yes"].map(str::to_owned));
+        let own = own.map(str::to_owned).into_iter();
+        let own = own.chain(tls.into_iter().flatten()).chain(cluster.into_iter().flatten());
         own.chain(self.arguments.iter().cloned()).collect()
     }
 

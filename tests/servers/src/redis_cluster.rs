@@ -1,5 +1,7 @@
 //! Three Redis masters that share the slots.
 
+use std::ops::Range;
+
 use crate::process::poll;
 use crate::redis::Redis;
 
@@ -17,24 +19,41 @@ impl RedisCluster {
     /// `cluster_state:ok`.
     #[must_use]
     pub fn start() -> Self {
-        // Under Redis's default a dead master takes the other masters' slots with it.
-        let options = ["--cluster-require-full-coverage", "no"];
-        let nodes: Vec<Redis> = (0..MASTERS).map(|_| Redis::start_node(&options)).collect();
+        let nodes: Vec<Redis> = (0..MASTERS).map(|_| start_node()).collect();
         for (master, node) in (0..MASTERS).zip(&nodes) {
-            let first = SLOTS * master / MASTERS;
-            let last = SLOTS * (master + 1) / MASTERS - 1;
-            ok(&node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]));
+            // Not `ADDSLOTSRANGE`, which is of Redis 7.
+            let slots: Vec<String> = slots(master).map(|slot| slot.to_string()).collect();
+            let add = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+            ok(&node.cli(&add.collect::<Vec<_>>()));
             // Distinct, so that the nodes need not settle it among themselves.
             ok(&node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(master + 1).to_string()]));
         }
         for node in &nodes[1..] {
-            let port = node.address().port().to_string();
-            let bus = node.bus().expect("a node has a bus").to_string();
-            ok(&nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]));
+            meet(&nodes[0], node);
         }
         let cluster = Self { nodes };
         cluster.await_ok();
         cluster
+    }
+
+    /// A replica of the node at index `master`, which has all its data. It does not belong to
+    /// [`nodes`](Self::nodes).
+    #[must_use]
+    pub fn replica(&self, master: usize) -> Redis {
+        let master = &self.nodes[master];
+        let replica = start_node();
+        meet(&replica, master);
+        let id = master.cli(&["CLUSTER", "MYID"]);
+        let replicates = poll(|| {
+            // Until it has heard of its master.
+            (replica.cli(&["CLUSTER", "REPLICATE", &id]) == "OK").then_some(())
+        });
+        let linked = poll(|| {
+            let info = replica.cli(&["INFO", "replication"]);
+            info.lines().any(|line| line.trim_end() == "master_link_status:up").then_some(())
+        });
+        assert!(replicates.is_some() && linked.is_some(), "{} does not replicate", replica.url());
+        replica
     }
 
     /// The URLs of all nodes.
@@ -57,7 +76,7 @@ impl RedisCluster {
         let slot: u32 = slot.parse().unwrap_or_else(|_| panic!("`{slot}` is no slot"));
         (0..MASTERS)
             .zip(&self.nodes)
-            .find_map(|(master, node)| (slot < SLOTS * (master + 1) / MASTERS).then_some(node))
+            .find_map(|(master, node)| slots(master).contains(&slot).then_some(node))
             .expect("the nodes share all slots")
     }
 
@@ -77,6 +96,19 @@ impl RedisCluster {
             assert!(reached.is_some(), "{} is not ready:\n{}", node.url(), info());
         }
     }
+}
+
+fn start_node() -> Redis {
+    // Under Redis's default a dead master takes the other masters' slots with it.
+    Redis::start_node(&["--cluster-require-full-coverage", "no"])
+}
+
+fn slots(master: u32) -> Range<u32> {
+    SLOTS * master / MASTERS..SLOTS * (master + 1) / MASTERS
+}
+
+fn meet(node: &Redis, other: &Redis) {
+    ok(&node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.address().port().to_string()]));
 }
 
 fn ok(reply: &str) {

@@ -25,8 +25,10 @@ pub(crate) trait Kind {
     /// The signal that ends it at once but tidily, where SIGKILL would leave something behind.
     const STOP: Option<Signal> = None;
 
-    /// Chooses any further ports it needs. Called before each try on a new port.
-    fn choose_ports(&mut self) {}
+    /// Chooses a port that may be free, and any further ones it needs. Called before each try.
+    fn choose_port(&mut self) -> u16 {
+        free_port()
+    }
 }
 
 /// A server of one kind, behind the public type of that kind.
@@ -50,8 +52,7 @@ impl<K: Kind> Server<K> {
     pub(crate) fn start(kind: K, directory: Directory, user: Option<User>) -> Self {
         let mut server = Self { kind, port: 0, user, process: Mutex::new(None), directory };
         for _ in 0..20 {
-            server.port = free_port();
-            server.kind.choose_ports();
+            server.port = server.kind.choose_port();
             match server.launch() {
                 Ok(()) => return server,
                 Err(Fault::PortInUse) => {}

@@ -4,16 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{
-    Client, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _, RedisError,
-    RedisResult, Value,
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError, RedisResult,
     aio::ConnectionManagerConfig,
-    cluster::ClusterClient,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
 use super::{
     RedisStore,
-    connection::{Connection, Replaceable, ReplaceableCluster},
+    cluster::Cluster,
+    connection::{Connection, Replaceable},
 };
 use crate::store::StoreError;
 
@@ -30,6 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 const ATTEMPTS: usize = 6;
 
+const UNTOLD: &str = "Redis does not tell its `maxmemory-policy`; it should be `noeviction`";
+
 impl RedisStore {
     /// Connects to one server: `redis://host:6379/0`, `rediss://user:password@host`,
     /// `unix:///run/redis.sock`.
@@ -44,24 +45,17 @@ impl RedisStore {
         let info = info(url.as_ref())?;
         let address = info.addr().to_string();
         within(&address, async {
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(ATTEMPT_LIMIT))
-                .set_response_timeout(None)
-                .set_min_delay(FIRST_PAUSE)
-                .set_max_delay(MAX_PAUSE)
-                .set_number_of_retries(ATTEMPTS);
-            let connection = Replaceable::connect(Client::open(info)?, config).await?;
+            let connection = Replaceable::connect(Client::open(info)?, config()).await?;
             Ok(Self::new(Connection::Own(Arc::new(connection))))
         })
         .await
     }
 
-    /// Connects to a Redis Cluster, of which `urls` name at least one node.
+    /// Connects to a Redis Cluster, of which `urls` name at least one node. All nodes are
+    /// reached as the first of them: with its user, its password and its TLS.
     ///
-    /// An operation is one key, so it lives on one node, and the others serve theirs while that
-    /// one is down.
-    /// A node that says nothing for five seconds is given up on, also where `store_timeout` is
-    /// longer.
+    /// An operation is one key, so it lives on one node. Each node has a connection of its own:
+    /// while one is dead or hangs, its keys are out of reach and the others' are served as before.
     ///
     /// # Errors
     ///
@@ -72,19 +66,9 @@ impl RedisStore {
         let nodes =
             urls.into_iter().map(|url| info(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
         let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
-        let pause = |pause: Duration| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         within(&addresses.join(", "), async {
-            let client = ClusterClient::builder(nodes)
-                .tcp_settings(tcp_settings())
-                .connection_timeout(ATTEMPT_LIMIT)
-                // Also of the client's own questions about the slots, which no caller's limit ends.
-                .response_timeout(SILENCE_LIMIT)
-                .overall_response_timeout(None)
-                .min_retry_wait(pause(FIRST_PAUSE))
-                .max_retry_wait(pause(MAX_PAUSE))
-                .build()?;
-            let connection = ReplaceableCluster::connect(client).await?;
-            Ok(Self::new(Connection::OwnCluster(Arc::new(connection))))
+            let cluster = Cluster::connect(nodes, config()).await?;
+            Ok(Self::new(Connection::OwnCluster(Arc::new(cluster))))
         })
         .await
     }
@@ -93,21 +77,15 @@ impl RedisStore {
     async fn warn_of_eviction(&self) {
         let mut info = ::redis::cmd("INFO");
         info.arg("memory");
-        // A cluster's client asks all nodes.
-        let policies = match self.connection.query(&info).await {
-            Ok(answers) => policies(&answers),
-            Err(error) => {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "Redis does not tell its `maxmemory-policy`; it should be `noeviction`"
-                );
-                return;
+        let mut policies = Vec::new();
+        for answer in self.connection.query_all::<String>(&info).await {
+            match answer.map(|answer| policy(&answer)) {
+                Ok(Some(policy)) => policies.push(policy),
+                Ok(None) => tracing::debug!(UNTOLD),
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, UNTOLD);
+                }
             }
-        };
-        if policies.is_empty() {
-            tracing::debug!(
-                "Redis does not tell its `maxmemory-policy`; it should be `noeviction`"
-            );
         }
         if let Some(policy) = policies.iter().find(|policy| *policy != "noeviction") {
             tracing::warn!(
@@ -130,6 +108,15 @@ fn info(url: &str) -> Result<ConnectionInfo, StoreError> {
         }
     }
     Ok(info.set_tcp_settings(tcp_settings()))
+}
+
+fn config() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(ATTEMPT_LIMIT))
+        .set_response_timeout(None)
+        .set_min_delay(FIRST_PAUSE)
+        .set_max_delay(MAX_PAUSE)
+        .set_number_of_retries(ATTEMPTS)
 }
 
 fn tcp_settings() -> TcpSettings {
@@ -166,16 +153,7 @@ async fn within(
     }
 }
 
-/// The policies that answers to `INFO memory` name: one text, or a map of them by node.
-fn policies(answers: &Value) -> Vec<String> {
-    match answers {
-        Value::Map(answers) => answers.iter().flat_map(|(_, answer)| policies(answer)).collect(),
-        Value::Array(answers) => answers.iter().flat_map(policies).collect(),
-        answer => {
-            let text = String::from_redis_value_ref(answer).unwrap_or_default();
-            let policy =
-                |line: &str| line.trim().strip_prefix("maxmemory_policy:").map(String::from);
-            text.lines().filter_map(policy).collect()
-        }
-    }
+/// The policy that an answer to `INFO memory` names.
+fn policy(answer: &str) -> Option<String> {
+    answer.lines().find_map(|line| line.trim().strip_prefix("maxmemory_policy:")).map(String::from)
 }

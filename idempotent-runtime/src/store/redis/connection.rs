@@ -1,16 +1,17 @@
 //! The connection: whatever happens to it, a later call gets one that works.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use ::redis::{
     Client, Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-    cluster::ClusterClient,
+    aio::{ConnectionLike as _, ConnectionManager, ConnectionManagerConfig},
     cluster_async::ClusterConnection,
 };
+
+use super::cluster::Cluster;
 
 /// A handle to a connection.
 #[derive(Clone)]
@@ -19,32 +20,47 @@ pub(super) enum Connection {
     Own(Arc<Replaceable>),
     /// To one server, made by the user.
     Single(ConnectionManager),
-    /// To the nodes of a cluster. It finds the node of a command's key.
-    OwnCluster(Arc<ReplaceableCluster>),
-    /// The same, made by the user.
+    /// To the nodes of a cluster.
+    OwnCluster(Arc<Cluster>),
+    /// The same, made by the user. It finds the node of a command's key.
     Cluster(ClusterConnection),
 }
 
 impl Connection {
-    /// Sends `command`, and once more where the connection broke under it: only then is it known
+    /// Sends `command`, which concerns `key`, and once more where the connection broke under it: only then is it known
     /// to be broken, and replaced.
-    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        match self.send(command).await {
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        key: &str,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        match self.send(key, command).await {
             Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "connection to Redis lost"
                 );
-                self.send(command).await
+                self.send(key, command).await
             }
             result => result,
         }
     }
 
-    async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+    /// Sends `command` to every server behind it.
+    pub(super) async fn query_all<T: FromRedisValue + Send + 'static>(
+        &self,
+        command: &Cmd,
+    ) -> Vec<RedisResult<T>> {
+        match self {
+            Self::OwnCluster(cluster) => cluster.send_to_all(command).await,
+            _ => vec![self.send("", command).await],
+        }
+    }
+
+    async fn send<T: FromRedisValue>(&self, key: &str, command: &Cmd) -> RedisResult<T> {
         match self {
             Self::Own(connection) => connection.send(command).await,
-            Self::OwnCluster(connection) => connection.send(command).await,
+            Self::OwnCluster(cluster) => cluster.send(key, command).await,
             Self::Single(connection) => command.query_async(&mut connection.clone()).await,
             Self::Cluster(connection) => command.query_async(&mut connection.clone()).await,
         }
@@ -75,15 +91,44 @@ impl Replaceable {
         config: ConnectionManagerConfig,
     ) -> RedisResult<Self> {
         let manager = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
-        let current = Mutex::new(Current { manager, since: Instant::now() });
-        Ok(Self { client, config, current })
+        Ok(Self::new(client, config, manager))
     }
 
-    async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let mut manager = self.with_current(|current| current.manager.clone());
-        let result = command.query_async(&mut manager).await;
+    /// One whose first call connects.
+    pub(super) fn lazy(client: Client, config: ConnectionManagerConfig) -> RedisResult<Self> {
+        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
+        Ok(Self::new(client, config, manager))
+    }
+
+    fn new(client: Client, config: ConnectionManagerConfig, manager: ConnectionManager) -> Self {
+        let current = Mutex::new(Current { manager, since: Instant::now() });
+        Self { client, config, current }
+    }
+
+    pub(super) async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let mut manager = self.manager();
+        self.look_at(command.query_async(&mut manager).await)
+    }
+
+    /// Sends a command about a slot that is moving to this node of a cluster.
+    pub(super) async fn send_asking<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let mut both = ::redis::pipe();
+        both.cmd("ASKING").add_command(command.clone());
+        let answers = self.manager().req_packed_commands(&both, 1, 1).await;
+        let answer =
+            answers.and_then(|mut answers| answers.pop().unwrap_or_default().extract_error());
+        self.look_at(answer.and_then(|answer| Ok(T::from_redis_value(answer)?)))
+    }
+
+    fn manager(&self) -> ConnectionManager {
+        self.with_current(|current| current.manager.clone())
+    }
+
+    /// Replaces the connection where it goes on refusing.
+    fn look_at<T>(&self, result: RedisResult<T>) -> RedisResult<T> {
         if let Err(error) = &result
             && !error.is_io_error()
+            && !error.is_cluster_error()
             && error.kind() != ErrorKind::Server(ServerErrorKind::NoScript)
         {
             self.replace();
@@ -107,78 +152,5 @@ impl Replaceable {
     fn with_current<T>(&self, f: impl FnOnce(&mut Current) -> T) -> T {
         // Nothing in a critical section panics half way through a change.
         f(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// A cluster's connection, and how to make another one.
-///
-/// After a node was restarted, a connection may never answer again for that node's keys. A call
-/// that was given up on after a while says so: then the connection is replaced.
-pub(super) struct ReplaceableCluster {
-    client: ClusterClient,
-    current: Mutex<CurrentCluster>,
-}
-
-struct CurrentCluster {
-    connection: ClusterConnection,
-    /// When it was made, or when making the next one began.
-    since: Instant,
-}
-
-impl ReplaceableCluster {
-    /// A call that was given up on sooner says nothing: its caller may just have gone away.
-    const PATIENCE: Duration = Duration::from_millis(500);
-    /// The limit to how often a new connection is made while a node stays away.
-    const REPLACE_EVERY: Duration = Duration::from_secs(3);
-
-    pub(super) async fn connect(client: ClusterClient) -> RedisResult<Self> {
-        let connection = client.get_async_connection().await?;
-        let current = Mutex::new(CurrentCluster { connection, since: Instant::now() });
-        Ok(Self { client, current })
-    }
-
-    async fn send<T: FromRedisValue>(self: &Arc<Self>, command: &Cmd) -> RedisResult<T> {
-        let mut connection = self.current().connection.clone();
-        let given_up = GivenUp { cluster: self, since: Instant::now() };
-        let result = command.query_async(&mut connection).await;
-        std::mem::forget(given_up);
-        result
-    }
-
-    /// Makes a new connection in the background; the calls go on with the old one until then.
-    fn replace(self: &Arc<Self>) {
-        let mut current = self.current();
-        if current.since.elapsed() < Self::REPLACE_EVERY {
-            return;
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        current.since = Instant::now();
-        drop(current);
-        let this = Arc::clone(self);
-        runtime.spawn(async move {
-            let connect = this.client.get_async_connection();
-            if let Ok(Ok(connection)) = tokio::time::timeout(Self::REPLACE_EVERY, connect).await {
-                this.current().connection = connection;
-            }
-        });
-    }
-
-    fn current(&self) -> MutexGuard<'_, CurrentCluster> {
-        // Nothing in a critical section panics half way through a change.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Dropped where a call did not come to its end.
-struct GivenUp<'a> {
-    cluster: &'a Arc<ReplaceableCluster>,
-    since: Instant,
-}
-
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        if self.since.elapsed() >= ReplaceableCluster::PATIENCE {
-            self.cluster.replace();
-        }
     }
 }

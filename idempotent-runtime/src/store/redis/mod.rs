@@ -5,6 +5,7 @@
 //! Lua script, so it is atomic, and judged by the server's clock. A later release that changes the
 //! layout takes other letters for the states: this one answers them with an error, never a miss.
 
+mod cluster;
 mod connect;
 mod connection;
 
@@ -140,10 +141,10 @@ impl RedisStore {
             command.arg(script).arg(1).arg(&name).arg(arguments);
             command
         };
-        let result = match self.connection.query(&command("EVALSHA", &verb.hash)).await {
+        let result = match self.connection.query(&name, &command("EVALSHA", &verb.hash)).await {
             // The server was restarted or has dropped the script. `EVAL` runs it and keeps it.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.connection.query(&command("EVAL", verb.code)).await
+                self.connection.query(&name, &command("EVAL", verb.code)).await
             }
             result => result,
         };
@@ -152,9 +153,10 @@ impl RedisStore {
 
     /// Whether `key` is claimed; false also where that cannot be told.
     async fn is_running(&self, key: StoreKey) -> bool {
+        let name = self.name(key);
         let mut state = ::redis::cmd("GETRANGE");
-        state.arg(self.name(key)).arg(0).arg(0);
-        self.connection.query(&state).await.is_ok_and(|state: Bytes| *state == [RUNNING])
+        state.arg(&name).arg(0).arg(0);
+        self.connection.query(&name, &state).await.is_ok_and(|state: Bytes| *state == [RUNNING])
     }
 }
 
