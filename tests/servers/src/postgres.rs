@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use rustix::process::Signal;
 
+use crate::certificates::Certificates;
 use crate::directory::Directory;
 use crate::program;
 use crate::proxy::Proxy;
@@ -79,6 +80,14 @@ impl Postgres {
     fn hog(&self) -> PathBuf {
         let disk = self.0.directory().mounted();
         disk.expect("the server was started on a small disk").join("hog")
+    }
+
+    /// A server that also speaks TLS, with these certificates.
+    #[must_use]
+    pub fn start_tls(certificates: &Certificates) -> Self {
+        let certificate = format!("ssl_cert_file={}", certificates.certificate().display());
+        let key = format!("ssl_key_file={}", certificates.key().display());
+        Self::start_with(&["ssl=on", &certificate, &key])
     }
 
     /// A hot standby of this server: it replicates, and serves reads only, until

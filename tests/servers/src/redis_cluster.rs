@@ -36,8 +36,8 @@ impl RedisCluster {
         cluster
     }
 
-    /// A replica of the node at index `master`, which has all its data. It does not belong to
-    /// [`nodes`](Self::nodes).
+    /// A replica of the node at index `master`, which has all its data and is known to all nodes. It
+    /// does not belong to [`nodes`](Self::nodes).
     #[must_use]
     pub fn replica(&self, master: usize) -> Redis {
         let master = &self.nodes[master];
@@ -53,6 +53,12 @@ impl RedisCluster {
             info.lines().any(|line| line.trim_end() == "master_link_status:up").then_some(())
         });
         assert!(replicates.is_some() && linked.is_some(), "{} does not replicate", replica.url());
+        let own_id = replica.cli(&["CLUSTER", "MYID"]);
+        for node in &self.nodes {
+            let known =
+                poll(|| node.cli(&["CLUSTER", "REPLICAS", &id]).contains(&own_id).then_some(()));
+            assert!(known.is_some(), "{} is unknown to {}", replica.url(), node.url());
+        }
         replica
     }
 
@@ -99,8 +105,13 @@ impl RedisCluster {
 }
 
 fn start_node() -> Redis {
-    // Under Redis's default a dead master takes the other masters' slots with it.
-    Redis::start_node(&["--cluster-require-full-coverage", "no"])
+    let options = [
+        // Under Redis's default a dead master takes the other masters' slots with it.
+        ["--cluster-require-full-coverage", "no"],
+        // Nor does a master wait five seconds for more replicas.
+        ["--repl-diskless-sync-delay", "0"],
+    ];
+    Redis::start_node(options.as_flattened())
 }
 
 fn slots(master: u32) -> Range<u32> {

@@ -9,6 +9,7 @@ mod service;
 
 mod background;
 mod crashes;
+mod encryption;
 mod fleet;
 mod leases;
 mod outages;

@@ -147,7 +147,7 @@ impl Cluster {
         if let Some(node) = self.view().nodes.get(&address) {
             return Ok(Arc::clone(node));
         }
-        let node = Arc::new(self.connect_to(address)?);
+        let node = Arc::new(self.connect_to(address, self.config.clone())?);
         Ok(Arc::clone(self.view().nodes.entry(node.address.clone()).or_insert(node)))
     }
 
@@ -157,7 +157,7 @@ impl Cluster {
         Ok(node)
     }
 
-    fn connect_to(&self, address: Address) -> RedisResult<Node> {
+    fn connect_to(&self, address: Address, config: ConnectionManagerConfig) -> RedisResult<Node> {
         let Address { host, port } = address.clone();
         let addr = match self.info.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -169,7 +169,7 @@ impl Cluster {
             _ => ConnectionAddr::Tcp(host, port),
         };
         let client = Client::open(self.info.clone().set_addr(addr))?;
-        Ok(Node { address, connection: Replaceable::lazy(client, self.config.clone())? })
+        Ok(Node { address, connection: Replaceable::new(client, config)? })
     }
 
     /// Looks at the cluster anew, in the background: the slots of `suspect` may have another node.
@@ -202,7 +202,10 @@ impl Cluster {
         if let Ok(ranges) = first_ranges(others.collect()).await {
             return self.learn(ranges);
         }
-        let named = self.named.iter().map(|address| self.connect_to(address.clone()).map(Arc::new));
+        // Once, so that what will not go away is said at once, a refused certificate say.
+        let once = self.config.clone().set_number_of_retries(0);
+        let connect = |address: &Address| self.connect_to(address.clone(), once.clone());
+        let named = self.named.iter().map(|address| connect(address).map(Arc::new));
         self.learn(first_ranges(named.collect::<Result<_, _>>()?).await?)
     }
 

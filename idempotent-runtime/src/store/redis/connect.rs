@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError, RedisResult,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    RedisError, RedisResult,
     aio::ConnectionManagerConfig,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
@@ -45,7 +46,12 @@ impl RedisStore {
         let info = info(url.as_ref())?;
         let address = info.addr().to_string();
         within(&address, async {
-            let connection = Replaceable::connect(Client::open(info)?, config()).await?;
+            let client = Client::open(info)?;
+            // Once, so that what will not go away is said at once, a refused certificate say. The
+            // connection that stays tries again.
+            let once = AsyncConnectionConfig::new().set_connection_timeout(None);
+            Box::pin(client.get_multiplexed_async_connection_with_config(&once)).await?;
+            let connection = Replaceable::new(client, config())?;
             Ok(Self::new(Connection::Own(Arc::new(connection))))
         })
         .await

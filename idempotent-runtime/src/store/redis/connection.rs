@@ -86,23 +86,11 @@ impl Replaceable {
     /// The limit to how often a server that goes on refusing is asked for a new connection.
     const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
-    pub(super) async fn connect(
-        client: Client,
-        config: ConnectionManagerConfig,
-    ) -> RedisResult<Self> {
-        let manager = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
-        Ok(Self::new(client, config, manager))
-    }
-
     /// One whose first call connects.
-    pub(super) fn lazy(client: Client, config: ConnectionManagerConfig) -> RedisResult<Self> {
+    pub(super) fn new(client: Client, config: ConnectionManagerConfig) -> RedisResult<Self> {
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
-        Ok(Self::new(client, config, manager))
-    }
-
-    fn new(client: Client, config: ConnectionManagerConfig, manager: ConnectionManager) -> Self {
         let current = Mutex::new(Current { manager, since: Instant::now() });
-        Self { client, config, current }
+        Ok(Self { client, config, current })
     }
 
     pub(super) async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
