@@ -1,16 +1,16 @@
 //! A Redis Cluster: each node has a connection of its own, so that nothing that happens to one
 //! holds up another.
 //!
-//! The client library's own cluster connection (redis 1.8) is one task for all nodes, which does
-//! not keep that promise. While it learns the slots anew it passes on no answer of any node, and it
-//! does so again and again while calls come for a node that it cannot reach, each time for as long as
-//! connecting may take. And it may stop for good: a call that has used up the task's share of time
-//! waits with the lock for reading that it was given, and learning the slots waits for that lock, in
-//! the same task. A burst of calls when a node dies was enough.
+//! The client library's own cluster connection (redis 1.8) is one task for all nodes and keeps no
+//! such promise. While it learns the slots anew it passes on no answer of any node, and it does so
+//! again and again while calls come for a node that it cannot reach, each time for as long as
+//! connecting may take (<https://github.com/redis-rs/redis-rs/issues/2092>). It may also stop for
+//! good: tokio's lock is given to a call that then, its task's budget being spent, has to wait
+//! nevertheless; learning the slots waits for that lock, and until then the task polls nothing else.
+//! A burst of calls when a node dies is enough.
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -158,17 +158,8 @@ impl Cluster {
     }
 
     fn connect_to(&self, address: Address, config: ConnectionManagerConfig) -> RedisResult<Node> {
-        let Address { host, port } = address.clone();
-        let addr = match self.info.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        let client = Client::open(self.info.clone().set_addr(addr))?;
+        let info = self.info.clone().set_addr(address.reached_as(self.info.addr()));
+        let client = Client::open(info)?;
         Ok(Node { address, connection: Replaceable::new(client, config)? })
     }
 
@@ -345,11 +336,17 @@ impl Address {
             }
         }
     }
-}
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+    /// The same with the TLS of `addr`.
+    fn reached_as(&self, addr: &ConnectionAddr) -> ConnectionAddr {
+        let (host, port) = (self.host.clone(), self.port);
+        match addr {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                let (insecure, tls_params) = (*insecure, tls_params.clone());
+                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        }
     }
 }
 
@@ -373,7 +370,7 @@ fn slot(key: &[u8]) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use ::redis::{cluster_routing::Slot, parse_redis_value};
+    use ::redis::{IntoConnectionInfo as _, cluster_routing::Slot, parse_redis_value};
 
     use super::*;
 
@@ -406,6 +403,18 @@ mod tests {
         ];
         assert_eq!(ranges, expected);
         assert_eq!(Range::parse(Value::Okay, &told), []);
+    }
+
+    #[test]
+    fn nodes_are_reached_with_the_tls_of_the_named_one() {
+        let reached = |url: &str| {
+            let info = url.into_connection_info().unwrap();
+            address("node", 7).reached_as(info.addr())
+        };
+        assert_eq!(reached("redis://named:1"), ConnectionAddr::Tcp("node".into(), 7));
+        let (host, port, insecure) = ("node".into(), 7, false);
+        let tls = ConnectionAddr::TcpTls { host, port, insecure, tls_params: None };
+        assert_eq!(reached("rediss://named:1"), tls);
     }
 
     #[test]

@@ -78,6 +78,10 @@ const HEAD: usize = 1 + 16 + 16;
 /// The one limit of a call is [`Idempotency::store_timeout`](crate::Idempotency::store_timeout):
 /// within it a broken connection is replaced and the call sent again, which the token makes safe. A
 /// connection whose peer has vanished without a word is given up after five seconds.
+///
+/// In a cluster that [`connect_cluster`](Self::connect_cluster) has connected to, the keys of a
+/// node that is dead or hangs fail within that limit, and those of the others do not notice. A
+/// failover is followed about a second after the first call that failed or was given up on.
 #[derive(Clone)]
 pub struct RedisStore {
     connection: Connection,
@@ -170,6 +174,10 @@ impl From<ConnectionManager> for RedisStore {
 
 /// Uses a connection of yours. Its response timeout and its retries apply beside
 /// [`store_timeout`](crate::Idempotency::store_timeout).
+///
+/// Prefer [`connect_cluster`](RedisStore::connect_cluster). In redis 1.8 such a connection answers
+/// for no node while it looks for one that is dead, and a burst of calls at that moment can stop it
+/// for good.
 impl From<ClusterConnection> for RedisStore {
     fn from(connection: ClusterConnection) -> Self {
         Self::new(Connection::Cluster(connection))
