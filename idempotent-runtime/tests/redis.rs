@@ -3,12 +3,14 @@
 #![cfg(all(feature = "redis", feature = "testing"))]
 
 use std::{
+    env,
     error::Error,
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     os::unix::fs::symlink,
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -17,7 +19,7 @@ use idempotent_runtime::{
     Claim, Fingerprint, RedisStore, Store, StoreError, StoreKey, Token, testing::conformance,
 };
 use idempotent_test_support::{Events, Logged, PATIENCE, chain};
-use test_servers::{Fault, Proxy, Redis, RedisCluster};
+use test_servers::{Certificates, Fault, Proxy, Redis, RedisCluster};
 use tokio::{task::JoinSet, time::timeout};
 
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
@@ -507,6 +509,32 @@ async fn a_node_that_hangs_does_not_hold_up_the_others() {
         }
     }
     paused.resume();
+}
+
+/// Runs itself once more, in a process that trusts the cluster's authority.
+#[tokio::test]
+async fn a_cluster_is_reached_by_tls_at_all_its_nodes() {
+    const URL: &str = "URL_OF_A_CLUSTER";
+    if let Ok(url) = env::var(URL) {
+        let store = RedisStore::connect_cluster([url]).await.unwrap();
+        for _ in 0..20 {
+            claimed(&store).await;
+        }
+        return;
+    }
+    let certificates = Certificates::new();
+    let cluster = RedisCluster::start_tls(&certificates);
+    let url = cluster.nodes()[0].tls_url();
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args(["--exact", "a_cluster_is_reached_by_tls_at_all_its_nodes"]).env(URL, &url);
+    again.env("SSL_CERT_FILE", certificates.authority());
+    let output = again.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let keys = cluster.nodes().iter().map(|node| node.cli(&["DBSIZE"]).parse::<u32>().unwrap());
+    assert_eq!(keys.sum::<u32>(), 20);
+
+    let error = RedisStore::connect_cluster([url]).await.expect_err("nobody trusts it");
+    assert!(chain(&error).contains("certificate"), "{}", chain(&error));
 }
 
 #[tokio::test]

@@ -40,21 +40,33 @@ impl Redis {
     /// A server that also speaks TLS, with these certificates. It asks its clients for none.
     #[must_use]
     pub fn start_tls(certificates: &Certificates) -> Self {
+        Self::new(&[], false, Some(certificates))
+    }
+
+    /// A server in cluster mode that knows no other node yet. With certificates it also speaks TLS,
+    /// and nothing else with the other nodes.
+    pub(crate) fn start_node(arguments: &[&str], certificates: Option<&Certificates>) -> Self {
+        Self::new(arguments, true, certificates)
+    }
+
+    fn new(arguments: &[&str], in_cluster: bool, certificates: Option<&Certificates>) -> Self {
         let path = |path: PathBuf| path.to_str().expect("the name is UTF-8").to_owned();
-        let (certificate, key) = (path(certificates.certificate()), path(certificates.key()));
-        let own = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
-        Self::new(&[&own[..], &["--tls-auth-clients", "no"]].concat(), false, Some(0))
-    }
-
-    /// A server in cluster mode that knows no other node yet.
-    pub(crate) fn start_node(arguments: &[&str]) -> Self {
-        Self::new(arguments, true, None)
-    }
-
-    fn new(arguments: &[&str], in_cluster: bool, tls_port: Option<u16>) -> Self {
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        let options = Options { arguments, in_cluster, tls_port };
+        let tls = certificates.into_iter().flat_map(|certificates| {
+            [
+                ["--tls-cert-file".to_owned(), path(certificates.certificate())],
+                ["--tls-key-file".to_owned(), path(certificates.key())],
+                ["--tls-ca-cert-file".to_owned(), path(certificates.authority())],
+                ["--tls-auth-clients".to_owned(), "no".to_owned()],
+            ]
+        });
+        let arguments = arguments.iter().map(ToString::to_string).chain(tls.flatten()).collect();
+        let options = Options { arguments, in_cluster, tls_port: certificates.map(|_| 0) };
         Self(Server::start(options, Directory::new(None), None))
+    }
+
+    /// The port for clients with TLS, where it speaks TLS.
+    pub(crate) fn tls_port(&self) -> Option<u16> {
+        self.0.kind().tls_port
     }
 
     /// `redis://127.0.0.1:port`
@@ -63,10 +75,10 @@ impl Redis {
         format!("redis://{}", self.address())
     }
 
-    /// `rediss://127.0.0.1:port`, of a server that was started by [`start_tls`](Self::start_tls).
+    /// `rediss://127.0.0.1:port`, of a server that was started with certificates.
     #[must_use]
     pub fn tls_url(&self) -> String {
-        format!("rediss://127.0.0.1:{}", self.0.kind().tls_port.expect("it speaks TLS"))
+        format!("rediss://127.0.0.1:{}", self.tls_port().expect("it speaks TLS"))
     }
 
     /// The URL that leads through a proxy to this server.
@@ -85,16 +97,15 @@ lifecycle!(Redis);
 
 impl Kind for Options {
     fn choose_port(&mut self) -> u16 {
-        if let Some(port) = &mut self.tls_port {
-            *port = free_port();
-        }
-        loop {
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let choose = || loop {
             let port = free_port();
-            let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
             if !self.in_cluster || port.checked_add(BUS).is_some_and(is_free) {
                 return port;
             }
-        }
+        };
+        self.tls_port = self.tls_port.map(|_| choose());
+        choose()
     }
 
     fn program(&self) -> PathBuf {
@@ -106,9 +117,10 @@ impl Kind for Options {
         let own =
             ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir", directory];
         let tls = self.tls_port.map(|port| ["--tls-port".to_owned(), port.to_string()]);
-        let cluster = self.in_cluster.then(|| ["--cluster-enabled", "yes"].map(str::to_owned));
-        let own = own.map(str::to_owned).into_iter();
-        let own = own.chain(tls.into_iter().flatten()).chain(cluster.into_iter().flatten());
+        let cluster = self.in_cluster.then_some(["--cluster-enabled", "yes"]);
+        let both = (self.in_cluster && tls.is_some()).then_some(["--tls-cluster", "yes"]);
+        let modes = cluster.into_iter().chain(both).flatten().map(str::to_owned);
+        let own = own.map(str::to_owned).into_iter().chain(tls.into_iter().flatten()).chain(modes);
         own.chain(self.arguments.iter().cloned()).collect()
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::certificates::Certificates;
 use crate::process::poll;
 use crate::redis::Redis;
 
@@ -19,7 +20,17 @@ impl RedisCluster {
     /// `cluster_state:ok`.
     #[must_use]
     pub fn start() -> Self {
-        let nodes: Vec<Redis> = (0..MASTERS).map(|_| start_node()).collect();
+        Self::new(None)
+    }
+
+    /// The same, of nodes that also speak TLS with their clients, and only TLS among themselves.
+    #[must_use]
+    pub fn start_tls(certificates: &Certificates) -> Self {
+        Self::new(Some(certificates))
+    }
+
+    fn new(certificates: Option<&Certificates>) -> Self {
+        let nodes: Vec<Redis> = (0..MASTERS).map(|_| start_node(certificates)).collect();
         for (master, node) in (0..MASTERS).zip(&nodes) {
             // Not `ADDSLOTSRANGE`, which is of Redis 7.
             let slots: Vec<String> = slots(master).map(|slot| slot.to_string()).collect();
@@ -36,12 +47,12 @@ impl RedisCluster {
         cluster
     }
 
-    /// A replica of the node at index `master`, which has all its data and is known to all nodes. It
+    /// A replica, without TLS, of the node at index `master`, which has all its data and is known to all nodes. It
     /// does not belong to [`nodes`](Self::nodes).
     #[must_use]
     pub fn replica(&self, master: usize) -> Redis {
         let master = &self.nodes[master];
-        let replica = start_node();
+        let replica = start_node(None);
         meet(&replica, master);
         let id = master.cli(&["CLUSTER", "MYID"]);
         let replicates = poll(|| {
@@ -104,14 +115,14 @@ impl RedisCluster {
     }
 }
 
-fn start_node() -> Redis {
+fn start_node(certificates: Option<&Certificates>) -> Redis {
     let options = [
         // Under Redis's default a dead master takes the other masters' slots with it.
         ["--cluster-require-full-coverage", "no"],
         // Nor does a master wait five seconds for more replicas.
         ["--repl-diskless-sync-delay", "0"],
     ];
-    Redis::start_node(options.as_flattened())
+    Redis::start_node(options.as_flattened(), certificates)
 }
 
 fn slots(master: u32) -> Range<u32> {
@@ -119,7 +130,8 @@ fn slots(master: u32) -> Range<u32> {
 }
 
 fn meet(node: &Redis, other: &Redis) {
-    ok(&node.cli(&["CLUSTER", "MEET", "127.0.0.1", &other.address().port().to_string()]));
+    let port = other.tls_port().unwrap_or(other.address().port()).to_string();
+    ok(&node.cli(&["CLUSTER", "MEET", "127.0.0.1", &port]));
 }
 
 fn ok(reply: &str) {
