@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
+    mem::take,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::{BoxError, body::Body};
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body::{Body as _, Frame, SizeHint};
 
 /// The data of a body. Nearly all have one chunk, which takes no list.
 #[derive(Debug, Default)]
@@ -68,27 +68,40 @@ impl FromIterator<Bytes> for Chunks {
 pub(crate) enum Read {
     /// At its end.
     Whole(Chunks),
-    /// Before: at a frame that is not data or would be too much, or at an error.
-    Cut(Chunks, Result<Frame<Bytes>, axum::Error>),
+    /// Before: at a frame that is not data or would be too much, or at an error. With the rest.
+    Cut(Chunks, Result<Frame<Bytes>, axum::Error>, Body),
 }
 
-/// Reads the data of `body`, at most `max_bytes`.
-pub(crate) async fn read(body: &mut Body, max_bytes: usize) -> Read {
-    let mut chunks = Chunks::default();
-    loop {
-        let last = match body.frame().await {
-            None => return Read::Whole(chunks),
-            Some(Err(error)) => Err(error),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(chunk) if chunk.len() <= max_bytes - chunks.len() => {
-                    chunks.push(chunk);
-                    continue;
-                }
-                Ok(chunk) => Ok(Frame::data(chunk)),
-                Err(frame) => Ok(frame),
-            },
-        };
-        return Read::Cut(chunks, last);
+/// A body that is being read.
+pub(crate) struct Reader {
+    body: Body,
+    chunks: Chunks,
+    max_bytes: usize,
+}
+
+impl Reader {
+    /// Reads the data of `body`, at most `max_bytes`.
+    pub(crate) fn new(body: Body, max_bytes: usize) -> Self {
+        Self { body, chunks: Chunks::default(), max_bytes }
+    }
+
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        loop {
+            let last = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(Read::Whole(take(&mut self.chunks))),
+                Some(Err(error)) => Err(error),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) if chunk.len() <= self.max_bytes - self.chunks.len() => {
+                        self.chunks.push(chunk);
+                        continue;
+                    }
+                    Ok(chunk) => Ok(Frame::data(chunk)),
+                    Err(frame) => Ok(frame),
+                },
+            };
+            let rest = take(&mut self.body);
+            return Poll::Ready(Read::Cut(take(&mut self.chunks), last, rest));
+        }
     }
 }
 

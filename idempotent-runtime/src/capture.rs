@@ -1,12 +1,14 @@
 //! What is kept of a handler's response, and the replay made of it.
 
+use std::future::poll_fn;
+
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
 use http_body::Body as _;
 
 use crate::{
-    body::{self, Read},
+    body::{self, Read, Reader},
     execute::Handler,
     outcome::Outcome,
     policy::Replay,
@@ -28,9 +30,9 @@ pub(crate) enum Captured {
 pub(crate) async fn capture(replay: Replay, max_bytes: usize, handler: Handler) -> Captured {
     match decide(replay, max_bytes, handler.await) {
         Decision::Made(captured) => captured,
-        Decision::ReadBody(parts, mut body) => {
-            let read = body::read(&mut body, max_bytes).await;
-            captured(parts, body, read)
+        Decision::ReadBody(parts, body) => {
+            let mut reader = Reader::new(body, max_bytes);
+            captured(parts, poll_fn(|cx| reader.poll_read(cx)).await)
         }
     }
 }
@@ -73,16 +75,16 @@ fn is_endless(response: &Response) -> bool {
 }
 
 /// What to keep of a response of which the body was read.
-fn captured(parts: Parts, body: Body, read: Read) -> Captured {
+fn captured(parts: Parts, read: Read) -> Captured {
     let chunks = match read {
         Read::Whole(chunks) => chunks,
         // Too much data; or trailers, without which a replay would be another response.
-        Read::Cut(chunks, Ok(frame)) => {
-            let response = Response::from_parts(parts, body::resumed(chunks, Ok(frame), body));
+        Read::Cut(chunks, Ok(frame), rest) => {
+            let response = Response::from_parts(parts, body::resumed(chunks, Ok(frame), rest));
             return Captured::Kept(record::not_stored(), response);
         }
-        Read::Cut(chunks, Err(error)) => {
-            let body = body::resumed(chunks, Err(error.into_inner()), body);
+        Read::Cut(chunks, Err(error), rest) => {
+            let body = body::resumed(chunks, Err(error.into_inner()), rest);
             return Captured::Released(Response::from_parts(parts, body));
         }
     };

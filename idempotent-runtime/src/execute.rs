@@ -1,18 +1,19 @@
 //! One request, from the attribute to the store and back.
 //!
 //! [`run`] reads the key. Without one the handler runs as if the attribute were absent. With one,
-//! the body is buffered ([`Arrival::read`]), the last parameter extracted, the attribute's
-//! expressions evaluated and the store asked: the request then runs ([`claimed`]), replays or is
-//! refused.
+//! [`protected`] buffers the body, extracts the last parameter, evaluates the attribute's
+//! expressions and asks the store: the request then runs ([`claimed`]), replays or is refused.
 //!
 //! A future's arguments and locals all take room in it, and beyond a kibibyte glibc allocates
 //! slowly: what is rare is boxed, and what is large is held once.
 
 use std::{
-    future::{Future, ready},
+    future::{self, Future, poll_fn},
+    mem::take,
     panic::resume_unwind,
     pin::pin,
     sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    body::{self, Chunks, Read},
+    body::{self, Chunks, Read, Reader},
     capture::{self, Captured},
     detach::{Detach, catching_panics},
     digest::Fingerprint,
@@ -35,7 +36,7 @@ use crate::{
     idempotency_key::IdempotencyKey,
     identity::{Facts, Scope},
     key,
-    last_parameter::{LastParameter, Source},
+    last_parameter::{Extract, LastParameter, Source},
     operation::Operation,
     policy::{FingerprintSource, KeySource, Policy},
     problem::Problem,
@@ -45,6 +46,8 @@ use crate::{
 
 /// A handler that has not started.
 pub(crate) type Handler = BoxFuture<'static, Response>;
+/// Makes the handler of its last parameter, and evaluates the attribute's expressions.
+type Start<E> = Box<dyn FnOnce(E, &mut Facts) -> Handler + Send>;
 
 /// Runs an `#[idempotent]` handler, or replays its response.
 ///
@@ -63,38 +66,47 @@ where
     F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
     Fut: Future<Output = R> + Send + 'static,
 {
-    // Whatever needs no type of the handler is in functions that are compiled once for all.
-    let mut extract = match call.0 {
-        Source::Request(extract) => extract,
-        Source::Value(value) => {
-            let body = handler(value, None);
-            return Box::pin(async move { respond(body.await) });
-        }
-    };
-    let mut arrival = match admit(policy, extract.request()) {
-        Admitted::Protected(arrival) => arrival,
-        Admitted::Unprotected => {
-            return Box::pin(async move {
-                match extract.extract().await {
-                    Ok(last) => respond(handler(last, None).await),
-                    Err(rejection) => rejection,
-                }
-            });
-        }
-        Admitted::Refused(response) => return response,
+    // Little is compiled for each handler: the rest needs its types no more.
+    let extraction: BoxFuture<'static, Result<E, Response>> = match call.0 {
+        Source::Value(value) => Box::pin(future::ready(Ok(value))),
+        Source::Request(mut extract) => match admit(policy, extract.request()) {
+            Admitted::Unprotected => extract.extract(),
+            Admitted::Refused(response) => return response,
+            Admitted::Protected(arrival) => {
+                let start = move |last, facts: &mut Facts| -> Handler {
+                    let body = handler(last, Some(facts));
+                    Box::pin(async move { respond(body.await) })
+                };
+                return protected(arrival, extract, Box::new(start));
+            }
+        },
     };
     Box::pin(async move {
-        let asked = match arrival.read(extract.request()).await {
+        match extraction.await {
+            Ok(last) => respond(handler(last, None).await),
+            Err(rejection) => rejection,
+        }
+    })
+}
+
+/// A request with a key, or one whose key is an expression.
+fn protected<E: Send + 'static>(
+    mut arrival: Arrival,
+    mut extract: Box<dyn Extract<E>>,
+    start: Start<E>,
+) -> BoxFuture<'static, Response> {
+    Box::pin(async move {
+        let asked = match poll_fn(|cx| arrival.poll_read(extract.request(), cx)).await {
             Ok(asked) => asked,
-            Err(refusal) => return refusal,
+            Err(refusal) => return refusal.await,
         };
         let last = match extract.extract().await {
             Ok(last) => last,
             Err(rejection) => return rejection,
         };
         let mut facts = Facts::default();
-        let body = handler(last, Some(&mut facts));
-        answer(asked, facts, Box::pin(async move { respond(body.await) })).await
+        let handler = start(last, &mut facts);
+        answer(asked, facts, handler).await
     })
 }
 
@@ -120,7 +132,7 @@ fn admit(policy: &'static Policy, request: &mut Request) -> Admitted {
         },
     };
     let response = Idempotency::of(request.extensions()).respond(problem);
-    Admitted::Refused(Box::pin(ready(response)))
+    Admitted::Refused(Box::pin(future::ready(response)))
 }
 
 /// A request with a key, or one whose key is an expression, its body not read yet.
@@ -129,7 +141,7 @@ struct Arrival {
     /// From the header.
     key: Option<String>,
     /// Within Axum's `DefaultBodyLimit`.
-    body: Body,
+    body: Reader,
 }
 
 /// What is known of a request before the last parameter is extracted.
@@ -146,45 +158,52 @@ struct Asked {
 impl Arrival {
     /// Takes the body of `request`.
     fn new(policy: &'static Policy, key: Option<String>, request: &mut Request) -> Self {
-        *request = std::mem::take(request).with_limited_body();
-        Self { policy, key, body: std::mem::take(request.body_mut()) }
+        *request = take(request).with_limited_body();
+        Self { policy, key, body: Reader::new(take(request.body_mut()), usize::MAX) }
     }
 
     /// Reads the whole body and gives it back to `request`. `Err` is a refusal.
-    async fn read(&mut self, request: &mut Request) -> Result<Asked, Response> {
-        let bytes = match body::read(&mut self.body, usize::MAX).await {
+    fn poll_read(
+        &mut self,
+        request: &mut Request,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Asked, BoxFuture<'static, Response>>> {
+        Poll::Ready(match ready!(self.body.poll_read(cx)) {
             Read::Whole(chunks) => {
                 let bytes = chunks.into_bytes();
                 *request.body_mut() = Body::from(bytes.clone());
-                bytes
+                Ok(self.asked(request, &bytes))
             }
-            Read::Cut(chunks, Ok(trailers)) => {
+            Read::Cut(chunks, Ok(trailers), rest) => {
                 let bytes = chunks.into_bytes();
                 let chunks = Chunks::from(bytes.clone());
-                *request.body_mut() = body::resumed(chunks, Ok(trailers), Body::empty());
-                bytes
+                *request.body_mut() = body::resumed(chunks, Ok(trailers), rest);
+                Ok(self.asked(request, &bytes))
             }
-            // Axum's own extractor knows the response to this error: 413 past the limit.
-            Read::Cut(_, Err(error)) => {
-                let failing =
-                    body::resumed(Chunks::default(), Err(innermost(error)), Body::empty());
-                let bytes = Bytes::from_request(Request::new(failing), &());
-                return Err(Box::pin(bytes).await.into_response());
-            }
-        };
-        Ok(Asked {
+            Read::Cut(_, Err(error), _) => Err(Box::pin(unread(error))),
+        })
+    }
+
+    fn asked(&mut self, request: &mut Request, body: &[u8]) -> Asked {
+        Asked {
             policy: self.policy,
             settings: Idempotency::of(request.extensions()),
             key: self.key.take(),
             scope: Scope::of(self.policy, request),
             fingerprint: match self.policy.fingerprint {
-                FingerprintSource::Request => Some(fingerprint::of_request(request, &bytes)),
+                FingerprintSource::Request => Some(fingerprint::of_request(request, body)),
                 FingerprintSource::None => Some(fingerprint::none()),
                 FingerprintSource::Expression => None,
             },
             in_handler: IdempotencyKey::place(request.extensions_mut()),
-        })
+        }
     }
+}
+
+/// The response to a body that cannot be read, which Axum's own extractor knows: 413 past the limit.
+async fn unread(error: axum::Error) -> Response {
+    let failing = body::resumed(Chunks::default(), Err(innermost(error)), Body::empty());
+    Bytes::from_request(Request::new(failing), &()).await.into_response()
 }
 
 /// The cause of `error`: every layer of body wraps it once more, and Axum looks only so deep.
@@ -199,9 +218,9 @@ fn innermost(error: axum::Error) -> BoxError {
 }
 
 /// Answers a request of which all is known.
-fn answer(asked: Asked, facts: Facts, handler: Handler) -> impl Future<Output = Response> {
+fn answer(asked: Asked, facts: Facts, handler: Handler) -> BoxFuture<'static, Response> {
     let operation = asked.operation(facts);
-    async move {
+    Box::pin(async move {
         let operation = match operation {
             Ok(Some(operation)) => operation,
             Ok(None) => return handler.await,
@@ -218,7 +237,7 @@ fn answer(asked: Asked, facts: Facts, handler: Handler) -> impl Future<Output = 
             None => handler,
         };
         Detach::new(guard, run).await
-    }
+    })
 }
 
 impl Asked {
@@ -229,7 +248,7 @@ impl Asked {
         if key.is_empty() {
             let problem =
                 Problem::invalid_key("The idempotency key that the request gives is empty");
-            return Err(Box::pin(ready(settings.respond(problem))));
+            return Err(Box::pin(future::ready(settings.respond(problem))));
         }
         let store_key = scope.store_key(facts.principal.as_deref(), &key);
         in_handler.set(key, store_key);

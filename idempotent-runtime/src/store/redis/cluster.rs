@@ -292,7 +292,8 @@ impl Range {
                 return None; // the node does not know it
             }
             let address = Address::new(&host, u16::from_redis_value_ref(port).ok()?, node);
-            Some(Self { first: slot(first)?, last: slot(last)?, address })
+            let (first, last) = (slot(first)?, slot(last)?);
+            (first <= last).then_some(Self { first, last, address })
         };
         ranges.into_iter().filter_map(range).collect()
     }
@@ -389,11 +390,12 @@ mod tests {
     #[test]
     fn ranges_are_read_and_what_is_no_range_is_left_out() {
         let told = address("told", 1);
-        let answer = b"*5\r\n\
+        let answer = b"*6\r\n\
             *4\r\n:0\r\n:99\r\n*2\r\n$4\r\nhost\r\n:7000\r\n*2\r\n$7\r\nreplica\r\n:7001\r\n\
             *3\r\n:100\r\n:100\r\n*3\r\n$-1\r\n:7002\r\n$2\r\nid\r\n\
             *3\r\n:101\r\n:16383\r\n*2\r\n$0\r\n\r\n:7003\r\n\
             *3\r\n:0\r\n:16384\r\n*2\r\n$4\r\nhost\r\n:7004\r\n\
+            *3\r\n:9\r\n:8\r\n*2\r\n$4\r\nhost\r\n:7004\r\n\
             *3\r\n:0\r\n:16383\r\n*2\r\n$1\r\n?\r\n:7005\r\n";
         let ranges = Range::parse(parse_redis_value(answer).unwrap(), &told);
         let expected = [
