@@ -9,8 +9,8 @@ use http::{HeaderName, StatusCode};
 pub struct Policy {
     /// How long a stored response is replayed.
     pub ttl: Duration,
-    /// The header names the key is read from; none stands for the default ones. See
-    /// [`Self::header_names`].
+    /// The header names the key is read from; none stands for `idempotency-key` and
+    /// `x-idempotency-key`.
     pub header: &'static [HeaderName],
     /// Which keys are valid.
     pub format: Format,
