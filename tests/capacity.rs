@@ -1,10 +1,12 @@
 //! The bytes that a key takes in each store: the figures that "Choosing a store" calculates with.
-#![cfg(all(feature = "redis", feature = "postgres"))]
+#![cfg(all(feature = "memory", feature = "redis", feature = "postgres"))]
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use idempotent_axum::{Fingerprint, PostgresStore, RedisStore, Store, StoreKey, Token};
+use idempotent_axum::{
+    Fingerprint, MemoryStore, PostgresStore, RedisStore, Store, StoreKey, Token,
+};
 use test_servers::{Postgres, Redis};
 
 const PAGE: &str = include_str!("../docs/choosing-a-store.md");
@@ -39,6 +41,16 @@ fn assert_documented(what: &str, bytes: usize) {
     let figure: usize = figure.expect("a row ends with bytes").parse().expect("a number");
     let near = figure * 3 / 4..figure * 5 / 4;
     assert!(near.contains(&bytes), "{what}: {bytes} bytes, not {figure}");
+}
+
+#[tokio::test]
+async fn a_key_takes_what_the_page_says_in_memory() {
+    let store = MemoryStore::new();
+    fill(&store, Some(record())).await;
+    let bytes = usize::try_from(store.stored_bytes()).unwrap() / KEYS;
+    assert_documented("memory, a response", bytes);
+    let held = (64 << 20) / bytes / 1000;
+    assert!(PAGE.contains(&format!("holds 64 MiB by default: {held} 000 such responses")));
 }
 
 fn used(redis: &Redis) -> usize {
