@@ -23,8 +23,8 @@
 //!
 //! A closure, because a nested function cannot name `Self` or an impl's generics, and because it
 //! sees the handler's own bindings: the lints about them stay exact. The dead `return` gives the
-//! body the return type that it would have in the handler itself; `into_response` alone asks of that type
-//! that it is a response, so that the compiler says so once.
+//! body the return type that it would have in the handler itself; `into_response` alone asks of
+//! that type that it is a response, so that the compiler says so once.
 //!
 //! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
 //! the handler as a whole has to point at the type, the body or the handler's name.
@@ -267,7 +267,7 @@ fn bindings<'a>(pattern: &'a Pat, names: &mut Vec<&'a Ident>) {
     }
 }
 
-/// Puts `LastParameter<E>` in the place of the last parameter `E`; gives the parameter for the closure.
+/// Puts `LastParameter<E>` in the place of the last parameter `E`; gives the closure its parameter.
 fn replace_last_parameter(
     private: &TokenStream,
     signature: &mut Signature,

@@ -56,7 +56,7 @@ type Start<E> = Box<dyn FnOnce(E, &mut Facts) -> Handler + Send>;
 /// that the expansion can name the declared return type there: an error about it points at it.
 pub(crate) fn run<E, R, F, Fut>(
     policy: &'static Policy,
-    call: LastParameter<E>,
+    last: LastParameter<E>,
     respond: fn(R) -> Response,
     handler: F,
 ) -> BoxFuture<'static, Response>
@@ -67,7 +67,7 @@ where
     Fut: Future<Output = R> + Send + 'static,
 {
     // Little is compiled for each handler: the rest needs its types no more.
-    let extraction: BoxFuture<'static, Result<E, Response>> = match call.0 {
+    let extraction: BoxFuture<'static, Result<E, Response>> = match last.0 {
         Source::Value(value) => Box::pin(future::ready(Ok(value))),
         Source::Request(mut extract) => match admit(policy, extract.request()) {
             Admitted::Unprotected => extract.extract(),

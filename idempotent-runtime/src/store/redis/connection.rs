@@ -27,8 +27,8 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Sends `command`, which concerns `key`, and once more where the connection broke under it: only then is it known
-    /// to be broken, and replaced.
+    /// Sends `command`, which concerns `key`, and once more where the connection broke under it:
+    /// only then is it known to be broken, and replaced.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
         key: &str,
