@@ -30,8 +30,7 @@ use crate::{
     body::{self, Chunks, Read, Reader},
     capture::{self, Captured},
     detach::{Detach, catching_panics},
-    digest::Fingerprint,
-    fingerprint,
+        fingerprint,
     idempotency::{Idempotency, OnStoreError, Settings},
     idempotency_key::IdempotencyKey,
     identity::{Facts, Scope},
@@ -41,7 +40,7 @@ use crate::{
     policy::{FingerprintSource, KeySource, Policy},
     problem::Problem,
     record::{self, DecodeError, Record},
-    store::{BoxFuture, Claim, StoreError},
+    store::{BoxFuture, Claim, Fingerprint, Hold, StoreError},
 };
 
 /// A handler that has not started.
@@ -280,7 +279,7 @@ async fn ask(operation: &Operation) -> Verdict {
                     return Verdict::Answer(operation.settings.respond(problem));
                 }
             }
-            Ok(Claim::Stored { fingerprint, record }) => {
+            Ok(Claim::Stored { fingerprint, record, .. }) => {
                 return Verdict::Answer(replay(operation, fingerprint, record));
             }
             Err(error) => return without_store(operation, &error, &waiting),
@@ -292,12 +291,11 @@ async fn ask(operation: &Operation) -> Verdict {
 struct Waiting<'a> {
     operation: &'a Operation,
     since: Option<Instant>,
-    attempt: u32,
 }
 
 impl<'a> Waiting<'a> {
     fn new(operation: &'a Operation) -> Self {
-        Self { operation, since: None, attempt: 0 }
+        Self { operation, since: None }
     }
 
     fn has_begun(&self) -> bool {
@@ -307,10 +305,10 @@ impl<'a> Waiting<'a> {
     /// Waits for the running request to end.
     async fn wait(
         &mut self,
-        running: Fingerprint,
+        running: Option<Fingerprint>,
         lease_left: Option<Duration>,
     ) -> Result<(), Problem> {
-        if running != self.operation.fingerprint {
+        if running.is_some_and(|running| running != self.operation.attempt.fingerprint) {
             return Err(Problem::key_reused());
         }
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -319,8 +317,7 @@ impl<'a> Waiting<'a> {
             return Err(Problem::request_in_progress());
         }
         let at_most = lease_left.map_or(left, |lease_left| left.min(lease_left));
-        self.operation.wait(self.attempt, at_most).await;
-        self.attempt += 1;
+        self.operation.wait(at_most).await;
         Ok(())
     }
 }
@@ -328,22 +325,22 @@ impl<'a> Waiting<'a> {
 /// Answers from a record.
 fn replay(operation: &Operation, stored: Fingerprint, record: Bytes) -> Response {
     let respond = |problem| operation.settings.respond(problem);
-    if stored != operation.fingerprint {
+    if stored != operation.attempt.fingerprint {
         return respond(Problem::key_reused());
     }
     match record::decode(record) {
         Ok(Record::Response(response)) => {
-            tracing::debug!(key = %operation.key, "response replayed");
+            tracing::debug!(key = %operation.attempt.key, "response replayed");
             capture::replayed(response)
         }
         Ok(Record::NotStored) => respond(Problem::response_not_stored()),
         Ok(Record::Unknown) => respond(Problem::outcome_unknown()),
         Err(DecodeError::UnknownVersion) => {
-            tracing::warn!(key = %operation.key, "a stored response has a format of another release");
+            tracing::warn!(key = %operation.attempt.key, "a stored response has a format of another release");
             respond(Problem::store_unavailable())
         }
         Err(DecodeError::Corrupt) => {
-            tracing::error!(key = %operation.key, "a stored response is damaged");
+            tracing::error!(key = %operation.attempt.key, "a stored response is damaged");
             respond(Problem::outcome_unknown())
         }
     }
@@ -372,8 +369,8 @@ async fn claimed(operation: &Operation, lease: Option<Duration>, handler: Handle
     let captured = catching_panics(pin!(run)).await;
     match captured {
         Ok(Captured::Kept(record, response)) => match operation.complete(record.clone()).await {
-            Ok(true) => response,
-            Ok(false) => Box::pin(lost(operation, record, response)).await,
+            Ok(Hold::Held) => response,
+            Ok(Hold::Lost) => Box::pin(lost(operation, record, response)).await,
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -396,13 +393,13 @@ async fn claimed(operation: &Operation, lease: Option<Duration>, handler: Handle
 
 /// The claim lapsed while the handler ran, so this caller is a duplicate of whoever has it now.
 async fn lost(operation: &Operation, record: Bytes, response: Response) -> Response {
-    tracing::warn!(key = %operation.key, "an idempotency claim was lost before its response was stored");
+    tracing::warn!(key = %operation.attempt.key, "an idempotency claim was lost before its response was stored");
     let mut waiting = Waiting::new(operation);
     loop {
         match operation.claim().await {
             Ok(Claim::Claimed { .. }) => match operation.complete(record.clone()).await {
-                Ok(true) => return response,
-                Ok(false) => {}
+                Ok(Hold::Held) => return response,
+                Ok(Hold::Lost) => {}
                 Err(_) => {
                     operation.complete_in_background(record, None);
                     return response;
@@ -413,7 +410,7 @@ async fn lost(operation: &Operation, record: Bytes, response: Response) -> Respo
                     return operation.settings.respond(problem);
                 }
             }
-            Ok(Claim::Stored { fingerprint, record }) => {
+            Ok(Claim::Stored { fingerprint, record, .. }) => {
                 return replay(operation, fingerprint, record);
             }
             Err(_) => return response,

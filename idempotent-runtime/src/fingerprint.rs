@@ -5,7 +5,10 @@ use std::{borrow::Cow, hash::Hasher};
 use axum::extract::{OriginalUri, Request};
 use http::{HeaderMap, Uri, header};
 
-use crate::digest::{Fields, Fingerprint, version};
+use crate::{
+    fields::{Fields, truncate, version},
+    store::Fingerprint,
+};
 
 /// The fingerprint of requests whose attribute says `fingerprint = "none"`.
 pub(crate) fn none() -> Fingerprint {
@@ -23,7 +26,7 @@ pub(crate) fn of_request<B>(request: &Request<B>, body: &[u8]) -> Fingerprint {
     fields.put(uri.query().unwrap_or_default().as_bytes());
     fields.put(&content_type_essence(request.headers()));
     fields.put(body);
-    fields.hash().into()
+    Fingerprint::from_bytes(truncate(fields.hash()))
 }
 
 /// The request's URI as the client sent it: nested routers see only their part of it.
@@ -55,7 +58,7 @@ impl StableHasher {
     }
 
     pub(crate) fn finish(&self) -> Fingerprint {
-        self.0.finalize().into()
+        Fingerprint::from_bytes(truncate(self.0.finalize()))
     }
 }
 

@@ -10,7 +10,10 @@ use axum::extract::FromRequestParts;
 use http::{Extensions, request::Parts};
 use uuid::Uuid;
 
-use crate::digest::{Fields, StoreKey, truncate, version};
+use crate::{
+    fields::{Fields, truncate, version},
+    store::StoreKey,
+};
 
 /// The idempotency key of the request that the handler runs for.
 ///

@@ -6,9 +6,10 @@ use axum::extract::{MatchedPath, Request};
 use http::{Method, Uri};
 
 use crate::{
-    digest::{Fields, Fingerprint, StoreKey, version},
+    fields::{Fields, truncate, version},
     fingerprint::{self, StableHasher},
     policy::Policy,
+    store::{Fingerprint, StoreKey},
 };
 
 /// What the attribute's expressions say about one request.
@@ -116,6 +117,6 @@ impl Scope {
         fields.put(&[u8::from(principal.is_some())]);
         fields.put(principal.unwrap_or_default().as_bytes());
         fields.put(key.as_bytes());
-        fields.hash().into()
+        StoreKey::from_bytes(truncate(fields.hash()))
     }
 }

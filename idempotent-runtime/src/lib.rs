@@ -6,8 +6,8 @@
 mod body;
 mod capture;
 mod detach;
-mod digest;
 mod execute;
+mod fields;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -35,14 +35,16 @@ pub use store::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use store::redis::RedisStore;
 pub use {
-    digest::{Fingerprint, StoreKey},
     idempotency::{Idempotency, OnStoreError},
     idempotency_key::IdempotencyKey,
     identity::OptionalDisplay,
     last_parameter::LastParameter,
     outcome::Outcome,
     problem::Problem,
-    store::{Claim, Store, StoreError, Token},
+    store::{
+        Attempt, Claim, Fingerprint, Forgotten, Hold, Pollers, State, Store, StoreError, StoreKey,
+        Token,
+    },
 };
 
 /// What the attribute's expansion names. Not part of the public API.

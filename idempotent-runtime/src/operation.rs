@@ -13,11 +13,10 @@ use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument as _;
 
 use crate::{
-    digest::{Fingerprint, StoreKey},
     idempotency::Settings,
     policy::Policy,
     record,
-    store::{Claim, StoreError, Token},
+    store::{Attempt, Claim, Fingerprint, Hold, StoreError, StoreKey, Token},
 };
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -30,9 +29,7 @@ const BEFORE_RELEASES: [Duration; 3] = [Duration::ZERO, FIRST_BACKOFF, MAX_BACKO
 pub(crate) struct Operation {
     pub(crate) settings: Arc<Settings>,
     pub(crate) policy: &'static Policy,
-    pub(crate) key: StoreKey,
-    pub(crate) fingerprint: Fingerprint,
-    token: Token,
+    pub(crate) attempt: Attempt,
 }
 
 impl Operation {
@@ -42,7 +39,7 @@ impl Operation {
         key: StoreKey,
         fingerprint: Fingerprint,
     ) -> Self {
-        Self { settings, policy, key, fingerprint, token: Token::random() }
+        Self { settings, policy, attempt: Attempt::new(key, fingerprint, Token::random()) }
     }
 
     /// Claims the key or reads it; a failed call is tried once more within the time limit.
@@ -52,7 +49,7 @@ impl Operation {
     pub(crate) async fn claim(&self) -> Result<Claim, StoreError> {
         let release = ReleaseOnDrop(self);
         let claim = || {
-            self.settings.store.claim(self.key, self.fingerprint, self.token, self.settings.lease)
+            self.settings.store.claim(&self.attempt, self.settings.lease)
         };
         let twice = async {
             match claim().await {
@@ -72,16 +69,16 @@ impl Operation {
     }
 
     /// Waits until the key may have stopped running.
-    pub(crate) async fn wait(&self, attempt: u32, at_most: Duration) {
-        let wait = self.settings.store.wait(self.key, attempt, at_most);
+    pub(crate) async fn wait(&self, at_most: Duration) {
+        let wait = self.settings.store.wait(self.attempt.key, at_most);
         // A store that does not keep its promise must not hold the caller.
         let _ = tokio::time::timeout(at_most, wait).await;
     }
 
     /// Stores `record` for the attribute's ttl; `false` where the claim was lost.
-    pub(crate) async fn complete(&self, record: Bytes) -> Result<bool, StoreError> {
+    pub(crate) async fn complete(&self, record: Bytes) -> Result<Hold, StoreError> {
         let complete = |record| {
-            let call = self.settings.store.complete(self.key, self.token, record, self.policy.ttl);
+            let call = self.settings.store.complete(&self.attempt, record, self.policy.ttl);
             within(self.settings.store_timeout, call)
         };
         match complete(record).await {
@@ -103,7 +100,7 @@ impl Operation {
     }
 
     async fn try_release(&self) -> Result<(), StoreError> {
-        within(self.settings.store_timeout, self.settings.store.release(self.key, self.token)).await
+        within(self.settings.store_timeout, self.settings.store.release(&self.attempt)).await
     }
 
     async fn release_with_backoff(&self) {
@@ -127,7 +124,7 @@ impl Operation {
                 .with_backoff(|| async { operation.try_complete(&record).await.unwrap_or(false) })
                 .await;
             if !settled {
-                tracing::error!(key = %operation.key, "a response could not be stored: a retry of its request runs again");
+                tracing::error!(key = %operation.attempt.key, "a response could not be stored: a retry of its request runs again");
                 // A claim without a lease would hold the key for ever.
                 operation.release_with_backoff().await;
             }
@@ -138,14 +135,14 @@ impl Operation {
     /// Stores `record`, under a claim made anew where the first one lapsed while the store was out
     /// of reach. `true` also where somebody else holds the key by now: there is nothing left to do.
     async fn try_complete(&self, record: &Bytes) -> Result<bool, StoreError> {
-        if self.complete(record.clone()).await? {
+        if self.complete(record.clone()).await? == Hold::Held {
             return Ok(true);
         }
         let Settings { store, store_timeout, lease, .. } = &*self.settings;
         // Not by `Self::claim`: that would release this token where the answer does not come.
-        let claim = store.claim(self.key, self.fingerprint, self.token, *lease);
+        let claim = store.claim(&self.attempt, *lease);
         match within(*store_timeout, claim).await? {
-            Claim::Claimed { .. } => self.complete(record.clone()).await,
+            Claim::Claimed { .. } => Ok(self.complete(record.clone()).await? == Hold::Held),
             Claim::Running { .. } | Claim::Stored { .. } => Ok(true),
         }
     }
@@ -188,11 +185,11 @@ impl Operation {
             loop {
                 tokio::time::sleep(pause).await;
                 let settings = &operation.settings;
-                let renew = settings.store.renew(operation.key, operation.token, lease);
+                let renew = settings.store.renew(&operation.attempt, lease);
                 match within(settings.store_timeout, renew).await {
-                    Ok(true) => pause = third,
-                    Ok(false) => {
-                        tracing::warn!(key = %operation.key, "an idempotency claim was lost while its handler runs");
+                    Ok(Hold::Held) => pause = third,
+                    Ok(Hold::Lost) => {
+                        tracing::warn!(key = %operation.attempt.key, "an idempotency claim was lost while its handler runs");
                         return;
                     }
                     Err(error) => {

@@ -1,25 +1,34 @@
 //! Where claims and stored responses live.
 //!
-//! [`Store`] is the one trait a store implements: five verbs, each atomic. It sees digests and
-//! opaque bytes only; timeouts, retries, lease renewal, the record's format and the comparison of
-//! fingerprints belong to the runtime.
+//! [`Store`] is the one trait a store implements: seven verbs, each atomic. It sees digests and
+//! opaque bytes only; time limits, second tries, renewal, the record's format and the comparison
+//! of fingerprints belong to the runtime.
 
-use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
-use crate::digest::{Fingerprint, StoreKey};
-
+mod attempt;
+pub(crate) mod digest;
+mod erased;
+mod error;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
-#[cfg(any(feature = "redis", feature = "postgres", test))]
-pub(crate) mod poll;
+mod poll;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
+
+pub use self::{
+    attempt::{Attempt, Token},
+    digest::{Fingerprint, StoreKey},
+    error::StoreError,
+    poll::Pollers,
+};
+pub(crate) use self::erased::{BoxFuture, ErasedStore};
 
 /// A place that holds claims and stored responses.
 ///
@@ -30,12 +39,14 @@ pub(crate) mod unconfigured;
 ///
 /// | state | enters by | leaves by |
 /// |---|---|---|
-/// | absent | nothing, expiry, a lapsed lease, [`release`](Store::release) | [`claim`](Store::claim) |
-/// | running, held by one token | [`claim`](Store::claim) | [`complete`](Store::complete), [`release`](Store::release), a lapsed lease |
-/// | stored, until its ttl passes | [`complete`](Store::complete) | expiry |
+/// | absent | nothing, expiry, a lapsed lease, [`release`](Store::release), [`forget`](Store::forget) | [`claim`](Store::claim) |
+/// | running, held by one token | [`claim`](Store::claim) | [`complete`](Store::complete), [`release`](Store::release), a lapsed lease, [`forget`](Store::forget) if asked to |
+/// | stored, until its ttl passes | [`complete`](Store::complete) | expiry, [`forget`](Store::forget) |
 ///
-/// Expired is absent: a verb never shows a claim whose lease has lapsed or a record whose ttl has
+/// Expired is absent: no verb shows a claim whose lease has lapsed or a record whose ttl has
 /// passed. A store never evicts a running claim.
+///
+/// A store that cannot tell waiters when a claim ends polls, with [`Pollers`].
 ///
 /// # A whole store
 ///
@@ -51,7 +62,9 @@ pub(crate) mod unconfigured;
 /// };
 ///
 /// use bytes::Bytes;
-/// use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
+/// use idempotent_runtime::{
+///     Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey, Token,
+/// };
 ///
 /// #[derive(Default)]
 /// struct MapStore(Mutex<HashMap<StoreKey, Entry>>);
@@ -68,6 +81,10 @@ pub(crate) mod unconfigured;
 ///     fn is_held_by(&self, token: Token) -> bool {
 ///         self.token == token && self.record.is_none()
 ///     }
+///
+///     fn left(&self) -> Duration {
+///         self.expires.saturating_duration_since(Instant::now())
+///     }
 /// }
 ///
 /// impl MapStore {
@@ -82,65 +99,99 @@ pub(crate) mod unconfigured;
 /// }
 ///
 /// impl Store for MapStore {
-///     async fn claim(
-///         &self,
-///         key: StoreKey,
-///         fingerprint: Fingerprint,
-///         token: Token,
-///         lease: Duration,
-///     ) -> Result<Claim, StoreError> {
-///         let now = Instant::now();
-///         let new = Entry { fingerprint, token, record: None, expires: now + lease };
+///     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
+///         let Attempt { key, fingerprint, token, .. } = *attempt;
+///         let new = Entry { fingerprint, token, record: None, expires: Instant::now() + lease };
 ///         let mut entries = self.entries(key);
 ///         let entry = entries.entry(key).or_insert(new);
-///         let Entry { fingerprint, expires, .. } = *entry;
 ///         Ok(match &entry.record {
-///             Some(record) => Claim::Stored { fingerprint, record: record.clone() },
+///             Some(record) => Claim::Stored {
+///                 fingerprint: entry.fingerprint,
+///                 record: record.clone(),
+///                 expires_in: entry.left(),
+///             },
 ///             None if entry.token == token => Claim::Claimed { lease: Some(lease) },
-///             None => Claim::Running { fingerprint, lease_left: Some(expires.duration_since(now)) },
+///             None => Claim::Running {
+///                 fingerprint: Some(entry.fingerprint),
+///                 lease_left: Some(entry.left()),
+///             },
 ///         })
 ///     }
 ///
-///     async fn renew(
-///         &self,
-///         key: StoreKey,
-///         token: Token,
-///         lease: Duration,
-///     ) -> Result<bool, StoreError> {
-///         let mut entries = self.entries(key);
-///         let held = entries.get_mut(&key).filter(|entry| entry.is_held_by(token));
-///         Ok(held.map(|entry| entry.expires = Instant::now() + lease).is_some())
+///     async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
+///         let mut entries = self.entries(attempt.key);
+///         match entries.get_mut(&attempt.key).filter(|entry| entry.is_held_by(attempt.token)) {
+///             Some(entry) => {
+///                 entry.expires = Instant::now() + lease;
+///                 Ok(Hold::Held)
+///             }
+///             None => Ok(Hold::Lost),
+///         }
 ///     }
 ///
 ///     async fn complete(
 ///         &self,
-///         key: StoreKey,
-///         token: Token,
+///         attempt: &Attempt,
 ///         record: Bytes,
 ///         ttl: Duration,
-///     ) -> Result<bool, StoreError> {
-///         let mut entries = self.entries(key);
-///         let Some(entry) = entries.get_mut(&key).filter(|entry| entry.token == token) else {
-///             return Ok(false);
-///         };
-///         if entry.record.is_none() {
-///             entry.record = Some(record);
-///             entry.expires = Instant::now() + ttl;
+///     ) -> Result<Hold, StoreError> {
+///         let mut entries = self.entries(attempt.key);
+///         match entries.get_mut(&attempt.key).filter(|entry| entry.token == attempt.token) {
+///             Some(entry) => {
+///                 if entry.record.is_none() {
+///                     entry.record = Some(record);
+///                     entry.expires = Instant::now() + ttl;
+///                 }
+///                 Ok(Hold::Held)
+///             }
+///             None => Ok(Hold::Lost),
 ///         }
-///         Ok(true)
 ///     }
 ///
-///     async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-///         let mut entries = self.entries(key);
-///         if entries.get(&key).is_some_and(|entry| entry.is_held_by(token)) {
-///             entries.remove(&key);
+///     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+///         let mut entries = self.entries(attempt.key);
+///         if entries.get(&attempt.key).is_some_and(|entry| entry.is_held_by(attempt.token)) {
+///             entries.remove(&attempt.key);
 ///         }
 ///         Ok(())
 ///     }
 ///
-///     async fn wait(&self, _key: StoreKey, _attempt: u32, at_most: Duration) {
-///         // Coming back early is allowed: the runtime looks again.
+///     async fn wait(&self, _key: StoreKey, at_most: Duration) {
+///         // Coming back early is allowed: the runtime looks again, at its own pace.
 ///         tokio::time::sleep(at_most.min(Duration::from_millis(20))).await;
+///     }
+///
+///     async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+///         let entries = self.entries(key);
+///         let Some(entry) = entries.get(&key) else { return Ok(State::Absent) };
+///         let fingerprint = entry.fingerprint;
+///         Ok(match &entry.record {
+///             Some(record) => {
+///                 State::Stored { fingerprint, record: record.clone(), expires_in: entry.left() }
+///             }
+///             None => State::Running {
+///                 fingerprint: Some(fingerprint),
+///                 lease_left: Some(entry.left()),
+///             },
+///         })
+///     }
+///
+///     async fn forget(
+///         &self,
+///         key: StoreKey,
+///         even_if_running: bool,
+///     ) -> Result<Forgotten, StoreError> {
+///         let mut entries = self.entries(key);
+///         Ok(match entries.get(&key) {
+///             None => Forgotten::Absent,
+///             Some(entry) if entry.record.is_none() && !even_if_running => {
+///                 Forgotten::StillRunning { lease_left: Some(entry.left()) }
+///             }
+///             Some(_) => {
+///                 entries.remove(&key);
+///                 Forgotten::Freed
+///             }
+///         })
 ///     }
 /// }
 ///
@@ -150,77 +201,85 @@ pub(crate) mod unconfigured;
 /// # });
 /// ```
 pub trait Store: Send + Sync + 'static {
-    /// Claims `key` if it is absent, otherwise says what it holds.
+    /// Claims the attempt's key if it is absent, otherwise says what it holds.
     ///
     /// Of any number of concurrent calls on an absent key, exactly one gets
-    /// [`Claim::Claimed`]. A claim that `token` already holds is `Claimed` again. The claim holds
-    /// for `lease`, except in a store whose claims cannot be orphaned, which says so with
-    /// `lease: None`.
+    /// [`Claim::Claimed`]. A claim that the attempt's token already holds is `Claimed` again. The
+    /// claim holds for `lease`, except in a store whose claims cannot be orphaned, which says so
+    /// with `lease: None`.
     ///
     /// # Errors
     ///
-    /// The store could not be asked, or its answer did not arrive. The claim may have been made.
+    /// Returns an error if the store could not be asked, or its answer did not arrive: the claim
+    /// may have been made, unless the error is [`StoreError::not_sent`].
     fn claim(
         &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
+        attempt: &Attempt,
         lease: Duration,
     ) -> impl Future<Output = Result<Claim, StoreError>> + Send;
 
-    /// Holds `key` for another `lease`, counted from now.
+    /// Holds the claim for another `lease`, counted from now.
     ///
-    /// `true`: held. `false`: `token` no longer holds it. Never touches a record or the claim of
-    /// another token.
+    /// Never touches a record or the claim of another token.
     ///
     /// # Errors
     ///
-    /// The store could not be asked, or its answer did not arrive.
+    /// Returns an error if the store could not be asked, or its answer did not arrive.
     fn renew(
         &self,
-        key: StoreKey,
-        token: Token,
+        attempt: &Attempt,
         lease: Duration,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Hold, StoreError>> + Send;
 
-    /// Replaces the claim of `token` by `record`, for `ttl`.
+    /// Replaces the attempt's claim by `record`, for `ttl`.
     ///
-    /// `true`: stored, or already stored by this token. `false`: `token` no longer holds `key`, and
-    /// nothing changed.
+    /// [`Hold::Held`]: stored, or already stored by this token. [`Hold::Lost`]: the token no longer
+    /// holds the key, and nothing changed.
     ///
     /// # Errors
     ///
-    /// [`StoreError::too_large`] where the record can never fit; the claim is untouched. Any other
-    /// error means that the outcome is unknown, and the call is repeated.
+    /// Returns [`StoreError::too_large`] if the record can never fit; the claim is untouched. Any
+    /// other error means that the outcome is unknown, and the call is repeated.
     fn complete(
         &self,
-        key: StoreKey,
-        token: Token,
+        attempt: &Attempt,
         record: Bytes,
         ttl: Duration,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Hold, StoreError>> + Send;
 
-    /// Frees `key` if `token` holds a running claim on it, otherwise does nothing.
+    /// Frees the key if the attempt's token holds a running claim on it, otherwise does nothing.
     ///
     /// # Errors
     ///
-    /// The store could not be asked, or its answer did not arrive.
-    fn release(
-        &self,
-        key: StoreKey,
-        token: Token,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Returns an error if the store could not be asked, or its answer did not arrive.
+    fn release(&self, attempt: &Attempt) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Returns when `key` may have stopped running.
     ///
-    /// It may return early, never later than `at_most`, and does not miss an end that came before
-    /// the call. `attempt` counts this waiter's calls from 0, for a store that polls with backoff.
-    fn wait(
+    /// It may return early (the runtime paces itself), never later than `at_most`, and does not
+    /// miss an end that came before the call.
+    fn wait(&self, key: StoreKey, at_most: Duration) -> impl Future<Output = ()> + Send;
+
+    /// What `key` holds. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store could not be asked, or its answer did not arrive.
+    fn read(&self, key: StoreKey) -> impl Future<Output = Result<State, StoreError>> + Send;
+
+    /// Frees `key` if it holds a record, or a running claim and `even_if_running` is set.
+    ///
+    /// A run whose claim is freed so has lost it: it goes on, its record is not stored, and a
+    /// retry may run beside it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store could not be asked, or its answer did not arrive.
+    fn forget(
         &self,
         key: StoreKey,
-        attempt: u32,
-        at_most: Duration,
-    ) -> impl Future<Output = ()> + Send;
+        even_if_running: bool,
+    ) -> impl Future<Output = Result<Forgotten, StoreError>> + Send;
 }
 
 /// What [`Store::claim`] found.
@@ -229,14 +288,15 @@ pub trait Store: Send + Sync + 'static {
 pub enum Claim {
     /// The key was absent, or already held by the caller's token: the caller holds it now.
     Claimed {
-        /// How long the claim holds unless renewed; `None` where it cannot be orphaned.
+        /// How long the claim holds unless renewed; `None` if it cannot be orphaned: there is
+        /// nothing to renew.
         lease: Option<Duration>,
     },
     /// Another token holds the key.
     Running {
-        /// The fingerprint of the request that holds it.
-        fingerprint: Fingerprint,
-        /// What is left of its lease; `None` where the claim cannot be orphaned.
+        /// The fingerprint of the request that holds it; `None` if it is not known yet.
+        fingerprint: Option<Fingerprint>,
+        /// What is left of its lease; `None` if the claim cannot be orphaned.
         lease_left: Option<Duration>,
     },
     /// The key holds a record.
@@ -245,245 +305,56 @@ pub enum Claim {
         fingerprint: Fingerprint,
         /// The record, as it was given to [`Store::complete`].
         record: Bytes,
+        /// What is left of its ttl.
+        expires_in: Duration,
     },
 }
 
-/// The fencing token of one claim: 128 random bits, compared for equality.
-///
-/// It proves who holds a claim, so that a worker which lost its claim overwrites nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token([u8; 16]);
-
-impl Token {
-    /// A fresh random token.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().into_bytes())
-    }
-
-    /// The token with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// The token's bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({:032x})", u128::from_be_bytes(self.0))
-    }
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Why a store could not do what it was asked.
-///
-/// The cause is its [`source`](std::error::Error::source).
-#[derive(Debug)]
-pub struct StoreError {
-    kind: StoreErrorKind,
-    source: Option<BoxError>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum StoreErrorKind {
-    Failed(Cow<'static, str>),
-    TimedOut,
-    TooLarge,
-    #[cfg(not(feature = "memory"))]
-    Unconfigured,
-}
-
-impl StoreError {
-    /// The store failed because of `source`.
-    pub fn new(source: impl Into<BoxError>) -> Self {
-        Self::described("the idempotency store failed").because(source)
-    }
-
-    /// The record can never fit into this store.
-    #[must_use]
-    pub fn too_large() -> Self {
-        Self { kind: StoreErrorKind::TooLarge, source: None }
-    }
-
-    /// The store failed, and `message` says how, without its source.
-    pub(crate) fn described(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind: StoreErrorKind::Failed(message.into()), source: None }
-    }
-
-    /// The same error, caused by `source`.
-    pub(crate) fn because(self, source: impl Into<BoxError>) -> Self {
-        Self { source: Some(source.into()), ..self }
-    }
-
-    /// The store did not answer in time.
-    pub(crate) fn timed_out() -> Self {
-        Self { kind: StoreErrorKind::TimedOut, source: None }
-    }
-
-    /// There is no store.
-    #[cfg(not(feature = "memory"))]
-    pub(crate) fn unconfigured() -> Self {
-        Self { kind: StoreErrorKind::Unconfigured, source: None }
-    }
-
-    /// Whether the log says so already: a fault of the program is one error, not one per request.
-    pub(crate) fn is_logged_once(&self) -> bool {
-        match self.kind {
-            #[cfg(not(feature = "memory"))]
-            StoreErrorKind::Unconfigured => true,
-            StoreErrorKind::Failed(_) | StoreErrorKind::TimedOut | StoreErrorKind::TooLarge => {
-                false
-            }
-        }
-    }
-
-    pub(crate) fn is_too_large(&self) -> bool {
-        self.kind == StoreErrorKind::TooLarge
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.kind {
-            StoreErrorKind::Failed(message) => message,
-            StoreErrorKind::TimedOut => {
-                "the idempotency store did not answer within `store_timeout`"
-            }
-            StoreErrorKind::TooLarge => "the record is larger than the idempotency store",
-            #[cfg(not(feature = "memory"))]
-            StoreErrorKind::Unconfigured => {
-                "`#[idempotent]` has no store: put an `Idempotency` layer around the router, or \
-                 enable the feature `memory` of `idempotent-axum`"
-            }
-        })
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
-/// A shared handle is the store it points to.
-impl<S: Store> Store for Arc<S> {
-    fn claim(
-        &self,
-        key: StoreKey,
+/// What [`Store::read`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// The key holds nothing.
+    Absent,
+    /// A token holds the key.
+    Running {
+        /// The fingerprint of the request that holds it; `None` if it is not known yet.
+        fingerprint: Option<Fingerprint>,
+        /// What is left of its lease; `None` if the claim cannot be orphaned.
+        lease_left: Option<Duration>,
+    },
+    /// The key holds a record.
+    Stored {
+        /// The fingerprint of the request that stored it.
         fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> impl Future<Output = Result<Claim, StoreError>> + Send {
-        S::claim(self, key, fingerprint, token, lease)
-    }
-
-    fn renew(
-        &self,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
-        S::renew(self, key, token, lease)
-    }
-
-    fn complete(
-        &self,
-        key: StoreKey,
-        token: Token,
+        /// The record, as it was given to [`Store::complete`].
         record: Bytes,
-        ttl: Duration,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send {
-        S::complete(self, key, token, record, ttl)
-    }
-
-    fn release(
-        &self,
-        key: StoreKey,
-        token: Token,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        S::release(self, key, token)
-    }
-
-    fn wait(
-        &self,
-        key: StoreKey,
-        attempt: u32,
-        at_most: Duration,
-    ) -> impl Future<Output = ()> + Send {
-        S::wait(self, key, attempt, at_most)
-    }
+        /// What is left of its ttl.
+        expires_in: Duration,
+    },
 }
 
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The `dyn`-safe twin of [`Store`]: a request holds its store behind this.
-pub(crate) trait ErasedStore: Send + Sync {
-    fn claim(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> BoxFuture<'_, Result<Claim, StoreError>>;
-    fn renew(
-        &self,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> BoxFuture<'_, Result<bool, StoreError>>;
-    fn complete(
-        &self,
-        key: StoreKey,
-        token: Token,
-        record: Bytes,
-        ttl: Duration,
-    ) -> BoxFuture<'_, Result<bool, StoreError>>;
-    fn release(&self, key: StoreKey, token: Token) -> BoxFuture<'_, Result<(), StoreError>>;
-    fn wait(&self, key: StoreKey, attempt: u32, at_most: Duration) -> BoxFuture<'_, ()>;
+/// Whether the caller's token still holds its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a lost claim means that somebody else may run"]
+pub enum Hold {
+    /// The token holds its claim, or its record is stored.
+    Held,
+    /// The token no longer holds the key: its lease lapsed, or somebody freed it.
+    Lost,
 }
 
-impl<S: Store> ErasedStore for S {
-    fn claim(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> BoxFuture<'_, Result<Claim, StoreError>> {
-        Box::pin(Store::claim(self, key, fingerprint, token, lease))
-    }
-
-    fn renew(
-        &self,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(Store::renew(self, key, token, lease))
-    }
-
-    fn complete(
-        &self,
-        key: StoreKey,
-        token: Token,
-        record: Bytes,
-        ttl: Duration,
-    ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(Store::complete(self, key, token, record, ttl))
-    }
-
-    fn release(&self, key: StoreKey, token: Token) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(Store::release(self, key, token))
-    }
-
-    fn wait(&self, key: StoreKey, attempt: u32, at_most: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(Store::wait(self, key, attempt, at_most))
-    }
+/// What [`Store::forget`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Forgotten {
+    /// The key was freed.
+    Freed,
+    /// The key held nothing.
+    Absent,
+    /// The key is running and was left alone.
+    StillRunning {
+        /// What is left of its lease; `None` if the claim cannot be orphaned.
+        lease_left: Option<Duration>,
+    },
 }

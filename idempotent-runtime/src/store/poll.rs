@@ -1,7 +1,4 @@
-//! Waiting for a store that tells nobody when a claim ends: bounded polling.
-//!
-//! However many requests of this process wait for one key, one of them polls it and the others
-//! share what it finds. Where the polling one goes away, the next goes on at its pace.
+//! [`Pollers`]: waiting for a store that tells nobody when a claim ends.
 
 use std::{
     collections::HashMap,
@@ -18,16 +15,34 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::digest::StoreKey;
+use super::StoreKey;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(15);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 /// A probe that takes longer ends the wait: the claim that follows judges the store's health.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The polls of one store in this process.
+/// The polls of one store in this process: what [`Store::wait`](super::Store::wait) needs if the
+/// store cannot tell when a claim ends.
+///
+/// However many requests wait for one key, one of them polls it, every 15 to 250 ms with jitter,
+/// and the others share what it finds. If that one goes away, the next continues at its pace.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use idempotent_runtime::{Pollers, StoreKey};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let pollers = Pollers::default();
+/// let probes = std::sync::atomic::AtomicU32::new(0);
+/// let is_running = || async { probes.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2 };
+/// pollers.wait(StoreKey::from_bytes([1; 16]), Duration::from_secs(60), is_running).await;
+/// assert_eq!(probes.into_inner(), 3);
+/// # });
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Pollers {
+pub struct Pollers {
     polls: Mutex<HashMap<StoreKey, Shared>>,
 }
 
@@ -49,8 +64,9 @@ impl Pollers {
     /// Returns when `is_running` says no, or after `at_most`.
     ///
     /// The first probe comes after a pause, because the caller has just seen the key running.
-    /// `is_running` says no where it cannot tell.
-    pub(crate) async fn wait<F>(&self, key: StoreKey, at_most: Duration, is_running: impl Fn() -> F)
+    /// `is_running` should say no if it cannot tell, and a probe that takes longer than two
+    /// seconds counts as a no: the claim that follows tells what is wrong.
+    pub async fn wait<F>(&self, key: StoreKey, at_most: Duration, is_running: impl Fn() -> F)
     where
         F: Future<Output = bool>,
     {

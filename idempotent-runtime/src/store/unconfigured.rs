@@ -4,8 +4,7 @@ use std::{sync::Once, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Claim, Store, StoreError, Token};
-use crate::digest::{Fingerprint, StoreKey};
+use super::{Attempt, Claim, Forgotten, Hold, State, Store, StoreError, StoreKey};
 
 /// Fails every call, and says once in the log what to do.
 #[derive(Debug)]
@@ -19,34 +18,30 @@ fn error() -> StoreError {
 }
 
 impl Store for Unconfigured {
-    async fn claim(
-        &self,
-        _: StoreKey,
-        _: Fingerprint,
-        _: Token,
-        _: Duration,
-    ) -> Result<Claim, StoreError> {
+    async fn claim(&self, _: &Attempt, _: Duration) -> Result<Claim, StoreError> {
         Err(error())
     }
 
-    async fn renew(&self, _: StoreKey, _: Token, _: Duration) -> Result<bool, StoreError> {
+    async fn renew(&self, _: &Attempt, _: Duration) -> Result<Hold, StoreError> {
         Err(error())
     }
 
-    async fn complete(
-        &self,
-        _: StoreKey,
-        _: Token,
-        _: Bytes,
-        _: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn complete(&self, _: &Attempt, _: Bytes, _: Duration) -> Result<Hold, StoreError> {
         Err(error())
     }
 
-    async fn release(&self, _: StoreKey, _: Token) -> Result<(), StoreError> {
+    async fn release(&self, _: &Attempt) -> Result<(), StoreError> {
         // Nothing was claimed.
         Ok(())
     }
 
-    async fn wait(&self, _: StoreKey, _: u32, _: Duration) {}
+    async fn wait(&self, _: StoreKey, _: Duration) {}
+
+    async fn read(&self, _: StoreKey) -> Result<State, StoreError> {
+        Err(error())
+    }
+
+    async fn forget(&self, _: StoreKey, _: bool) -> Result<Forgotten, StoreError> {
+        Err(error())
+    }
 }

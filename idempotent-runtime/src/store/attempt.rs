@@ -1,0 +1,91 @@
+//! [`Attempt`]: who asks for which key, the one value that the verbs of a store take.
+
+use std::{fmt, sync::Arc};
+
+use super::digest::{Fingerprint, StoreKey};
+
+/// One request's attempt at a key: what every verb of a [`Store`](super::Store) is told.
+///
+/// ```
+/// use idempotent_runtime::{Attempt, Fingerprint, StoreKey, Token};
+///
+/// let key = StoreKey::from_bytes([1; 16]);
+/// let attempt = Attempt::new(key, Fingerprint::from_bytes([2; 16]), Token::random());
+/// assert_eq!(attempt.key, key);
+/// assert_eq!(attempt.operation(), "other");
+/// assert_eq!(attempt.named("POST /payments/{id}").operation(), "POST /payments/{id}");
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// The digest of scope, principal and idempotency key: what the store holds an entry for.
+    pub key: StoreKey,
+    /// What must be equal for two requests with this key to be the same request. A store keeps it
+    /// with the claim and gives it back; the runtime compares.
+    pub fingerprint: Fingerprint,
+    /// Who makes the attempt. Only its holder can renew, complete or release a claim.
+    pub token: Token,
+    operation: Option<Arc<str>>,
+}
+
+impl Attempt {
+    /// An attempt of an operation without a name.
+    #[must_use]
+    pub fn new(key: StoreKey, fingerprint: Fingerprint, token: Token) -> Self {
+        Self { key, fingerprint, token, operation: None }
+    }
+
+    /// The same attempt, of the operation with this name.
+    #[must_use]
+    pub fn named(self, operation: impl Into<Arc<str>>) -> Self {
+        Self { operation: Some(operation.into()), ..self }
+    }
+
+    /// The operation's name, for people who look into the store: the attribute's `scope`, or method
+    /// and route template such as `POST /payments/{id}`; `other` if no template is known. Never a
+    /// path, a key or a principal.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        self.operation.as_deref().unwrap_or("other")
+    }
+}
+
+/// The fencing token of one claim: 128 random bits, compared for equality.
+///
+/// It proves who holds a claim, so that a worker that lost its claim overwrites nothing.
+///
+/// ```
+/// use idempotent_runtime::Token;
+///
+/// let token = Token::random();
+/// assert_eq!(Token::from_bytes(*token.as_bytes()), token);
+/// assert_ne!(Token::random(), token);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; 16]);
+
+impl Token {
+    /// A fresh random token.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().into_bytes())
+    }
+
+    /// The token with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The token's bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({:032x})", u128::from_be_bytes(self.0))
+    }
+}

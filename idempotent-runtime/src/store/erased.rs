@@ -1,0 +1,55 @@
+//! [`ErasedStore`]: the `dyn`-safe twin of [`Store`], and the handles that are stores themselves.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Attempt, Claim, Forgotten, Hold, State, Store, StoreError, StoreKey};
+
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Writes, for each verb, its erased form and its form on a shared handle.
+macro_rules! verbs {
+    ($($verb:ident($subject:ident: $(&$borrowed:ident)? $($copied:ident)? $(, $argument:ident: $ty:ty)*) -> $output:ty;)*) => {
+        /// [`Store`], callable through a pointer.
+        pub(crate) trait ErasedStore: Send + Sync {
+            $(fn $verb<'a>(
+                &'a self,
+                $subject: $(&'a $borrowed)? $($copied)?,
+                $($argument: $ty),*
+            ) -> BoxFuture<'a, $output>;)*
+        }
+
+        impl<S: Store> ErasedStore for S {
+            $(fn $verb<'a>(
+                &'a self,
+                $subject: $(&'a $borrowed)? $($copied)?,
+                $($argument: $ty),*
+            ) -> BoxFuture<'a, $output> {
+                Box::pin(Store::$verb(self, $subject, $($argument),*))
+            })*
+        }
+
+        /// A shared handle is the store it points to.
+        #[deny(clippy::missing_trait_methods)]
+        impl<S: Store> Store for Arc<S> {
+            $(fn $verb(
+                &self,
+                $subject: $(&$borrowed)? $($copied)?,
+                $($argument: $ty),*
+            ) -> impl Future<Output = $output> + Send {
+                S::$verb(self, $subject, $($argument),*)
+            })*
+        }
+    };
+}
+
+verbs! {
+    claim(attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError>;
+    renew(attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError>;
+    complete(attempt: &Attempt, record: Bytes, ttl: Duration) -> Result<Hold, StoreError>;
+    release(attempt: &Attempt) -> Result<(), StoreError>;
+    wait(key: StoreKey, at_most: Duration) -> ();
+    read(key: StoreKey) -> Result<State, StoreError>;
+    forget(key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError>;
+}

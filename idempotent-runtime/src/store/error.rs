@@ -1,0 +1,115 @@
+//! [`StoreError`]: why a store could not do what it was asked.
+
+use std::{borrow::Cow, error::Error, fmt};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a store could not do what it was asked.
+///
+/// The cause is its [`source`](std::error::Error::source).
+///
+/// ```
+/// use std::{error::Error, io};
+///
+/// use idempotent_runtime::StoreError;
+///
+/// let error = StoreError::new(io::Error::from(io::ErrorKind::BrokenPipe));
+/// assert_eq!(error.to_string(), "the idempotency store failed");
+/// assert_eq!(error.source().unwrap().to_string(), "broken pipe");
+/// ```
+#[derive(Debug)]
+pub struct StoreError {
+    kind: Kind,
+    source: Option<BoxError>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Failed(Cow<'static, str>),
+    NotSent,
+    TimedOut,
+    TooLarge,
+    #[cfg(not(feature = "memory"))]
+    Unconfigured,
+}
+
+impl StoreError {
+    /// The store failed because of `source`; whether the call took effect is unknown.
+    pub fn new(source: impl Into<BoxError>) -> Self {
+        Self::described("the idempotency store failed").because(source)
+    }
+
+    /// The call reached no server, because of `source`: it certainly took no effect.
+    ///
+    /// A refused connection or a pool without a free one is such a case; a connection that broke
+    /// under the call is not.
+    pub fn not_sent(source: impl Into<BoxError>) -> Self {
+        Self { kind: Kind::NotSent, source: Some(source.into()) }
+    }
+
+    /// The record can never fit into this store.
+    #[must_use]
+    pub fn too_large() -> Self {
+        Self { kind: Kind::TooLarge, source: None }
+    }
+
+    /// The store failed, and `message` says how, without its source.
+    pub(crate) fn described(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: Kind::Failed(message.into()), source: None }
+    }
+
+    /// The same error, caused by `source`.
+    pub(crate) fn because(self, source: impl Into<BoxError>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+
+    /// The store did not answer in time.
+    pub(crate) fn timed_out() -> Self {
+        Self { kind: Kind::TimedOut, source: None }
+    }
+
+    /// There is no store.
+    #[cfg(not(feature = "memory"))]
+    pub(crate) fn unconfigured() -> Self {
+        Self { kind: Kind::Unconfigured, source: None }
+    }
+
+    /// Whether the log says so already: a fault of the program is one error, not one per request.
+    pub(crate) fn is_logged_once(&self) -> bool {
+        match self.kind {
+            #[cfg(not(feature = "memory"))]
+            Kind::Unconfigured => true,
+            Kind::Failed(_) | Kind::NotSent | Kind::TimedOut | Kind::TooLarge => false,
+        }
+    }
+
+    pub(crate) fn is_not_sent(&self) -> bool {
+        self.kind == Kind::NotSent
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.kind == Kind::TooLarge
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.kind {
+            Kind::Failed(message) => message,
+            Kind::NotSent => "the idempotency store could not be reached",
+            Kind::TimedOut => "the idempotency store did not answer within `store_timeout`",
+            Kind::TooLarge => "the record is larger than the idempotency store",
+            #[cfg(not(feature = "memory"))]
+            Kind::Unconfigured => {
+                "`#[idempotent]` has no store: put an `Idempotency` layer around the router, \
+                 `install` one, or enable the feature `memory` of `idempotent-axum`"
+            }
+        })
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,176 @@
+//! The keys of one shard: entries, and the queues that say which of them is the oldest.
+
+use std::{
+    any::TypeId,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::store::{Claim, Fingerprint, State, StoreKey, Token};
+
+/// Counted per record beside its bytes: entry, place in the queue, and the allocator's share.
+/// `benches/run memory` measures it.
+const ENTRY_OVERHEAD: u64 = 320;
+/// One byte in so many is what the allocator loses between records that come and go, at a flood's
+/// peak; measured by the same.
+const FRAGMENTATION: u64 = 8;
+
+/// Keys are digests, but of what callers choose: the hash is seeded, so that nobody can pick keys
+/// that meet in one place of the map.
+#[cfg(not(test))]
+type Hashing = foldhash::quality::RandomState;
+#[cfg(test)]
+type Hashing = super::tests::Counting;
+
+/// Names the type that a last parameter was extracted as: [`TypeId::of`] itself, which takes half
+/// the room of what it gives.
+pub(crate) type Extracted = fn() -> TypeId;
+
+/// The keys of one shard.
+#[derive(Default)]
+pub(super) struct Keys {
+    pub(super) entries: HashMap<StoreKey, Entry, Hashing>,
+    /// The stored keys by ttl, oldest first, with their numbers.
+    pub(super) queues: BTreeMap<Duration, VecDeque<(u64, StoreKey)>>,
+}
+
+pub(super) struct Entry {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) token: Token,
+    pub(super) phase: Phase,
+}
+
+/// Running or stored.
+pub(super) enum Phase {
+    Running {
+        /// Made by the first waiter: most claims never have one.
+        ended: Option<Arc<Notify>>,
+    },
+    Stored {
+        record: Bytes,
+        expires: Instant,
+        /// What the last parameter of the request that stored it was extracted as, if its handler
+        /// lets a replay do without extraction.
+        extracted: Option<Extracted>,
+    },
+}
+
+impl Phase {
+    /// Whom to wake at the end of the run, if it is one and somebody waits for it.
+    pub(super) fn ended(self) -> Option<Arc<Notify>> {
+        match self {
+            Self::Running { ended } => ended,
+            Self::Stored { .. } => None,
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn is_held_by(&self, token: Token) -> bool {
+        self.token == token && matches!(self.phase, Phase::Running { .. })
+    }
+
+    pub(super) fn has_expired(&self) -> bool {
+        matches!(self.phase, Phase::Stored { expires, .. } if expires <= Instant::now())
+    }
+
+    /// What it holds.
+    pub(super) fn state(&self) -> State {
+        let fingerprint = self.fingerprint;
+        match &self.phase {
+            Phase::Running { .. } => {
+                State::Running { fingerprint: Some(fingerprint), lease_left: None }
+            }
+            Phase::Stored { record, expires, .. } => {
+                State::Stored { fingerprint, record: record.clone(), expires_in: left(*expires) }
+            }
+        }
+    }
+
+    /// What a claim by `token` finds here.
+    pub(super) fn read_by(&self, token: Token) -> Claim {
+        let fingerprint = self.fingerprint;
+        match &self.phase {
+            Phase::Running { .. } if self.token == token => Claim::Claimed { lease: None },
+            Phase::Running { .. } => {
+                Claim::Running { fingerprint: Some(fingerprint), lease_left: None }
+            }
+            Phase::Stored { record, expires, .. } => {
+                Claim::Stored { fingerprint, record: record.clone(), expires_in: left(*expires) }
+            }
+        }
+    }
+
+    pub(super) fn weight(&self) -> u64 {
+        match &self.phase {
+            Phase::Running { .. } => 0,
+            Phase::Stored { record, .. } => weight(record),
+        }
+    }
+}
+
+fn left(expires: Instant) -> Duration {
+    expires.saturating_duration_since(Instant::now())
+}
+
+pub(super) fn weight(record: &Bytes) -> u64 {
+    let bytes = record.len() as u64;
+    bytes + bytes / FRAGMENTATION + ENTRY_OVERHEAD
+}
+
+impl Keys {
+    /// The entry of `key`, unless it has expired.
+    pub(super) fn get(&mut self, key: StoreKey) -> Option<&mut Entry> {
+        self.entries.get_mut(&key).filter(|entry| !entry.has_expired())
+    }
+
+    /// The queue with the oldest record, and that record's number.
+    pub(super) fn oldest(&self) -> Option<(Duration, u64)> {
+        let fronts = self.queues.iter().filter_map(|(ttl, queue)| Some((*ttl, queue.front()?.0)));
+        fronts.min_by_key(|(_, number)| *number)
+    }
+
+    /// Takes the oldest record of the queue of `ttl`.
+    pub(super) fn pop(&mut self, ttl: Duration) -> Option<Entry> {
+        let queue = self.queues.get_mut(&ttl)?;
+        let (_, key) = queue.pop_front()?;
+        if queue.is_empty() {
+            self.queues.remove(&ttl);
+        }
+        self.entries.remove(&key)
+    }
+
+    /// Takes `key` out, wherever it stands. By hand, so it may look at all of the shard's keys.
+    pub(super) fn forget(&mut self, key: StoreKey) -> Option<Entry> {
+        for queue in self.queues.values_mut() {
+            queue.retain(|(_, queued)| *queued != key);
+        }
+        self.queues.retain(|_, queue| !queue.is_empty());
+        self.entries.remove(&key)
+    }
+
+    /// Takes one record that has expired.
+    pub(super) fn pop_expired(&mut self) -> Option<Entry> {
+        let is_expired = |key| self.entries.get(key).is_some_and(Entry::has_expired);
+        let fronts = self.queues.iter().filter_map(|(ttl, queue)| Some((*ttl, &queue.front()?.1)));
+        let (ttl, _) = { fronts }.find(|(_, key)| is_expired(key))?;
+        self.pop(ttl)
+    }
+
+    /// Gives back what a flood has left behind.
+    pub(super) fn shrink(&mut self) {
+        let spare = |capacity: usize, length: usize| capacity > 4 * length + 64;
+        if spare(self.entries.capacity(), self.entries.len()) {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+        for queue in self.queues.values_mut() {
+            if spare(queue.capacity(), queue.len()) {
+                queue.shrink_to(2 * queue.len());
+            }
+        }
+    }
+}

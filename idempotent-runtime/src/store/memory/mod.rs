@@ -1,0 +1,257 @@
+//! [`MemoryStore`]: one process, nothing to install.
+//!
+//! A key, running or stored, is one entry in one shard of a map, and each verb is one critical
+//! section on that shard. Stored keys also stand in queues, one for each ttl: within a queue the
+//! order of storing is the order of expiry, so expiry and eviction both take from the front, and no
+//! call's cost grows with the number of keys.
+//!
+//! Not a general cache: those take about 700 bytes per entry, free what they evict later, and may
+//! refuse the newest entry, which here is a response that nobody could replay.
+
+mod entries;
+mod evictions;
+mod table;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+pub(crate) use self::entries::Extracted;
+use self::table::Table;
+use super::{Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey};
+
+const DEFAULT_MAX_BYTES: u64 = 64 << 20;
+const MIN_MAX_BYTES: u64 = 64 << 10;
+
+/// A store in the memory of this process.
+///
+/// Its claims cannot be orphaned, because they end with the process that made them. Stored
+/// responses take at most [`max_bytes`](MemoryStoreBuilder::max_bytes); past that the oldest ones
+/// are evicted, counted in [`evicted`](MemoryStore::evicted) and logged at `warn`. A clone is
+/// another handle to the same store.
+///
+/// ```
+/// use idempotent_runtime::MemoryStore;
+///
+/// let store = MemoryStore::builder().max_bytes(16 << 20).build();
+/// assert_eq!(store.evicted(), 0);
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    table: Arc<Table>,
+}
+
+/// Builds a [`MemoryStore`].
+#[derive(Debug, Clone)]
+#[must_use = "call `build`"]
+pub struct MemoryStoreBuilder {
+    max_bytes: u64,
+}
+
+impl MemoryStoreBuilder {
+    /// How many bytes the stored responses may take, bookkeeping included. Default: 64 MiB; less
+    /// than 64 KiB counts as 64 KiB.
+    pub fn max_bytes(mut self, max_bytes: u64) -> Self {
+        self.max_bytes = max_bytes.max(MIN_MAX_BYTES);
+        self
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn build(self) -> MemoryStore {
+        MemoryStore { table: Arc::new(Table::new(self.max_bytes)) }
+    }
+}
+
+impl MemoryStore {
+    /// A store with the default limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A store with a limit of its own.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder { max_bytes: DEFAULT_MAX_BYTES }
+    }
+
+    /// How many stored responses were evicted before their ttl passed.
+    ///
+    /// A retry of such a request runs its handler again: where this is not 0, raise
+    /// [`max_bytes`](MemoryStoreBuilder::max_bytes) or move to a shared store.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.table.evictions.count()
+    }
+
+    /// How many bytes the stored responses take now, bookkeeping included.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.table.bytes()
+    }
+
+    /// [`Store::claim`], which here needs no future.
+    pub(crate) fn claim_now(&self, attempt: &Attempt) -> Claim {
+        self.table.claim(attempt)
+    }
+
+    /// [`Store::complete`], which here needs no future. `extracted` is what [`look`](Self::look)
+    /// compares.
+    pub(crate) fn complete_now(
+        &self,
+        attempt: &Attempt,
+        record: Bytes,
+        ttl: Duration,
+        extracted: Option<Extracted>,
+    ) -> Result<Hold, StoreError> {
+        self.table.complete(attempt, record, ttl, extracted)
+    }
+
+    /// [`Store::release`], which here needs no future.
+    pub(crate) fn release_now(&self, attempt: &Attempt) {
+        self.table.release(attempt);
+    }
+
+    /// The record of `key`, if a request with `fingerprint` stored it whose last parameter was
+    /// extracted as `extracted`.
+    pub(crate) fn look(
+        &self,
+        key: StoreKey,
+        fingerprint: Fingerprint,
+        extracted: Extracted,
+    ) -> Option<Bytes> {
+        self.table.look(key, fingerprint, extracted)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("max_bytes", &self.table.max_bytes)
+            .field("stored_bytes", &self.stored_bytes())
+            .field("evicted", &self.evicted())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for MemoryStore {
+    async fn claim(&self, attempt: &Attempt, _lease: Duration) -> Result<Claim, StoreError> {
+        Ok(self.claim_now(attempt))
+    }
+
+    async fn renew(&self, attempt: &Attempt, _lease: Duration) -> Result<Hold, StoreError> {
+        Ok(self.table.renew(attempt))
+    }
+
+    async fn complete(
+        &self,
+        attempt: &Attempt,
+        record: Bytes,
+        ttl: Duration,
+    ) -> Result<Hold, StoreError> {
+        self.complete_now(attempt, record, ttl, None)
+    }
+
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        self.release_now(attempt);
+        Ok(())
+    }
+
+    async fn wait(&self, key: StoreKey, at_most: Duration) {
+        if let Some(ended) = self.table.ended(key) {
+            // An elapsed wait and an end are the same to the caller: it looks again.
+            let _ = tokio::time::timeout(at_most, ended).await;
+        }
+    }
+
+    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+        Ok(self.table.read(key))
+    }
+
+    async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
+        Ok(self.table.forget(key, even_if_running))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        hash::{BuildHasher, DefaultHasher},
+    };
+
+    use super::*;
+    use crate::store::Token;
+
+    thread_local! {
+        static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts how many keys the map looks at.
+    #[derive(Default)]
+    pub(super) struct Counting;
+
+    impl BuildHasher for Counting {
+        type Hasher = DefaultHasher;
+
+        fn build_hasher(&self) -> DefaultHasher {
+            LOOKED_AT.set(LOOKED_AT.get() + 1);
+            DefaultHasher::new()
+        }
+    }
+
+    /// One key's life in the store; gives how many keys were looked at for it.
+    async fn live(store: &MemoryStore) -> usize {
+        let before = LOOKED_AT.get();
+        let fingerprint = Fingerprint::from_bytes([1; 16]);
+        let token = Token::random();
+        let key = StoreKey::from_bytes(*token.as_bytes());
+        let attempt = Attempt::new(key, fingerprint, token);
+        for _ in 0..2 {
+            store.claim(&attempt, Duration::ZERO).await.unwrap();
+            assert_eq!(store.renew(&attempt, Duration::ZERO).await.unwrap(), Hold::Held);
+            store.release(&attempt).await.unwrap();
+        }
+        store.claim(&attempt, Duration::ZERO).await.unwrap();
+        let stored = store.complete(&attempt, Bytes::new(), Duration::from_hours(1)).await;
+        assert_eq!(stored.unwrap(), Hold::Held);
+        let other = Attempt::new(key, fingerprint, Token::random());
+        store.claim(&other, Duration::ZERO).await.unwrap();
+        store.read(key).await.unwrap();
+        let shard = store.table.shard(key);
+        store.table.expire(shard, &mut shard.lock());
+        LOOKED_AT.get() - before
+    }
+
+    /// The least of several lives: now and then the map grows, which looks at all of a shard's.
+    async fn least(store: &MemoryStore) -> usize {
+        let mut least = usize::MAX;
+        for _ in 0..20 {
+            least = least.min(live(store).await);
+        }
+        least
+    }
+
+    #[tokio::test]
+    async fn no_call_looks_at_more_keys_where_more_are_stored() {
+        let store = MemoryStore::new();
+        live(&store).await;
+        let with_few = least(&store).await;
+        for _ in 0..50_000 {
+            live(&store).await;
+        }
+        assert_eq!(least(&store).await, with_few);
+        // Nor where each new record evicts another, but for that other one.
+        let full = MemoryStore::builder().max_bytes(1 << 20).build();
+        while full.evicted() == 0 {
+            live(&full).await;
+        }
+        assert_eq!(least(&full).await, with_few + 1);
+    }
+}
