@@ -1,22 +1,27 @@
 //! What the fuzz targets call: the parsers that read what others wrote, with the promises they keep
 //! on any input. The property tests call them as well.
 
+use ::http::{HeaderMap, HeaderValue};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 
+use axum::response::Response;
+
 use crate::{
-    body::Chunks,
-    key,
-    policy::{Format, Policy},
-    record::{self, Record},
+    engine::record::{self, Record, Unreadable},
+    http::{
+        body::Chunks,
+        key,
+        policy::{Format, Policy},
+        stored,
+    },
 };
 
 /// Reads a key: the first byte chooses the format, line feeds part the header's lines.
 ///
 /// # Panics
 ///
-/// Where a promise is broken.
+/// Panics if a promise is broken.
 pub fn read_key(data: &[u8]) {
     let Some((format, lines)) = data.split_first() else { return };
     let format = [Format::Uuid, Format::UuidV4, Format::Any][usize::from(*format) % 3];
@@ -35,6 +40,7 @@ pub fn read_key(data: &[u8]) {
         Ok(None) => assert!(headers.is_empty(), "an invalid key is taken for a missing one"),
         Err(_) => assert!(!headers.is_empty(), "a missing key is taken for an invalid one"),
         Ok(Some(key)) => {
+            let key = key.into_text();
             assert!((1..=255).contains(&key.len()));
             assert!(key.bytes().all(|byte| matches!(byte, b' '..=b'~')));
             assert_eq!(read_quoted(&policy, &key).as_deref(), Some(key.as_str()));
@@ -48,23 +54,23 @@ pub(crate) fn read_quoted(policy: &Policy, key: &str) -> Option<String> {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::try_from(format!("\"{quoted}\"")).ok()?;
     headers.insert(&policy.header_names()[0], value);
-    key::read(policy, &headers).ok()?
+    key::read(policy, &headers).ok()?.map(key::Key::into_text)
 }
 
 /// Decodes a record, as it is and in an envelope that says it is whole.
 ///
 /// # Panics
 ///
-/// Where a promise is broken.
+/// Panics if a promise is broken.
 pub fn decode_record(data: &[u8]) {
-    let _ = record::decode(Bytes::copy_from_slice(data));
+    let _ = decode(Bytes::copy_from_slice(data));
     let Some((kind, payload)) = data.split_first() else { return };
-    if let Ok(Record::Response(response)) = record::decode(seal(*kind, payload)) {
+    if let Ok(Some(response)) = decode(seal(*kind, payload)) {
         let (parts, body) = response.into_parts();
         let body = now(body.collect()).expect("a body in memory").to_bytes();
         let chunks = Chunks::from(body.clone());
-        let (again, _) = record::response(parts.status, &parts.headers, |_| true, &chunks);
-        let Ok(Record::Response(same)) = record::decode(again) else {
+        let (again, _) = stored::encode(parts.status, &parts.headers, |_| true, &chunks);
+        let Ok(Some(same)) = decode(again.seal()) else {
             panic!("what was decoded can be encoded");
         };
         assert_eq!((same.status(), same.headers()), (parts.status, &parts.headers));
@@ -73,10 +79,18 @@ pub fn decode_record(data: &[u8]) {
     }
 }
 
+/// The response in a record, if it holds one.
+pub(crate) fn decode(record: Bytes) -> Result<Option<Response>, Unreadable> {
+    match record::open(record, false)? {
+        Record::Answer(answer) => stored::decode(answer).map(Some).ok_or(Unreadable::Corrupt),
+        Record::NotStored | Record::Unknown => Ok(None),
+    }
+}
+
 /// A record of this version with a right checksum, around any payload.
 pub(crate) fn seal(kind: u8, payload: &[u8]) -> Bytes {
     let mut record = BytesMut::new();
-    record.put_slice(&[b'i', b'A', 1, kind, 0]);
+    record.put_slice(&[b'i', b'A', 2, kind, 0]);
     let mut checksum = crc32fast::Hasher::new();
     checksum.update(&record);
     checksum.update(payload);

@@ -2,45 +2,34 @@
 //!
 //! Depend on `idempotent-axum`, which re-exports what is public here beside the attribute. A crate
 //! that implements a [`Store`] may depend on this one alone.
+//!
+//! Three rooms, one direction: `http/` names Axum and turns a request into what is asked, and what
+//! was found into a response; `engine/` asks, runs and settles, in data; `store/` is where claims
+//! and responses live.
 
-mod body;
-mod capture;
-mod detach;
-mod execute;
-mod fields;
-mod fingerprint;
+mod engine;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod idempotency;
-mod idempotency_key;
-mod identity;
-mod key;
-mod last_parameter;
-mod operation;
-mod outcome;
-mod policy;
-mod problem;
+mod http;
 #[cfg(test)]
 mod properties;
-mod record;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-#[cfg(feature = "memory")]
-pub use store::memory::{MemoryStore, MemoryStoreBuilder};
-#[cfg(feature = "postgres")]
-pub use store::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
-pub use store::redis::RedisStore;
-pub use {
-    idempotency::{Idempotency, OnStoreError},
-    idempotency_key::IdempotencyKey,
-    identity::OptionalDisplay,
-    last_parameter::LastParameter,
-    outcome::Outcome,
-    problem::Problem,
+pub use self::store::RedisStore;
+#[cfg(feature = "memory")]
+pub use self::store::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
+pub use self::{
+    engine::OnStoreError,
+    http::{
+        Idempotency, IdempotencyKey, IdempotencyService, Idempotent, InstallError, OptionalDisplay,
+        Outcome, Problem, ProblemCode,
+    },
     store::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, Pollers, State, Store, StoreError, StoreKey,
         Token,
@@ -50,11 +39,9 @@ pub use {
 /// What the attribute's expansion names. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::{
-        fingerprint::StableHasher,
-        identity::{Facts, OptionalDisplay},
-        last_parameter::{LastParameter, Via},
-        policy::{FingerprintSource, Format, KeySource, Policy, Replay},
+    pub use crate::http::{
+        Evaluated, Idempotent, Known, OptionalDisplay, Probe, StableHasher, Via,
+        policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},
     };
     pub use axum::response::{IntoResponse, Response};
     pub use http::HeaderName;
@@ -64,5 +51,10 @@ pub mod __private {
     #[must_use]
     pub fn output<T>() -> T {
         unreachable!("the expansion never calls this")
+    }
+
+    /// The future of a handler's body, as it is.
+    pub fn body<F: Future>(future: F) -> F {
+        future
     }
 }

@@ -87,6 +87,12 @@ impl StoreError {
         self.kind == Kind::NotSent
     }
 
+    /// Whether the key holds what only another release can read.
+    #[expect(clippy::unused_self, reason = "no store says so yet")]
+    pub(crate) fn is_foreign_entry(&self) -> bool {
+        false
+    }
+
     pub(crate) fn is_too_large(&self) -> bool {
         self.kind == Kind::TooLarge
     }

@@ -12,6 +12,7 @@ mod attempt;
 pub(crate) mod digest;
 mod erased;
 mod error;
+mod handle;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
 mod poll;
@@ -28,7 +29,23 @@ pub use self::{
     error::StoreError,
     poll::Pollers,
 };
-pub(crate) use self::erased::{BoxFuture, ErasedStore};
+pub(crate) use self::{
+    erased::{BoxFuture, ErasedStore},
+    handle::StoreHandle,
+};
+
+#[cfg(feature = "memory")]
+pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
+#[cfg(not(feature = "memory"))]
+pub(crate) use self::unconfigured::Unconfigured;
+
+/// Names the type that a last parameter was extracted as: [`TypeId::of`](std::any::TypeId::of)
+/// itself, which takes half the room of what it gives.
+pub(crate) type Extracted = fn() -> std::any::TypeId;
 
 /// A place that holds claims and stored responses.
 ///

@@ -1,7 +1,6 @@
 //! The keys of one shard: entries, and the queues that say which of them is the oldest.
 
 use std::{
-    any::TypeId,
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::store::{Claim, Fingerprint, State, StoreKey, Token};
+use crate::store::{Claim, Extracted, Fingerprint, State, StoreKey, Token};
 
 /// Counted per record beside its bytes: entry, place in the queue, and the allocator's share.
 /// `benches/run memory` measures it.
@@ -25,10 +24,6 @@ const FRAGMENTATION: u64 = 8;
 type Hashing = foldhash::quality::RandomState;
 #[cfg(test)]
 type Hashing = super::tests::Counting;
-
-/// Names the type that a last parameter was extracted as: [`TypeId::of`] itself, which takes half
-/// the room of what it gives.
-pub(crate) type Extracted = fn() -> TypeId;
 
 /// The keys of one shard.
 #[derive(Default)]

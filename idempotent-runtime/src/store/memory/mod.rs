@@ -16,9 +16,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-pub(crate) use self::entries::Extracted;
 use self::table::Table;
-use super::{Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey};
+use super::{
+    Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey,
+};
 
 const DEFAULT_MAX_BYTES: u64 = 64 << 20;
 const MIN_MAX_BYTES: u64 = 64 << 10;

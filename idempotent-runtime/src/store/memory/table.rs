@@ -13,10 +13,12 @@ use bytes::Bytes;
 use tokio::sync::{Notify, futures::OwnedNotified};
 
 use super::{
-    entries::{Entry, Extracted, Keys, Phase, weight},
+    entries::{Entry, Keys, Phase, weight},
     evictions::Evictions,
 };
-use crate::store::{Attempt, Claim, Fingerprint, Forgotten, Hold, State, StoreError, StoreKey};
+use crate::store::{
+    Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, State, StoreError, StoreKey,
+};
 
 const SHARDS: usize = 64;
 /// The number of the oldest record if there is none.

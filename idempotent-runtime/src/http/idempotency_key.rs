@@ -10,8 +10,12 @@ use axum::extract::FromRequestParts;
 use http::{Extensions, request::Parts};
 use uuid::Uuid;
 
+use super::{
+    key::Key,
+    scope::{Scope, store_key},
+};
 use crate::{
-    fields::{Fields, truncate, version},
+    engine::{Digesting, Fields, version},
     store::StoreKey,
 };
 
@@ -19,6 +23,21 @@ use crate::{
 ///
 /// An extractor that never rejects. Its value is there when the handler's body runs, not before:
 /// other extractors run before the key is looked up.
+///
+/// ```
+/// use idempotent_runtime::IdempotencyKey;
+///
+/// /// What a handler would do.
+/// fn charge(key: &IdempotencyKey) -> String {
+///     format!("idempotency-key: {}", key.derive("stripe"))
+/// }
+///
+/// // A unit test makes one; the default has no key.
+/// let key = IdempotencyKey::new("order-7");
+/// assert_eq!(key.get(), Some("order-7"));
+/// assert_eq!(charge(&key), charge(&IdempotencyKey::new("order-7")));
+/// assert_eq!(IdempotencyKey::default().get(), None);
+/// ```
 #[derive(Clone, Default)]
 pub struct IdempotencyKey(Arc<OnceLock<Value>>);
 
@@ -28,7 +47,18 @@ struct Value {
 }
 
 impl IdempotencyKey {
-    /// The key, normalised (a UUID in lower case), or `None` where the request has none.
+    /// The key of a request that a unit test pretends: without principal, of an operation without a
+    /// name.
+    #[must_use]
+    pub fn new(key: &str) -> Self {
+        let key = Key::exact(key);
+        let store_key = store_key(Scope::Named("").fields(), None, &key);
+        let place = Self::default();
+        place.set(key, store_key);
+        place
+    }
+
+    /// The key, normalised (a UUID in lower case), or `None` if the request has none.
     #[must_use]
     pub fn get(&self) -> Option<&str> {
         self.0.get().map(|value| value.key.as_str())
@@ -37,7 +67,7 @@ impl IdempotencyKey {
     /// A key for a call to another system, made of scope, principal, key and `label`.
     ///
     /// A retry gets the same UUID (version 8, RFC 9562 section 5.8), so that the other system
-    /// recognises it. Give each call of a handler a label of its own. Where the request has no key
+    /// recognises it. Give each call of a handler a label of its own. If the request has no key,
     /// the result is random.
     #[must_use]
     pub fn derive(&self, label: &str) -> Uuid {
@@ -45,28 +75,30 @@ impl IdempotencyKey {
         let mut fields = Fields::new(version::DERIVED_KEY);
         fields.put(value.store_key.as_bytes());
         fields.put(label.as_bytes());
-        uuid::Builder::from_custom_bytes(truncate(fields.hash())).into_uuid()
+        uuid::Builder::from_custom_bytes(fields.digest(Digesting::Stable)).into_uuid()
     }
 
     /// The place for the key of the request with these extensions, still empty.
     ///
     /// A request that a handler makes of its own one's extensions gets a place of its own: it
     /// must not be known by the key of the other.
-    pub(crate) fn place(extensions: &mut Extensions) -> Self {
-        match extensions.get::<Self>() {
-            Some(place) if place.get().is_none() => place.clone(),
-            _ => {
-                let place = Self::default();
-                extensions.insert(place.clone());
-                place
-            }
-        }
+    pub(super) fn place(extensions: &mut Extensions) -> Self {
+        Self::taken_place(extensions).unwrap_or_else(|| {
+            let place = Self::default();
+            extensions.insert(place.clone());
+            place
+        })
+    }
+
+    /// The place that an extractor has taken, still empty.
+    pub(super) fn taken_place(extensions: &Extensions) -> Option<Self> {
+        extensions.get::<Self>().filter(|place| place.get().is_none()).cloned()
     }
 
     /// Says what the key is, just before the body runs.
-    pub(crate) fn set(&self, key: String, store_key: StoreKey) {
-        // `place` gave an empty one, and a request is looked up once.
-        let _ = self.0.set(Value { key, store_key });
+    pub(super) fn set(&self, key: Key, store_key: StoreKey) {
+        // An empty place was given, and a request is looked up once.
+        let _ = self.0.set(Value { key: key.into_text(), store_key });
     }
 }
 

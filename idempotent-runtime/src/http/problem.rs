@@ -1,12 +1,12 @@
 //! The errors this library answers with, as problem documents (RFC 9457).
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-/// Where `type` points unless [`docs_url`](crate::Idempotency::docs_url) is set.
+/// What `type` points to unless [`docs_url`](crate::Idempotency::docs_url) is set.
 const DOCUMENTATION: &str = "https://docs.rs/idempotent-axum/latest/idempotent_axum/";
 
 /// Why a request was refused instead of run or replayed.
@@ -16,78 +16,130 @@ const DOCUMENTATION: &str = "https://docs.rs/idempotent-axum/latest/idempotent_a
 /// the key. [`error_response`](crate::Idempotency::error_response) turns it into another format.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    code: Code,
+    code: ProblemCode,
     detail: Cow<'static, str>,
     pub(crate) docs_url: Option<Arc<str>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Code {
+/// A stable name for what went wrong, for programs.
+///
+/// ```
+/// use idempotent_runtime::ProblemCode;
+///
+/// assert_eq!(ProblemCode::KeyReused.as_str(), "key_reused");
+/// assert!(ProblemCode::ALL.contains(&ProblemCode::KeyReused));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProblemCode {
+    /// The key is not valid (400).
     InvalidKey,
+    /// Several headers hold different keys (400).
     ConflictingKeys,
+    /// The operation requires a key, and none was sent (400).
     MissingKey,
+    /// The first request with the key is still running (409).
     RequestInProgress,
+    /// The first request is done, and its response was not stored (409).
     ResponseNotStored,
+    /// Whether the first request took effect is not known (409).
     OutcomeUnknown,
+    /// Another request has used the key (422).
     KeyReused,
+    /// The store could not be asked (503).
     StoreUnavailable,
+}
+
+impl ProblemCode {
+    /// Every code.
+    pub const ALL: &[Self] = &[
+        Self::InvalidKey,
+        Self::ConflictingKeys,
+        Self::MissingKey,
+        Self::RequestInProgress,
+        Self::ResponseNotStored,
+        Self::OutcomeUnknown,
+        Self::KeyReused,
+        Self::StoreUnavailable,
+    ];
+
+    /// The code as it stands in a problem document, such as `key_reused`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidKey => "invalid_key",
+            Self::ConflictingKeys => "conflicting_keys",
+            Self::MissingKey => "missing_key",
+            Self::RequestInProgress => "request_in_progress",
+            Self::ResponseNotStored => "response_not_stored",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::KeyReused => "key_reused",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+}
+
+impl fmt::Display for ProblemCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Problem {
     pub(crate) fn invalid_key(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(Code::InvalidKey, detail)
+        Self::new(ProblemCode::InvalidKey, detail)
     }
 
     pub(crate) fn conflicting_keys() -> Self {
         Self::new(
-            Code::ConflictingKeys,
+            ProblemCode::ConflictingKeys,
             "The request carries different idempotency keys in several headers. Send one key",
         )
     }
 
     pub(crate) fn missing_key(header: &HeaderName) -> Self {
         Self::new(
-            Code::MissingKey,
+            ProblemCode::MissingKey,
             format!("This operation requires an idempotency key. Send one in the {header} header"),
         )
     }
 
     pub(crate) fn request_in_progress() -> Self {
         Self::new(
-            Code::RequestInProgress,
+            ProblemCode::RequestInProgress,
             "The first request with this idempotency key is still being processed. Retry later",
         )
     }
 
     pub(crate) fn response_not_stored() -> Self {
         Self::new(
-            Code::ResponseNotStored,
+            ProblemCode::ResponseNotStored,
             "The request with this idempotency key was processed, but its response could not be stored and is not replayed",
         )
     }
 
     pub(crate) fn outcome_unknown() -> Self {
         Self::new(
-            Code::OutcomeUnknown,
+            ProblemCode::OutcomeUnknown,
             "The outcome of the request with this idempotency key is not known. Check its effect before sending a new key",
         )
     }
 
     pub(crate) fn key_reused() -> Self {
         Self::new(
-            Code::KeyReused,
+            ProblemCode::KeyReused,
             "This idempotency key was used with a different request. Use a new key for a new request",
         )
     }
 
     pub(crate) fn store_unavailable() -> Self {
         Self::new(
-            Code::StoreUnavailable,
+            ProblemCode::StoreUnavailable,
             "The idempotency store cannot answer now. Retry later with the same idempotency key",
         )
     }
 
-    fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+    fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into(), docs_url: None }
     }
 
@@ -95,45 +147,36 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.code {
-            Code::InvalidKey | Code::ConflictingKeys | Code::MissingKey => StatusCode::BAD_REQUEST,
-            Code::RequestInProgress | Code::ResponseNotStored | Code::OutcomeUnknown => {
-                StatusCode::CONFLICT
+            ProblemCode::InvalidKey | ProblemCode::ConflictingKeys | ProblemCode::MissingKey => {
+                StatusCode::BAD_REQUEST
             }
-            Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Code::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ProblemCode::RequestInProgress
+            | ProblemCode::ResponseNotStored
+            | ProblemCode::OutcomeUnknown => StatusCode::CONFLICT,
+            ProblemCode::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            ProblemCode::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    /// A stable name for programs: `invalid_key`, `conflicting_keys`, `missing_key`,
-    /// `request_in_progress`, `response_not_stored`, `outcome_unknown`, `key_reused` or
-    /// `store_unavailable`.
+    /// A stable name for programs.
     #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self.code {
-            Code::InvalidKey => "invalid_key",
-            Code::ConflictingKeys => "conflicting_keys",
-            Code::MissingKey => "missing_key",
-            Code::RequestInProgress => "request_in_progress",
-            Code::ResponseNotStored => "response_not_stored",
-            Code::OutcomeUnknown => "outcome_unknown",
-            Code::KeyReused => "key_reused",
-            Code::StoreUnavailable => "store_unavailable",
-        }
+    pub fn code(&self) -> ProblemCode {
+        self.code
     }
 
     /// A short summary, the same for every occurrence of a code.
     #[must_use]
     pub fn title(&self) -> &'static str {
         match self.code {
-            Code::InvalidKey => "Idempotency-Key is invalid",
-            Code::ConflictingKeys => "Idempotency-Key is ambiguous",
-            Code::MissingKey => "Idempotency-Key is missing",
-            Code::RequestInProgress => "A request is outstanding for this Idempotency-Key",
-            Code::ResponseNotStored | Code::OutcomeUnknown => {
+            ProblemCode::InvalidKey => "Idempotency-Key is invalid",
+            ProblemCode::ConflictingKeys => "Idempotency-Key is ambiguous",
+            ProblemCode::MissingKey => "Idempotency-Key is missing",
+            ProblemCode::RequestInProgress => "A request is outstanding for this Idempotency-Key",
+            ProblemCode::ResponseNotStored | ProblemCode::OutcomeUnknown => {
                 "The response for this Idempotency-Key is not available"
             }
-            Code::KeyReused => "Idempotency-Key is already used",
-            Code::StoreUnavailable => "Idempotency store is unavailable",
+            ProblemCode::KeyReused => "Idempotency-Key is already used",
+            ProblemCode::StoreUnavailable => "Idempotency store is unavailable",
         }
     }
 
@@ -143,12 +186,21 @@ impl Problem {
         &self.detail
     }
 
-    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), where it does.
+    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), if it does.
     pub(crate) fn retry_after(&self) -> Option<HeaderValue> {
-        matches!(self.code, Code::RequestInProgress | Code::StoreUnavailable)
+        matches!(self.code, ProblemCode::RequestInProgress | ProblemCode::StoreUnavailable)
             .then(|| HeaderValue::from_static("1"))
     }
 }
+
+/// Title and detail.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.title(), self.detail)
+    }
+}
+
+impl Error for Problem {}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -164,11 +216,11 @@ impl IntoResponse for Problem {
 
         let docs_url = self.docs_url.as_deref();
         let document = Document {
-            r#type: format!("{}#{}", docs_url.unwrap_or(DOCUMENTATION), self.code()),
+            r#type: format!("{}#{}", docs_url.unwrap_or(DOCUMENTATION), self.code),
             title: self.title(),
             status: self.status().as_u16(),
             detail: &self.detail,
-            code: self.code(),
+            code: self.code.as_str(),
             message: &self.detail,
         };
         let body =

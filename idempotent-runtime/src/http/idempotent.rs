@@ -1,9 +1,9 @@
-//! [`LastParameter`]: the extractor that takes the place of a handler's last parameter.
+//! [`Idempotent`]: the extractor that takes the place of a handler's last parameter.
 //!
 //! Axum runs a handler's extractors in order, and only the last one sees the body.
-//! `LastParameter<E>` stands in for the last parameter `E`: it keeps the request and the way to
-//! extract `E` from it, so that the runtime can validate the key before the body is read, and
-//! extract `E` afterwards.
+//! `Idempotent<E>` stands in for the last parameter `E`: it keeps the request and the way to
+//! extract `E` from it, so that the runtime can read the key before the body, and extract `E`
+//! afterwards, or not at all.
 
 use std::{
     convert::Infallible,
@@ -17,19 +17,32 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{execute, identity::Facts, policy::Policy, store::BoxFuture};
+use super::{
+    evaluated::Evaluated,
+    handler,
+    known::{Known, Probe},
+    policy::Policy,
+};
+use crate::store::BoxFuture;
 
 /// The last parameter of an `#[idempotent]` handler, not yet extracted.
 ///
-/// The attribute writes it in the handler's signature, in the place of the last parameter, so it is
-/// seen there in the compiler's messages and in a handler's documentation. It is an extractor where
-/// `E` is one; a handler without parameters takes `LastParameter<()>`.
+/// The attribute writes it into the handler's signature, in the place of the last parameter, so it
+/// is seen there in the compiler's messages and in the handler's documentation. It is an extractor
+/// if `E` is one; a handler without parameters takes `Idempotent<()>`.
 ///
 /// A test that calls a handler directly makes one from the value itself, with `.into()`; the
-/// handler then runs without a key.
-pub struct LastParameter<E>(pub(crate) Source<E>);
+/// handler then runs without a key and gives a [`Response`].
+///
+/// ```
+/// use idempotent_runtime::Idempotent;
+///
+/// let body: Idempotent<String> = "hello".to_owned().into();
+/// assert_eq!(format!("{body:?}"), "Idempotent { .. }");
+/// ```
+pub struct Idempotent<E>(pub(super) Source<E>);
 
-pub(crate) enum Source<E> {
+pub(super) enum Source<E> {
     /// A direct call: the value is there, and no request.
     Value(E),
     /// A call by Axum.
@@ -37,16 +50,16 @@ pub(crate) enum Source<E> {
 }
 
 /// A request, and the way to extract `E` from it.
-pub(crate) trait Extract<E>: Send {
+pub(super) trait Extract<E>: Send {
     fn request(&mut self) -> &mut Request;
 
     fn extract(self: Box<Self>) -> BoxFuture<'static, Result<E, Response>>;
 }
 
-/// The marker by which [`LastParameter<E>`] is an extractor wherever `E` is one via `M`.
+/// The marker by which [`Idempotent<E>`] is an extractor wherever `E` is one via `M`.
 pub struct Via<M>(PhantomData<M>);
 
-impl<S, E, M> FromRequest<S, Via<M>> for LastParameter<E>
+impl<S, E, M> FromRequest<S, Via<M>> for Idempotent<E>
 where
     S: Clone + Send + Sync + 'static,
     E: FromRequest<S, M> + Send + 'static,
@@ -88,34 +101,42 @@ where
     }
 }
 
-impl<E: Send + 'static> LastParameter<E> {
-    /// Runs the handler, or replays its response: what the attribute's expansion calls. A method
-    /// here, so that the compiler names no hidden item where a handler's body is not [`Send`].
+impl<E: Send + 'static> Idempotent<E> {
+    /// What is known of the type of the last parameter: `probe().known()`.
     #[doc(hidden)]
-    pub fn run<R, F, Fut>(
+    pub fn probe(&self) -> Probe<E> {
+        Probe::new()
+    }
+
+    /// Runs the handler, or replays its response: what the attribute's expansion calls. A method
+    /// here, so that the compiler names no hidden item if a handler's body is not [`Send`].
+    #[doc(hidden)]
+    pub fn run<R, F, G, Fut>(
         self,
         policy: &'static Policy,
+        known: Known,
         respond: fn(R) -> Response,
         handler: F,
     ) -> BoxFuture<'static, Response>
     where
         R: 'static,
-        F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
+        F: FnOnce(Option<&mut Evaluated>) -> G + Send + 'static,
+        G: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
         Fut: Future<Output = R> + Send + 'static,
     {
-        execute::run(policy, self, respond, handler)
+        handler::run(policy, known, self, respond, handler)
     }
 }
 
-impl<E> From<E> for LastParameter<E> {
+impl<E> From<E> for Idempotent<E> {
     fn from(value: E) -> Self {
         Self(Source::Value(value))
     }
 }
 
-impl<E> fmt::Debug for LastParameter<E> {
+impl<E> fmt::Debug for Idempotent<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LastParameter").finish_non_exhaustive()
+        f.debug_struct("Idempotent").finish_non_exhaustive()
     }
 }
 

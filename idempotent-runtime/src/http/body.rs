@@ -1,4 +1,4 @@
-//! Bodies, read to their end where that is possible, and given back whole where it is not.
+//! Bodies, read to their end if that is possible, and given back whole if it is not.
 
 use std::{
     collections::VecDeque,
@@ -68,8 +68,11 @@ impl FromIterator<Bytes> for Chunks {
 pub(crate) enum Read {
     /// At its end.
     Whole(Chunks),
-    /// Before: at a frame that is not data or would be too much, or at an error. With the rest.
-    Cut(Chunks, Result<Frame<Bytes>, axum::Error>, Body),
+    /// Before: at a frame that is not data or would be too much, or because it took too long. With
+    /// the rest.
+    Cut(Chunks, Option<Frame<Bytes>>, Body),
+    /// At an error. With the rest.
+    Failed(Chunks, axum::Error, Body),
 }
 
 /// A body that is being read.
@@ -86,30 +89,46 @@ impl Reader {
     }
 
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
-        loop {
-            let last = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                None => return Poll::Ready(Read::Whole(take(&mut self.chunks))),
-                Some(Err(error)) => Err(error),
-                Some(Ok(frame)) => match frame.into_data() {
+        // Most bodies say with their last data that it is the last.
+        while !self.body.is_end_stream() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose() {
+                Ok(None) => break,
+                Ok(Some(frame)) => match frame.into_data() {
                     Ok(chunk) if chunk.len() <= self.max_bytes - self.chunks.len() => {
                         self.chunks.push(chunk);
-                        continue;
                     }
-                    Ok(chunk) => Ok(Frame::data(chunk)),
-                    Err(frame) => Ok(frame),
+                    Ok(chunk) => return Poll::Ready(self.cut(Some(Frame::data(chunk)))),
+                    Err(frame) => return Poll::Ready(self.cut(Some(frame))),
                 },
-            };
-            let rest = take(&mut self.body);
-            return Poll::Ready(Read::Cut(take(&mut self.chunks), last, rest));
+                Err(error) => {
+                    let (chunks, rest) = self.take();
+                    return Poll::Ready(Read::Failed(chunks, error, rest));
+                }
+            }
         }
+        Poll::Ready(Read::Whole(take(&mut self.chunks)))
+    }
+
+    /// Ends reading before the end of the body.
+    pub(crate) fn cut(&mut self, last: Option<Frame<Bytes>>) -> Read {
+        let (chunks, rest) = self.take();
+        Read::Cut(chunks, last, rest)
+    }
+
+    fn take(&mut self) -> (Chunks, Body) {
+        (take(&mut self.chunks), take(&mut self.body))
     }
 }
 
 /// The body whose reading was cut: what was read, then the rest.
-pub(crate) fn resumed(chunks: Chunks, last: Result<Frame<Bytes>, BoxError>, rest: Body) -> Body {
+pub(crate) fn resumed(
+    chunks: Chunks,
+    last: Option<Result<Frame<Bytes>, BoxError>>,
+    rest: Body,
+) -> Body {
     let chunks = std::iter::once(chunks.first).chain(chunks.more);
     let read = chunks.filter(|chunk| !chunk.is_empty()).map(|chunk| Ok(Frame::data(chunk)));
-    Body::new(Resumed { frames: read.chain([last]).collect(), rest })
+    Body::new(Resumed { frames: read.chain(last).collect(), rest })
 }
 
 /// A body of which some frames were read already.

@@ -1,4 +1,4 @@
-//! Reading the idempotency key from the request's headers.
+//! [`Key`]: the idempotency key, read from the request's headers or given as text.
 
 use std::borrow::Cow;
 
@@ -6,21 +6,60 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::visitor::Ignored;
 use uuid::{Uuid, Variant};
 
-use crate::{
+use super::{
     policy::{Format, Policy},
     problem::Problem,
 };
+use crate::engine::Fields;
 
 const MAX_LENGTH: usize = 255;
 
-/// The key that `headers` carry, normalised, or `None` where they carry none.
+/// An idempotency key, normalised. Nearly all are UUIDs, which take no text.
+///
+/// Two keys are equal if their texts are.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// Its text is the hyphenated form in lower case.
+    Uuid(Uuid),
+    /// Any other text.
+    Text(Box<str>),
+}
+
+impl Key {
+    /// The key with this text, as it is.
+    pub(crate) fn exact(text: &str) -> Self {
+        match parse_hyphenated(text) {
+            Some(uuid) if text.bytes().all(|byte| !byte.is_ascii_uppercase()) => Self::Uuid(uuid),
+            _ => Self::Text(text.into()),
+        }
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Uuid(uuid) => {
+                uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+            }
+            Self::Text(text) => text.into(),
+        }
+    }
+
+    pub(crate) fn put_into(&self, fields: &mut Fields) {
+        let (kind, bytes) = match self {
+            Self::Uuid(uuid) => (0, &uuid.as_bytes()[..]),
+            Self::Text(text) => (1, text.as_bytes()),
+        };
+        fields.put_joined(&[&[kind], bytes]);
+    }
+}
+
+/// The key that `headers` carry, or `None` if they carry none.
 ///
 /// # Errors
 ///
-/// A header that is there but holds no valid key is never taken for a missing one; several
-/// different keys are refused.
-pub(crate) fn read(policy: &Policy, headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut found: Option<String> = None;
+/// Returns the problem if a header is there but holds no valid key, which is never taken for a
+/// missing one, or if several headers hold different keys.
+pub(crate) fn read(policy: &Policy, headers: &HeaderMap) -> Result<Option<Key>, Problem> {
+    let mut found: Option<Key> = None;
     for name in policy.header_names() {
         let mut lines = headers.get_all(name).iter();
         let Some(line) = lines.next() else { continue };
@@ -47,7 +86,7 @@ fn invalid(format: Format, name: &HeaderName) -> Problem {
 }
 
 /// Parses one header value, bare or a String item (RFC 9651, section 3.3.3).
-fn parse(format: Format, value: &HeaderValue) -> Option<String> {
+fn parse(format: Format, value: &HeaderValue) -> Option<Key> {
     let value = value.as_bytes().trim_ascii();
     let text = match value.first()? {
         b'"' => unquote(value)?,
@@ -56,23 +95,22 @@ fn parse(format: Format, value: &HeaderValue) -> Option<String> {
     match format {
         Format::Any => {
             let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-            (printable && (1..=MAX_LENGTH).contains(&text.len())).then(|| text.into_owned())
+            (printable && (1..=MAX_LENGTH).contains(&text.len())).then(|| Key::exact(&text))
         }
-        Format::Uuid => parse_uuid(&text).map(lower_case),
+        Format::Uuid => parse_uuid(&text).map(Key::Uuid),
         Format::UuidV4 => parse_uuid(&text)
             .filter(|uuid| uuid.get_version_num() == 4 && uuid.get_variant() == Variant::RFC4122)
-            .map(lower_case),
+            .map(Key::Uuid),
     }
 }
 
 fn parse_uuid(text: &str) -> Option<Uuid> {
-    // Of the forms the crate reads, only the hyphenated one has this length.
-    let uuid = (text.len() == 36).then(|| Uuid::try_parse(text).ok())??;
-    (!uuid.is_nil() && !uuid.is_max()).then_some(uuid)
+    parse_hyphenated(text).filter(|uuid| !uuid.is_nil() && !uuid.is_max())
 }
 
-fn lower_case(uuid: Uuid) -> String {
-    uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+fn parse_hyphenated(text: &str) -> Option<Uuid> {
+    // Of the forms the crate reads, only the hyphenated one has this length.
+    (text.len() == 36).then(|| Uuid::try_parse(text).ok())?
 }
 
 fn unquote(value: &[u8]) -> Option<Cow<'_, str>> {

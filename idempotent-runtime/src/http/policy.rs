@@ -24,8 +24,10 @@ pub struct Policy {
     pub key: KeySource,
     /// What makes two requests the same one.
     pub fingerprint: FingerprintSource,
-    /// The name of the operation, where the attribute gives one.
+    /// The name of the operation, if the attribute gives one.
     pub scope: Option<&'static str>,
+    /// When the attribute's expressions are evaluated.
+    pub evaluated: Stage,
 }
 
 impl Policy {
@@ -40,6 +42,7 @@ impl Policy {
         key: KeySource::Header,
         fingerprint: FingerprintSource::Request,
         scope: None,
+        evaluated: Stage::BeforeExtraction,
     };
 
     /// The header names the key is read from.
@@ -73,15 +76,29 @@ pub enum KeySource {
     Expression,
 }
 
-/// What makes two requests with one key the same request.
+/// What makes two requests with one key the same request. Method and full path always do, except
+/// for [`None`](Self::None).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FingerprintSource {
-    /// Method, path, query, content type and body.
+    /// Query, content type and body.
     Request,
-    /// Nothing: the key alone.
+    /// As `Request`, but a JSON body counts by its value (RFC 8785).
+    Json,
+    /// Nothing more.
+    Path,
+    /// Nothing at all: the key alone.
     None,
     /// The attribute's `fingerprint` expression.
     Expression,
+}
+
+/// When the attribute's expressions are evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the last parameter is extracted: none of them uses it.
+    BeforeExtraction,
+    /// After the last parameter is extracted.
+    AfterExtraction,
 }
 
 /// Which responses are stored, by status.

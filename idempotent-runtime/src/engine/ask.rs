@@ -1,0 +1,138 @@
+//! Asking the store until it says what to do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    claimed::Claimed,
+    job::Job,
+    record::{self, Record, Unreadable},
+    settings::OnStoreError,
+    waiting::Waiting,
+};
+use crate::store::{Claim, Fingerprint, StoreError};
+
+/// What a job finds.
+pub(crate) enum Found {
+    /// Its key is claimed: do the work, and settle.
+    Claimed(Claimed),
+    /// The store could not be asked, and the service prefers to run.
+    Unprotected,
+    /// The answer to replay.
+    Stored(Bytes),
+    Refused(Refusal),
+}
+
+/// Why a job neither runs nor gets a stored answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Another request has used the key.
+    KeyReused,
+    /// The run that holds the key has not ended in time.
+    RequestInProgress,
+    /// The work is done, its answer could not be stored.
+    ResponseNotStored,
+    /// Whether the work took effect is not known.
+    OutcomeUnknown,
+    /// The store cannot say what the key holds.
+    StoreUnavailable,
+}
+
+impl From<Result<Bytes, Refusal>> for Found {
+    fn from(answer: Result<Bytes, Refusal>) -> Self {
+        answer.map_or_else(Self::Refused, Self::Stored)
+    }
+}
+
+impl Job {
+    /// Asks the store until it says what to do.
+    pub(crate) async fn ask(self) -> Found {
+        match self.claim().await {
+            Ok(Claim::Claimed { lease }) => Found::Claimed(Claimed::new(self, lease)),
+            Ok(Claim::Stored { fingerprint, record, .. }) => {
+                self.answer_in(fingerprint, record).into()
+            }
+            Ok(Claim::Running { fingerprint, lease_left }) => {
+                Box::pin(self.wait_and_ask(fingerprint, lease_left)).await
+            }
+            Err(error) => self.without_store(&error),
+        }
+    }
+
+    /// Waits for the running request, and for those that take over from it.
+    async fn wait_and_ask(
+        self,
+        mut running: Option<Fingerprint>,
+        mut lease_left: Option<Duration>,
+    ) -> Found {
+        let mut waiting = Waiting::new(&self);
+        loop {
+            if let Err(refusal) = waiting.wait(running, lease_left).await {
+                return Found::Refused(refusal);
+            }
+            match self.claim().await {
+                Ok(Claim::Claimed { lease }) => {
+                    drop(waiting);
+                    return Found::Claimed(Claimed::new(self, lease));
+                }
+                Ok(Claim::Stored { fingerprint, record, .. }) => {
+                    return self.answer_in(fingerprint, record).into();
+                }
+                Ok(Claim::Running { fingerprint, lease_left: left }) => {
+                    (running, lease_left) = (fingerprint, left);
+                }
+                // It has seen a running claim: to run now could be a second run.
+                Err(error) => {
+                    log(&error);
+                    return Found::Refused(Refusal::StoreUnavailable);
+                }
+            }
+        }
+    }
+
+    /// The answer in a stored record, if this job may have it.
+    pub(super) fn answer_in(
+        &self,
+        fingerprint: Fingerprint,
+        record: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        if fingerprint != self.attempt.fingerprint {
+            return Err(Refusal::KeyReused);
+        }
+        let key = self.attempt.key;
+        match record::open(record, self.engine.store.is_memory()) {
+            Ok(Record::Answer(answer)) => {
+                tracing::debug!(%key, "response replayed");
+                Ok(answer)
+            }
+            Ok(Record::NotStored) => Err(Refusal::ResponseNotStored),
+            Ok(Record::Unknown) => Err(Refusal::OutcomeUnknown),
+            Err(Unreadable::UnknownVersion) => {
+                tracing::warn!(%key, "a stored response has a format of another release");
+                Err(Refusal::StoreUnavailable)
+            }
+            Err(Unreadable::Corrupt) => {
+                tracing::error!(%key, "a stored response is damaged");
+                Err(Refusal::OutcomeUnknown)
+            }
+        }
+    }
+
+    /// The very first call to the store failed.
+    fn without_store(&self, error: &StoreError) -> Found {
+        log(error);
+        match self.engine.on_store_error {
+            OnStoreError::Execute if !error.is_foreign_entry() => Found::Unprotected,
+            OnStoreError::Execute | OnStoreError::Reject => {
+                Found::Refused(Refusal::StoreUnavailable)
+            }
+        }
+    }
+}
+
+fn log(error: &StoreError) {
+    if !error.is_logged_once() {
+        tracing::error!(error = error as &dyn std::error::Error, "idempotency store unavailable");
+    }
+}

@@ -1,0 +1,63 @@
+//! [`HandOver`]: work that outlives its caller.
+//!
+//! Work that has begun must not be cancelled by a disconnect: its effect would be there, and no
+//! response stored. A task for each request would guarantee that at a price; instead the caller's
+//! own task drives the work, and only if the caller goes away is the rest handed over to a task.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::runtime::Handle;
+use tracing::{Instrument as _, Span};
+
+use super::in_flight::InFlightGuard;
+use crate::store::BoxFuture;
+
+/// A future that runs to its end even if it is dropped before.
+pub(crate) struct HandOver<T: Send + 'static> {
+    /// `None` once it has ended, or while it is polled: after a panic there is nothing to go on
+    /// with.
+    work: Option<BoxFuture<'static, T>>,
+    /// Where it goes on. Kept from the first time that it had to wait: the drop may happen outside
+    /// any runtime and any span, and most work never waits.
+    place: Option<(Handle, Span)>,
+    /// Held until the work has ended, here or in its own task.
+    guard: Option<InFlightGuard>,
+}
+
+impl<T: Send + 'static> HandOver<T> {
+    pub(super) fn new(guard: InFlightGuard, work: BoxFuture<'static, T>) -> Self {
+        Self { work: Some(work), place: None, guard: Some(guard) }
+    }
+}
+
+impl<T: Send + 'static> Future for HandOver<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let mut work = self.work.take().expect("a future is not polled after its end");
+        let poll = work.as_mut().poll(cx);
+        if poll.is_pending() {
+            self.work = Some(work);
+            self.place.get_or_insert_with(|| (Handle::current(), Span::current()));
+        }
+        poll
+    }
+}
+
+impl<T: Send + 'static> Drop for HandOver<T> {
+    fn drop(&mut self) {
+        // Without a place it has not begun.
+        if let (Some(work), Some((runtime, span))) = (self.work.take(), self.place.take()) {
+            let guard = self.guard.take();
+            let task = async move {
+                let _guard = guard;
+                work.await;
+            };
+            runtime.spawn(task.instrument(span));
+        }
+    }
+}

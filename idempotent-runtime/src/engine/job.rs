@@ -1,0 +1,19 @@
+//! [`Job`]: what one request asks of the engine.
+
+use std::{sync::Arc, time::Duration};
+
+use super::settings::Engine;
+use crate::store::{Attempt, Extracted};
+
+/// One attempt at a key, and what its operation wants.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) attempt: Attempt,
+    /// How long its record is replayed.
+    pub(crate) ttl: Duration,
+    /// How long it waits for a running duplicate, over all runs that it waits for.
+    pub(crate) wait: Duration,
+    /// What its input was extracted as, if a replay of its record may do without extraction.
+    pub(crate) extracted: Option<Extracted>,
+}

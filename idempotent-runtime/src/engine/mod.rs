@@ -1,0 +1,29 @@
+//! The engine: asks the store, runs, settles. All of it in data: it knows nothing of HTTP, so a
+//! request, a job and a test use the same.
+//!
+//! [`Job::ask`] claims a key, or waits for whoever holds it, and says what it [`Found`]. If that is
+//! a claim, [`Claimed::settle`] does the work, stores what is to be kept of it or releases the key,
+//! and says how it [`Settled`]. Work that has begun is never cancelled: it is handed over to a task
+//! if its caller goes away.
+
+mod ask;
+mod background;
+mod calls;
+mod claimed;
+mod fields;
+mod hand_over;
+mod in_flight;
+mod job;
+pub(crate) mod record;
+mod renewal;
+mod settings;
+mod waiting;
+
+pub use self::settings::OnStoreError;
+pub(crate) use self::{
+    ask::{Found, Refusal},
+    claimed::{Keep, Settled},
+    fields::{Digest, Digesting, Fields, truncate, version},
+    job::Job,
+    settings::Engine,
+};

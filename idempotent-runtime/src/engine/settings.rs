@@ -1,0 +1,62 @@
+//! [`Engine`]: a store, and how the engine deals with it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{hand_over::HandOver, in_flight::InFlight};
+use crate::store::{BoxFuture, Store, StoreHandle};
+
+/// What to do with a request if the store cannot be asked before its handler ran.
+///
+/// ```
+/// use idempotent_runtime::OnStoreError;
+///
+/// assert_eq!(OnStoreError::default(), OnStoreError::Reject);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnStoreError {
+    /// Answer 503 and run nothing.
+    #[default]
+    Reject,
+    /// Run the handler without protection. Only a request whose very first claim call failed runs
+    /// so, after one more try: a duplicate that has seen a running claim, or an entry of another
+    /// release, gets 503.
+    Execute,
+}
+
+/// A store, how to deal with it, and what is under way on it.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    pub(crate) store: StoreHandle,
+    /// How long a claim survives a dead instance.
+    pub(crate) lease: Duration,
+    /// Around every store call.
+    pub(crate) store_timeout: Duration,
+    pub(crate) on_store_error: OnStoreError,
+    pub(super) in_flight: InFlight,
+}
+
+impl Engine {
+    pub(crate) fn new(store: impl Store) -> Self {
+        Self {
+            store: StoreHandle::new(store),
+            lease: Duration::from_secs(30),
+            store_timeout: Duration::from_secs(2),
+            on_store_error: OnStoreError::default(),
+            in_flight: InFlight::default(),
+        }
+    }
+
+    /// Waits until no work is under way, and nothing is left to store.
+    pub(crate) async fn drain(&self) {
+        self.in_flight.wait().await;
+    }
+
+    /// Does `work` to its end without a claim.
+    pub(crate) fn run_to_end<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: BoxFuture<'static, T>,
+    ) -> HandOver<T> {
+        HandOver::new(self.in_flight.enter(), work)
+    }
+}

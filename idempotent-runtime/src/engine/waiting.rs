@@ -1,0 +1,50 @@
+//! [`Waiting`]: the patience of one duplicate.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{ask::Refusal, job::Job};
+use crate::store::Fingerprint;
+
+/// The first pause between two looks at a key whose store says at once that it may have ended.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits for the runs that hold one key, together for no longer than the job allows.
+pub(super) struct Waiting<'a> {
+    job: &'a Job,
+    since: Instant,
+    /// How long the next wait takes at least: a store may come back early, at will.
+    pause: Duration,
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) fn new(job: &'a Job) -> Self {
+        Self { job, since: Instant::now(), pause: Duration::ZERO }
+    }
+
+    /// Waits until the running request may have ended.
+    pub(super) async fn wait(
+        &mut self,
+        running: Option<Fingerprint>,
+        lease_left: Option<Duration>,
+    ) -> Result<(), Refusal> {
+        let Job { engine, attempt, wait, .. } = self.job;
+        if running.is_some_and(|running| running != attempt.fingerprint) {
+            return Err(Refusal::KeyReused);
+        }
+        let left = wait.saturating_sub(self.since.elapsed());
+        if left.is_zero() {
+            return Err(Refusal::RequestInProgress);
+        }
+        let at_most = lease_left.map_or(left, |lease_left| left.min(lease_left));
+        let begun = Instant::now();
+        // A store that does not keep its promise must not hold the caller.
+        let _ = timeout(at_most, engine.store.wait(attempt.key, at_most)).await;
+        let early = self.pause.saturating_sub(begun.elapsed());
+        self.pause = if early.is_zero() { FIRST_PAUSE } else { MAX_PAUSE.min(self.pause * 2) };
+        sleep(early.min(left)).await;
+        Ok(())
+    }
+}

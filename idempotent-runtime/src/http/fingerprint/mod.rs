@@ -1,0 +1,117 @@
+//! What makes two requests with one key the same request.
+
+mod hasher;
+
+use std::borrow::Cow;
+
+use axum::extract::{OriginalUri, Request};
+use http::{HeaderMap, Uri, header};
+
+pub use self::hasher::StableHasher;
+use super::{key::Key, policy::FingerprintSource};
+use crate::{
+    engine::{Digest, Digesting, Fields, version},
+    store::Fingerprint,
+};
+
+/// A fingerprint that lacks what an expression gives, and the key, which is its salt: who finds
+/// one in a store cannot look for the request that it stands for without the key.
+pub(crate) struct Unsalted {
+    /// `None` if any request with the key is the same.
+    fields: Option<Fields>,
+    digesting: Digesting,
+}
+
+impl Unsalted {
+    pub(crate) fn of_request<B>(
+        source: FingerprintSource,
+        digesting: Digesting,
+        request: &Request<B>,
+        body: &[u8],
+    ) -> Self {
+        let headers = request.headers();
+        let fields = match source {
+            FingerprintSource::None => None,
+            FingerprintSource::Path => Some(target(version::PATH_FINGERPRINT, request)),
+            FingerprintSource::Expression => Some(target(version::EXPRESSION_FINGERPRINT, request)),
+            FingerprintSource::Request => Some(whole(request, body, digesting)),
+            FingerprintSource::Json => match canonical_json(headers, body) {
+                Some(form) => {
+                    let mut fields = with_query(version::JSON_FINGERPRINT, request);
+                    put_long(&mut fields, &form, digesting);
+                    Some(fields)
+                }
+                None => Some(whole(request, body, digesting)),
+            },
+        };
+        Self { fields, digesting }
+    }
+
+    pub(crate) fn salted(self, expression: Option<Digest>, key: &Key) -> Fingerprint {
+        let Some(mut fields) = self.fields else { return Fingerprint::from_bytes([0; 16]) };
+        if let Some(digest) = expression {
+            fields.put(&digest);
+        }
+        key.put_into(&mut fields);
+        Fingerprint::from_bytes(fields.digest(self.digesting))
+    }
+}
+
+/// Method and full path.
+fn target<B>(version: u8, request: &Request<B>) -> Fields {
+    let mut fields = Fields::new(version);
+    fields.put(request.method().as_str().as_bytes());
+    fields.put(full_uri(request).path().as_bytes());
+    fields
+}
+
+/// Method, full path, query and content type.
+fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
+    let mut fields = target(version, request);
+    // No query and an empty one are different requests.
+    match full_uri(request).query() {
+        Some(query) => fields.put_joined(&[b"?", query.as_bytes()]),
+        None => fields.put(b""),
+    }
+    fields.put(&essence(content_type(request.headers())));
+    fields
+}
+
+fn whole<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Fields {
+    let mut fields = with_query(version::REQUEST_FINGERPRINT, request);
+    put_long(&mut fields, body, digesting);
+    fields
+}
+
+/// Puts `bytes`, or their digest if they are long, so that they are hashed where they lie.
+fn put_long(fields: &mut Fields, bytes: &[u8], digesting: Digesting) {
+    const COPIED: usize = 128;
+    if bytes.len() <= COPIED {
+        fields.put_joined(&[b"b", bytes]);
+    } else {
+        fields.put_joined(&[b"d", &digesting.digest(bytes)]);
+    }
+}
+
+fn canonical_json(_headers: &HeaderMap, _body: &[u8]) -> Option<Vec<u8>> {
+    None
+}
+
+/// The request's URI as the client sent it: nested routers see only their part of it.
+pub(crate) fn full_uri<B>(request: &Request<B>) -> &Uri {
+    request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0)
+}
+
+fn content_type(headers: &HeaderMap) -> &[u8] {
+    headers.get(header::CONTENT_TYPE).map_or(b"", |value| value.as_bytes())
+}
+
+/// The media type without parameters, in lower case (RFC 9110, section 8.3.1).
+pub(super) fn essence(content_type: &[u8]) -> Cow<'_, [u8]> {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(essence.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(essence)
+    }
+}

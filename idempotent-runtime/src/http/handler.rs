@@ -1,0 +1,100 @@
+//! One request, from the attribute to the store and back.
+//!
+//! [`run`] admits it: the key is read, and expressions that can be are evaluated. A request
+//! without a key then runs as if the attribute were absent. One with a key is [`guarded`]: its body
+//! is read, its last parameter is extracted, and it runs or is replayed as the engine says.
+//!
+//! A future's arguments and locals all take room in it, and beyond a kibibyte glibc allocates
+//! slowly: what is rare is boxed, and what is large is held once.
+
+use std::future::{Future, ready};
+
+use axum::response::Response;
+
+use super::{
+    admission::Admission,
+    arrival::Arrival,
+    evaluated::Evaluated,
+    idempotent::{Extract, Idempotent, Source},
+    known::{self, Known},
+    policy::Policy,
+};
+use crate::store::BoxFuture;
+
+/// A handler that has not started.
+pub(super) type Handler = BoxFuture<'static, Response>;
+/// Makes the handler of its last parameter, and evaluates the expressions that use it.
+type Start<E> = Box<dyn FnOnce(E, Option<&mut Evaluated>) -> Handler + Send>;
+
+/// Runs an `#[idempotent]` handler, or replays its response.
+///
+/// `handler` is given a place for what the expressions say, if they are to be evaluated before the
+/// last parameter is extracted, and gives what takes that parameter, with such a place if they are
+/// to be evaluated only then; the future that this gives is the user's body. `respond` is an argument
+/// of its own so that the expansion can name the declared return type there: an error about it
+/// points at it.
+pub(super) fn run<E, R, F, G, Fut>(
+    policy: &'static Policy,
+    known: Known,
+    last: Idempotent<E>,
+    respond: fn(R) -> Response,
+    handler: F,
+) -> BoxFuture<'static, Response>
+where
+    E: Send + 'static,
+    R: 'static,
+    F: FnOnce(Option<&mut Evaluated>) -> G + Send + 'static,
+    G: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
+    Fut: Future<Output = R> + Send + 'static,
+{
+    // Little is compiled for each handler: the rest does not need its types.
+    let extraction: BoxFuture<'static, Result<E, Response>>;
+    let start;
+    match last.0 {
+        Source::Value(value) => {
+            start = handler(None);
+            extraction = Box::pin(ready(Ok(value)));
+        }
+        Source::Request(mut pending) => {
+            let mut admission = Admission::new(policy, pending.request());
+            start = handler(admission.evaluated());
+            match admission.admit(known, known::name_of::<E>(), pending.request()) {
+                Ok(None) => extraction = pending.extract(),
+                Ok(Some(arrival)) => {
+                    let start = move |last, evaluated: Option<&mut Evaluated>| -> Handler {
+                        let body = start(last, evaluated);
+                        Box::pin(async move { respond(body.await) })
+                    };
+                    return guarded(arrival, pending, Box::new(start));
+                }
+                Err(refusal) => return Box::pin(ready(refusal)),
+            }
+        }
+    }
+    Box::pin(async move {
+        match extraction.await {
+            Ok(last) => respond(start(last, None).await),
+            Err(rejection) => rejection,
+        }
+    })
+}
+
+/// A request with a key, or one whose key is an expression.
+fn guarded<E: Send + 'static>(
+    arrival: Arrival,
+    mut pending: Box<dyn Extract<E>>,
+    start: Start<E>,
+) -> BoxFuture<'static, Response> {
+    Box::pin(async move {
+        let mut asked = match arrival.receive(pending.request()).await {
+            Ok(asked) => asked,
+            Err(answer) => return answer,
+        };
+        let last = match pending.extract().await {
+            Ok(last) => last,
+            Err(rejection) => return rejection,
+        };
+        let handler = start(last, asked.evaluated());
+        asked.answer(handler).await
+    })
+}

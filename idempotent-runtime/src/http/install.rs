@@ -1,0 +1,98 @@
+//! The settings of handlers without a layer: the process's.
+
+use std::{
+    collections::HashSet,
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use http::Extensions;
+
+use super::idempotency::{Idempotency, Settings};
+
+/// Those of all handlers without a layer, from their first use.
+static PROCESS: OnceLock<Idempotency> = OnceLock::new();
+
+/// Why [`Idempotency::install`] did nothing.
+///
+/// ```
+/// use idempotent_runtime::{Idempotency, MemoryStore};
+///
+/// Idempotency::new(MemoryStore::new()).install().unwrap();
+/// let error = Idempotency::new(MemoryStore::new()).install().unwrap_err();
+/// assert!(error.to_string().contains("once"));
+/// ```
+#[derive(Debug)]
+pub struct InstallError(());
+
+impl fmt::Display for InstallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the process's idempotency settings are in use: call `Idempotency::install` once, \
+             before the first request",
+        )
+    }
+}
+
+impl Error for InstallError {}
+
+impl Idempotency {
+    /// Makes these the settings of all handlers in this process that have no layer.
+    ///
+    /// A request without a key then costs nothing at all. Call it once, before the server starts.
+    ///
+    /// ```
+    /// use idempotent_runtime::{Idempotency, MemoryStore};
+    ///
+    /// let store = MemoryStore::builder().max_bytes(256 << 20).build();
+    /// Idempotency::new(store).max_response_bytes(64 << 10).install()?;
+    /// assert!(format!("{:?}", Idempotency::default()).contains("max_response_bytes: 65536"));
+    /// # Ok::<(), idempotent_runtime::InstallError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if settings are installed already, or a request or a call of
+    /// [`Idempotency::default`] has already used the built-in ones.
+    pub fn install(self) -> Result<(), InstallError> {
+        self.settings.check();
+        PROCESS.set(self).map_err(|_| InstallError(()))
+    }
+
+    /// The settings that apply to a request with these extensions.
+    pub(super) fn of_request(extensions: &Extensions) -> &Arc<Settings> {
+        &extensions.get::<Self>().unwrap_or_else(|| Self::process()).settings
+    }
+
+    fn process() -> &'static Self {
+        PROCESS.get_or_init(Self::built_in)
+    }
+}
+
+/// The settings of handlers without a layer: those that were
+/// [`install`](Idempotency::install)ed, or else one `MemoryStore` with all defaults.
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self::process().clone()
+    }
+}
+
+/// Warns of a handler that runs on the built-in default although the process has set up another
+/// store: nobody means that. Once for each operation.
+pub(super) fn warn_of_missed_store(settings: &Settings, operation: Option<&str>) {
+    static WARNED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    if !settings.is_built_in || !Idempotency::shared_exists() {
+        return;
+    }
+    let operation = operation.unwrap_or("other");
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.get_or_insert_default().insert(operation.to_owned()) {
+        tracing::warn!(
+            operation,
+            "an `#[idempotent]` handler keeps its responses in the memory of this process, although \
+             the process has set up another store: put the `Idempotency` layer on after the route, \
+             or `install` it"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! [`Keeping`]: what is kept of a handler's response.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode, header, response::Parts};
+use http_body::Body as _;
+
+use super::{
+    body::{self, Read, Reader},
+    idempotency::Settings,
+    outcome::Outcome,
+    policy::Replay,
+    stored::{self, REPLAYED},
+};
+use crate::engine::{Keep, record};
+
+/// Decides what to keep, and captures it.
+pub(super) struct Keeping {
+    replay: Replay,
+    settings: Arc<Settings>,
+    /// Whether the request was a `CONNECT`: a 2xx to it is a tunnel.
+    is_connect: bool,
+}
+
+/// What becomes of a response, as far as its head tells.
+enum Decision {
+    /// Nothing of it is kept.
+    Release,
+    /// Its record is known without the body.
+    Note(Bytes),
+    Capture,
+}
+
+impl Keeping {
+    pub(super) fn new(replay: Replay, settings: &Arc<Settings>, is_connect: bool) -> Self {
+        Self { replay, settings: Arc::clone(settings), is_connect }
+    }
+
+    /// What is kept of `response`, and the response that is sent.
+    pub(super) async fn keep(self, mut response: Response) -> (Keep, Response) {
+        // Only a replay may carry it, whatever an upstream service answered the handler.
+        if response.headers().keys().any(|name| *name == REPLAYED) {
+            response.headers_mut().remove(REPLAYED);
+        }
+        let outcome = response.extensions_mut().remove::<Outcome>();
+        match self.decide(&response, outcome) {
+            Decision::Release => (Keep::Nothing, response),
+            Decision::Note(note) => (Keep::Record(note), response),
+            Decision::Capture => {
+                let (parts, body) = response.into_parts();
+                let mut reader = Reader::new(body, self.settings.max_response_bytes);
+                let read = within(self.settings.max_capture_time, &mut reader).await;
+                self.captured(parts, read)
+            }
+        }
+    }
+
+    fn decide(&self, response: &Response, outcome: Option<Outcome>) -> Decision {
+        let is_captured = match outcome {
+            Some(Outcome::Unknown) => return Decision::Note(record::unknown()),
+            Some(Outcome::Retryable) => false,
+            Some(Outcome::Final) => !self.is_upgrade(response.status()),
+            None => {
+                self.replay.includes(response.status())
+                    && !self.is_upgrade(response.status())
+                    && !is_stream(response.headers())
+            }
+        };
+        if !is_captured {
+            Decision::Release
+        } else if response.body().size_hint().lower() > self.settings.max_response_bytes as u64 {
+            Decision::Note(record::not_stored())
+        } else {
+            Decision::Capture
+        }
+    }
+
+    /// Whether the connection becomes something else (RFC 9110, sections 7.8 and 9.3.6; RFC 8441).
+    fn is_upgrade(&self, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS || (self.is_connect && status.is_success())
+    }
+
+    /// What to keep of a response whose body was read.
+    fn captured(&self, parts: Parts, read: Read) -> (Keep, Response) {
+        let chunks = match read {
+            Read::Whole(chunks) => chunks,
+            // Too much data, or too slow; or trailers, without which a replay would be another
+            // response.
+            Read::Cut(chunks, last, rest) => {
+                let body = body::resumed(chunks, last.map(Ok), rest);
+                return (Keep::Record(record::not_stored()), Response::from_parts(parts, body));
+            }
+            Read::Failed(chunks, error, rest) => {
+                let body = body::resumed(chunks, Some(Err(error.into_inner())), rest);
+                return (Keep::Nothing, Response::from_parts(parts, body));
+            }
+        };
+        let unstored = Unstored::of(&parts.headers);
+        // Beside no body it says how long the one is that a HEAD or a 304 leaves out; computed afresh
+        // it would be 0. Everywhere else it follows from the body.
+        let body_left_out = chunks.len() == 0;
+        let is_stored = |name: &HeaderName| {
+            !unstored.includes(name) || (body_left_out && name == header::CONTENT_LENGTH)
+        };
+        let (draft, body_at) = stored::encode(parts.status, &parts.headers, is_stored, &chunks);
+        let record = if self.settings.engine.store.is_memory() {
+            draft.seal_unchecked()
+        } else {
+            draft.seal()
+        };
+        let body = record.slice(body_at..);
+        (Keep::Record(record), Response::from_parts(parts, Body::from(body)))
+    }
+}
+
+/// What `reader` reads to the end of the body, or in `limit`.
+async fn within(limit: Duration, reader: &mut Reader) -> Read {
+    // A body in memory is there at once: it needs no timer.
+    if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
+        return read;
+    }
+    let in_time = tokio::time::timeout(limit, poll_fn(|cx| reader.poll_read(cx)));
+    match Box::pin(in_time).await {
+        Ok(read) => read,
+        Err(_) => reader.cut(None),
+    }
+}
+
+/// Whether the body may have no end: what is sent as it comes is of use as it comes.
+fn is_stream(headers: &HeaderMap) -> bool {
+    const STREAMS: [&str; 10] = [
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/x-jsonlines",
+        "application/jsonlines",
+        "application/x-json-stream",
+        "application/stream+json",
+        "application/json-seq",
+        "multipart/x-mixed-replace",
+    ];
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return false };
+    let essence = super::fingerprint::essence(content_type.as_bytes());
+    STREAMS.iter().any(|stream| *essence == *stream.as_bytes())
+        || essence.starts_with(b"application/grpc")
+}
+
+/// The headers of a response that belong to one connection, one moment or one request.
+struct Unstored {
+    /// Named by the `Connection` header (RFC 9110, section 7.6.1).
+    connection: Vec<HeaderName>,
+}
+
+impl Unstored {
+    fn of(headers: &HeaderMap) -> Self {
+        let connection = headers.get_all(header::CONNECTION).iter();
+        let names = connection.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+        let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        Self { connection: names.collect() }
+    }
+
+    fn includes(&self, name: &HeaderName) -> bool {
+        match name.as_str() {
+            "age"
+            | "connection"
+            | "content-length"
+            | "date"
+            | "idempotent-replayed"
+            | "keep-alive"
+            | "server-timing"
+            | "set-cookie"
+            | "te"
+            | "traceparent"
+            | "tracestate"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "x-request-id" => true,
+            name if name.starts_with("proxy-") => true,
+            _ => self.connection.contains(name),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! HTTP: one request, from its head to the response. The only room that names Axum.
+//!
+//! A request enters by the handler's last parameter ([`idempotent`](self)), and
+//! `handler` leads it: the key is read, the expressions are evaluated, the body is read, the
+//! request is named, the engine is asked; then the handler runs and what it answers is kept, or a
+//! stored response is replayed, or a problem says why neither can be.
+
+mod admission;
+mod arrival;
+mod asked;
+pub(crate) mod body;
+pub(crate) mod evaluated;
+pub(crate) mod fingerprint;
+mod handler;
+mod idempotency;
+mod idempotency_key;
+mod idempotent;
+mod identity;
+mod install;
+mod keep;
+pub(crate) mod key;
+mod known;
+mod layer;
+mod outcome;
+pub(crate) mod policy;
+mod problem;
+pub(crate) mod scope;
+pub(crate) mod stored;
+mod text;
+
+pub use self::{
+    evaluated::{Evaluated, OptionalDisplay},
+    fingerprint::StableHasher,
+    idempotency::Idempotency,
+    idempotency_key::IdempotencyKey,
+    idempotent::{Idempotent, Via},
+    install::InstallError,
+    known::{Known, Probe},
+    layer::IdempotencyService,
+    outcome::Outcome,
+    problem::{Problem, ProblemCode},
+};

@@ -1,0 +1,79 @@
+//! [`Text`]: the text of a principal or a key, which nearly always fits where it stands.
+
+use std::fmt::{self, Display, Write as _};
+
+/// A text of which the first bytes, as many as a UUID has, need no allocation.
+pub struct Text(Form);
+
+enum Form {
+    Short { bytes: [u8; Text::SHORT], length: u8 },
+    Long(String),
+}
+
+impl Text {
+    const SHORT: usize = 46;
+
+    /// What `value` displays as.
+    pub(crate) fn of_display<T: Display + ?Sized>(value: &T) -> Self {
+        let mut text = Self(Form::Short { bytes: [0; Self::SHORT], length: 0 });
+        write!(text, "{value}").expect("`Display` fails only if what it writes to does");
+        text
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        match &self.0 {
+            Form::Short { bytes, length } => {
+                let (written, _) = bytes.split_at(usize::from(*length));
+                str::from_utf8(written).expect("whole strings were written")
+            }
+            Form::Long(text) => text,
+        }
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        match &mut self.0 {
+            Form::Short { bytes, length } => {
+                let start = usize::from(*length);
+                match bytes.get_mut(start..start + more.len()) {
+                    Some(place) => {
+                        place.copy_from_slice(more.as_bytes());
+                        *length += u8::try_from(more.len()).expect("it fits");
+                    }
+                    None => {
+                        let mut long = String::with_capacity(start + more.len());
+                        long.push_str(self.as_str());
+                        long.push_str(more);
+                        self.0 = Form::Long(long);
+                    }
+                }
+            }
+            Form::Long(text) => text.push_str(more),
+        }
+        Ok(())
+    }
+}
+
+/// Never shows the text: it may be a raw key or principal.
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_what_was_displayed_however_long_and_in_how_many_pieces() {
+        for length in 0..120 {
+            let whole = "aé€😀".chars().cycle().take(length).collect::<String>();
+            assert_eq!(Text::of_display(&whole).as_str(), whole);
+            let (first, second) = (&whole, format_args!("-{length}-{whole}"));
+            let text = Text::of_display(&format_args!("{first}{second}"));
+            assert_eq!(text.as_str(), format!("{whole}-{length}-{whole}"));
+        }
+    }
+}
