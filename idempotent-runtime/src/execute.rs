@@ -34,9 +34,9 @@ use crate::{
     fingerprint,
     idempotency::{Idempotency, OnStoreError, Settings},
     idempotency_key::IdempotencyKey,
-    identity::{Facts, Scope},
+    identity::{Evaluated, Scope},
     key,
-    last_parameter::{Extract, LastParameter, Source},
+    last_parameter::{Extract, Idempotent, Source},
     operation::Operation,
     policy::{FingerprintSource, KeySource, Policy},
     problem::Problem,
@@ -47,7 +47,7 @@ use crate::{
 /// A handler that has not started.
 pub(crate) type Handler = BoxFuture<'static, Response>;
 /// Makes the handler of its last parameter, and evaluates the attribute's expressions.
-type Start<E> = Box<dyn FnOnce(E, &mut Facts) -> Handler + Send>;
+type Start<E> = Box<dyn FnOnce(E, &mut Evaluated) -> Handler + Send>;
 
 /// Runs an `#[idempotent]` handler, or replays its response.
 ///
@@ -56,14 +56,14 @@ type Start<E> = Box<dyn FnOnce(E, &mut Facts) -> Handler + Send>;
 /// that the expansion can name the declared return type there: an error about it points at it.
 pub(crate) fn run<E, R, F, Fut>(
     policy: &'static Policy,
-    last: LastParameter<E>,
+    last: Idempotent<E>,
     respond: fn(R) -> Response,
     handler: F,
 ) -> BoxFuture<'static, Response>
 where
     E: Send + 'static,
     R: 'static,
-    F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
+    F: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
     Fut: Future<Output = R> + Send + 'static,
 {
     // Little is compiled for each handler: the rest needs its types no more.
@@ -73,7 +73,7 @@ where
             Admitted::Unprotected => extract.extract(),
             Admitted::Refused(response) => return response,
             Admitted::Protected(arrival) => {
-                let start = move |last, facts: &mut Facts| -> Handler {
+                let start = move |last, facts: &mut Evaluated| -> Handler {
                     let body = handler(last, Some(facts));
                     Box::pin(async move { respond(body.await) })
                 };
@@ -104,7 +104,7 @@ fn protected<E: Send + 'static>(
             Ok(last) => last,
             Err(rejection) => return rejection,
         };
-        let mut facts = Facts::default();
+        let mut facts = Evaluated::default();
         let handler = start(last, &mut facts);
         answer(asked, facts, handler).await
     })
@@ -191,7 +191,10 @@ impl Arrival {
             key: self.key.take(),
             scope: Scope::of(self.policy, request),
             fingerprint: match self.policy.fingerprint {
-                FingerprintSource::Request => Some(fingerprint::of_request(request, body)),
+                FingerprintSource::Request | FingerprintSource::Json => {
+                    Some(fingerprint::of_request(request, body))
+                }
+                FingerprintSource::Path => Some(fingerprint::of_path(request)),
                 FingerprintSource::None => Some(fingerprint::none()),
                 FingerprintSource::Expression => None,
             },
@@ -218,7 +221,7 @@ fn innermost(error: axum::Error) -> BoxError {
 }
 
 /// Answers a request of which all is known.
-fn answer(asked: Asked, facts: Facts, handler: Handler) -> BoxFuture<'static, Response> {
+fn answer(asked: Asked, facts: Evaluated, handler: Handler) -> BoxFuture<'static, Response> {
     let operation = asked.operation(facts);
     Box::pin(async move {
         let operation = match operation {
@@ -242,7 +245,7 @@ fn answer(asked: Asked, facts: Facts, handler: Handler) -> BoxFuture<'static, Re
 
 impl Asked {
     /// `None` where the request has no key. `Err` is a refusal.
-    fn operation(self, facts: Facts) -> Result<Option<Operation>, BoxFuture<'static, Response>> {
+    fn operation(self, facts: Evaluated) -> Result<Option<Operation>, BoxFuture<'static, Response>> {
         let Self { policy, settings, key, scope, fingerprint, in_handler } = self;
         let Some(key) = key.or(facts.key) else { return Ok(None) };
         if key.is_empty() {

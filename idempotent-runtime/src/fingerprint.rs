@@ -26,6 +26,14 @@ pub(crate) fn of_request<B>(request: &Request<B>, body: &[u8]) -> Fingerprint {
     fields.hash().into()
 }
 
+/// The fingerprint of a request's method and path.
+pub(crate) fn of_path<B>(request: &Request<B>) -> Fingerprint {
+    let mut fields = Fields::new(version::REQUEST_FINGERPRINT);
+    fields.put(request.method().as_str().as_bytes());
+    fields.put(full_uri(request).path().as_bytes());
+    fields.hash().into()
+}
+
 /// The request's URI as the client sent it: nested routers see only their part of it.
 pub(crate) fn full_uri<B>(request: &Request<B>) -> &Uri {
     request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0)

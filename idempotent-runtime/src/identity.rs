@@ -13,15 +13,17 @@ use crate::{
 
 /// What the attribute's expressions say about one request.
 ///
-/// The expansion fills it in, between the last extractor and the handler's body.
-#[derive(Debug, Default)]
-pub struct Facts {
+/// The expansion fills it in, before the last parameter is extracted if no expression uses it, else
+/// between the last extractor and the handler's body.
+// No `Debug`: a key or a principal would end up in a log.
+#[derive(Default)]
+pub struct Evaluated {
     pub(crate) principal: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) fingerprint: Option<Fingerprint>,
 }
 
-impl Facts {
+impl Evaluated {
     /// Whose key it is: equal keys of different principals never meet.
     pub fn principal(&mut self, text: Option<String>) {
         self.principal = text;
@@ -48,23 +50,34 @@ impl Facts {
 
 /// What a `principal` or `key` expression gives: a [`Display`] value, or an [`Option`] of one.
 ///
-/// Every such type has it. For a type of your own, implement [`Display`]. `Kind` tells a value from
-/// an `Option`; the compiler infers it, for no `Option` is `Display`.
+/// Every such type has it, and nothing else can: for a type of your own, implement [`Display`].
+/// `Kind` tells a value from an `Option`; the compiler infers it, for no `Option` is `Display`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no text to be a principal or a key",
+    message = "`{Self}` cannot be used as a principal or key",
     label = "neither `Display` nor an `Option` of a `Display` value",
     note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
 )]
 pub trait OptionalDisplay<Kind = ()> {
     /// The value's text, or `None`.
     fn text(&self) -> Option<String>;
+
+    #[doc(hidden)]
+    fn sealed(_: Seal);
 }
+
+/// Only this crate can name it, so only this crate can implement [`OptionalDisplay`]. A supertrait
+/// would be what the compiler names in an error.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Seal;
 
 #[diagnostic::do_not_recommend]
 impl<T: Display + ?Sized> OptionalDisplay for T {
     fn text(&self) -> Option<String> {
         Some(self.to_string())
     }
+
+    fn sealed(_: Seal) {}
 }
 
 #[diagnostic::do_not_recommend]
@@ -72,6 +85,8 @@ impl<T: Display> OptionalDisplay<Option<()>> for Option<T> {
     fn text(&self) -> Option<String> {
         self.as_ref().map(ToString::to_string)
     }
+
+    fn sealed(_: Seal) {}
 }
 
 #[diagnostic::do_not_recommend]
@@ -79,6 +94,8 @@ impl<T: Display> OptionalDisplay<Option<()>> for &Option<T> {
     fn text(&self) -> Option<String> {
         self.as_ref().map(ToString::to_string)
     }
+
+    fn sealed(_: Seal) {}
 }
 
 /// The operation a request asks for: the first part of the store key.

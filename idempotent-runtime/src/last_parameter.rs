@@ -1,7 +1,7 @@
-//! [`LastParameter`]: the extractor that takes the place of a handler's last parameter.
+//! [`Idempotent`]: the extractor that takes the place of a handler's last parameter.
 //!
 //! Axum runs a handler's extractors in order, and only the last one sees the body.
-//! `LastParameter<E>` stands in for the last parameter `E`: it keeps the request and the way to
+//! `Idempotent<E>` stands in for the last parameter `E`: it keeps the request and the way to
 //! extract `E` from it, so that the runtime can validate the key before the body is read, and
 //! extract `E` afterwards.
 
@@ -10,24 +10,28 @@ use std::{
     fmt,
     future::{Future, ready},
     marker::PhantomData,
+    ops::Deref,
 };
 
 use axum::{
+    Json,
     extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
 
-use crate::{execute, identity::Facts, policy::Policy, store::BoxFuture};
+use bytes::Bytes;
+
+use crate::{execute, identity::Evaluated, policy::Policy, store::BoxFuture};
 
 /// The last parameter of an `#[idempotent]` handler, not yet extracted.
 ///
 /// The attribute writes it in the handler's signature, in the place of the last parameter, so it is
 /// seen there in the compiler's messages and in a handler's documentation. It is an extractor where
-/// `E` is one; a handler without parameters takes `LastParameter<()>`.
+/// `E` is one; a handler without parameters takes `Idempotent<()>`.
 ///
 /// A test that calls a handler directly makes one from the value itself, with `.into()`; the
 /// handler then runs without a key.
-pub struct LastParameter<E>(pub(crate) Source<E>);
+pub struct Idempotent<E>(pub(crate) Source<E>);
 
 pub(crate) enum Source<E> {
     /// A direct call: the value is there, and no request.
@@ -43,10 +47,10 @@ pub(crate) trait Extract<E>: Send {
     fn extract(self: Box<Self>) -> BoxFuture<'static, Result<E, Response>>;
 }
 
-/// The marker by which [`LastParameter<E>`] is an extractor wherever `E` is one via `M`.
+/// The marker by which [`Idempotent<E>`] is an extractor wherever `E` is one via `M`.
 pub struct Via<M>(PhantomData<M>);
 
-impl<S, E, M> FromRequest<S, Via<M>> for LastParameter<E>
+impl<S, E, M> FromRequest<S, Via<M>> for Idempotent<E>
 where
     S: Clone + Send + Sync + 'static,
     E: FromRequest<S, M> + Send + 'static,
@@ -88,34 +92,109 @@ where
     }
 }
 
-impl<E: Send + 'static> LastParameter<E> {
+impl<E: Send + 'static> Idempotent<E> {
+    /// What is known of `E` where the handler is written.
+    #[doc(hidden)]
+    pub fn probe(&self) -> Probe<E> {
+        Probe(Unknown, PhantomData)
+    }
+
     /// Runs the handler, or replays its response: what the attribute's expansion calls. A method
     /// here, so that the compiler names no hidden item where a handler's body is not [`Send`].
     #[doc(hidden)]
-    pub fn run<R, F, Fut>(
+    pub fn run<R, F, G, Fut>(
         self,
         policy: &'static Policy,
+        _known: Known,
         respond: fn(R) -> Response,
         handler: F,
     ) -> BoxFuture<'static, Response>
     where
         R: 'static,
-        F: FnOnce(E, Option<&mut Facts>) -> Fut + Send + 'static,
+        F: FnOnce(Option<&mut Evaluated>) -> G + Send + 'static,
+        G: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
         Fut: Future<Output = R> + Send + 'static,
     {
-        execute::run(policy, self, respond, handler)
+        execute::run(policy, self, respond, |last, mut evaluated: Option<&mut Evaluated>| {
+            handler(evaluated.as_deref_mut())(last, evaluated)
+        })
     }
 }
 
-impl<E> From<E> for LastParameter<E> {
+/// What is known of the last parameter's type where the handler is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing.
+    No,
+    /// It is axum's `Json`.
+    Json,
+    /// It is a `String` or `Bytes`.
+    Text,
+}
+
+/// Asked for what is [`Known`]: an inherent method answers for the types it is there for, and the
+/// one that this dereferences to for all others.
+pub struct Probe<E>(Unknown, PhantomData<fn() -> E>);
+
+/// Says that nothing is known.
+#[derive(Debug)]
+pub struct Unknown;
+
+impl<T> Probe<Json<T>> {
+    /// What is known.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known::Json
+    }
+}
+
+impl Probe<String> {
+    /// What is known.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known::Text
+    }
+}
+
+impl Probe<Bytes> {
+    /// What is known.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known::Text
+    }
+}
+
+impl Unknown {
+    /// Nothing is known.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known::No
+    }
+}
+
+impl<E> Deref for Probe<E> {
+    type Target = Unknown;
+
+    fn deref(&self) -> &Unknown {
+        &self.0
+    }
+}
+
+impl<E> fmt::Debug for Probe<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Probe")
+    }
+}
+
+impl<E> From<E> for Idempotent<E> {
     fn from(value: E) -> Self {
         Self(Source::Value(value))
     }
 }
 
-impl<E> fmt::Debug for LastParameter<E> {
+impl<E> fmt::Debug for Idempotent<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LastParameter").finish_non_exhaustive()
+        f.debug_struct("Idempotent").finish_non_exhaustive()
     }
 }
 

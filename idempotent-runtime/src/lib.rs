@@ -39,7 +39,7 @@ pub use {
     idempotency::{Idempotency, OnStoreError},
     idempotency_key::IdempotencyKey,
     identity::OptionalDisplay,
-    last_parameter::LastParameter,
+    last_parameter::Idempotent,
     outcome::Outcome,
     problem::Problem,
     store::{Claim, Store, StoreError, Token},
@@ -50,13 +50,18 @@ pub use {
 pub mod __private {
     pub use crate::{
         fingerprint::StableHasher,
-        identity::{Facts, OptionalDisplay},
-        last_parameter::{LastParameter, Via},
-        policy::{FingerprintSource, Format, KeySource, Policy, Replay},
+        identity::{Evaluated, OptionalDisplay},
+        last_parameter::{Idempotent, Known, Probe, Via},
+        policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},
     };
     pub use axum::response::{IntoResponse, Response};
     pub use http::HeaderName;
     pub use std::hash::Hash;
+
+    /// A handler's body, as it is: a closure that is an async block itself has a lint.
+    pub fn body<F: Future>(future: F) -> F {
+        future
+    }
 
     /// Stands for a value of a declared type, in code that the compiler checks and nothing runs.
     #[must_use]

@@ -26,6 +26,8 @@ pub struct Policy {
     pub fingerprint: FingerprintSource,
     /// The name of the operation, where the attribute gives one.
     pub scope: Option<&'static str>,
+    /// When the attribute's expressions are evaluated.
+    pub evaluated: Stage,
 }
 
 impl Policy {
@@ -40,6 +42,7 @@ impl Policy {
         key: KeySource::Header,
         fingerprint: FingerprintSource::Request,
         scope: None,
+        evaluated: Stage::BeforeExtraction,
     };
 
     /// The header names the key is read from.
@@ -78,10 +81,23 @@ pub enum KeySource {
 pub enum FingerprintSource {
     /// Method, path, query, content type and body.
     Request,
+    /// The same, but of two JSON bodies that are equal under RFC 8785.
+    Json,
+    /// Method and path.
+    Path,
     /// Nothing: the key alone.
     None,
     /// The attribute's `fingerprint` expression.
     Expression,
+}
+
+/// When the attribute's expressions are evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the last parameter is extracted.
+    BeforeExtraction,
+    /// After it: an expression uses a value of the last parameter.
+    AfterExtraction,
 }
 
 /// Which responses are stored, by status.
