@@ -214,6 +214,120 @@ async fn closures(body: String) -> String {
     ["a", "b"].iter().map(|text| prefix(text)).collect()
 }
 
+#[idempotent]
+async fn long(body: String) -> String {
+    let mut text = body;
+    if text.len() == 0 {
+        text.push('a');
+    }
+    if text.len() == 1 {
+        text.push('b');
+    }
+    if text.len() == 2 {
+        text.push('c');
+    }
+    if text.len() == 3 {
+        text.push('d');
+    }
+    if text.len() == 4 {
+        text.push('e');
+    }
+    if text.len() == 5 {
+        text.push('f');
+    }
+    if text.len() == 6 {
+        text.push('g');
+    }
+    if text.len() == 7 {
+        text.push('h');
+    }
+    if text.len() == 8 {
+        text.push('i');
+    }
+    if text.len() == 9 {
+        text.push('j');
+    }
+    if text.len() == 10 {
+        text.push('k');
+    }
+    if text.len() == 11 {
+        text.push('l');
+    }
+    if text.len() == 12 {
+        text.push('m');
+    }
+    if text.len() == 13 {
+        text.push('n');
+    }
+    if text.len() == 14 {
+        text.push('o');
+    }
+    if text.len() == 15 {
+        text.push('p');
+    }
+    if text.len() == 16 {
+        text.push('q');
+    }
+    if text.len() == 17 {
+        text.push('r');
+    }
+    if text.len() == 18 {
+        text.push('s');
+    }
+    if text.len() == 19 {
+        text.push('t');
+    }
+    if text.len() == 20 {
+        text.push('u');
+    }
+    if text.len() == 21 {
+        text.push('v');
+    }
+    if text.len() == 22 {
+        text.push('w');
+    }
+    if text.len() == 23 {
+        text.push('x');
+    }
+    if text.len() == 24 {
+        text.push('y');
+    }
+    if text.len() == 25 {
+        text.push('z');
+    }
+    if text.len() == 26 {
+        text.push('a');
+    }
+    if text.len() == 27 {
+        text.push('b');
+    }
+    if text.len() == 28 {
+        text.push('c');
+    }
+    if text.len() == 29 {
+        text.push('d');
+    }
+    if text.len() == 30 {
+        text.push('e');
+    }
+    if text.len() == 31 {
+        text.push('f');
+    }
+    if text.len() == 32 {
+        text.push('g');
+    }
+    if text.len() == 33 {
+        text.push('h');
+    }
+    if text.len() == 34 {
+        text.push('i');
+    }
+    if text.len() == 35 {
+        text.push('j');
+    }
+    text
+}
+
 // Parameters.
 
 #[idempotent]
@@ -349,10 +463,10 @@ async fn key_of_body_mutable(uri: Uri, Json(mut body): Json<User>) -> String {
     format!("{uri}{}", body.id)
 }
 
-#[idempotent(principal = format!("{uri}"), fingerprint = { let size = headers.len(); size % 2 == 0 })]
+#[idempotent(principal = format!("{uri}"), fingerprint = { let size = headers.len(); size > 2 })]
 async fn formatted(uri: Uri, headers: HeaderMap, body: String) -> String { format!("{uri}{body}{}", headers.len()) }
 
-#[idempotent(principal = format!("{body}"))]
+#[idempotent(principal = format!("{body}!"))]
 async fn formatted_last(uri: Uri, body: String) -> String { format!("{uri}{body}") }
 
 #[idempotent(principal = if id > 1 { "a" } else { "b" }, format = "any", header = ["a", "b"], replay = "all")]
@@ -393,7 +507,7 @@ impl Service for Real {
 
 #[idempotent(principal = S::NAME)]
 async fn generic<S: Service, const MAX: usize>(State(service): State<S>, Json(mut list): Json<Vec<u64>>) -> impl IntoResponse {
-    list.truncate(MAX);
+    list.truncate(MAX + S::NAME.len());
     list.push(service.call().await);
     Json(list)
 }
@@ -482,7 +596,7 @@ pub fn app() -> Router {
     let blocks = [
         post(items_first), post(items_later), post(uses_inside), post(question_mark), post(early_return), post(let_and_return),
         post(without_semicolon), post(unit_value), post(unreachable), post(shadows), post(shadows_of_a_pattern), post(labelled),
-        post(unused_label), post(unused_values), post(long_match), post(nested_async), post(closures),
+        post(unused_label), post(unused_values), post(long_match), post(nested_async), post(closures), post(long),
     ];
     let parameters = [
         post(unused_last), post(unused_first), post(underscored), post(underscored_and_used), post(wild), post(mutable),

@@ -71,8 +71,10 @@ impl Evaluation {
 /// The text of a `principal` or `key` expression's value.
 fn text(library: &Library<'_>, value: &Expr) -> TokenStream {
     let at = value.span();
-    let private = library.at(at);
-    quote_spanned!(at=> #private::OptionalDisplay::text(&(#value)))
+    // As generated code, or a value of the name `text` would seem to be the path's end.
+    let private = library.at(Span::mixed_site().located_at(at));
+    let text = quote_spanned!(Span::mixed_site().located_at(at)=> #private::OptionalDisplay::text);
+    quote_spanned!(at=> #text(&(#value)))
 }
 
 /// `(a, b)` and `[a, b]` are made of references, so that they take nothing from the body; they hash

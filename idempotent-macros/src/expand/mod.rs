@@ -47,6 +47,7 @@ use syn::{Lifetime, PatType, parse_quote};
 use self::{
     expressions::{Evaluation, Stage},
     library::Library,
+    output::Output,
     parameters::Last,
 };
 use crate::{item::Function, options::Options};
@@ -65,8 +66,8 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let library = Library(options.krate.value());
     let private = library.here();
 
-    let (respond, returned) = output::replace(&library, &mut signature);
     let kept = parameters::keep(options, &mut signature, &body);
+    let output = Output::replace(&library, &mut signature);
     let Last { argument, parameter, names } = Last::wrap(&library, &mut signature);
     let stage = Stage::of(options, &names);
     let policy = policy::policy(&library, options, stage);
@@ -78,11 +79,14 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let refused = refused.iter().map(
         |PatType { attrs, pat, ty, .. }| quote!(#(#attrs)* let #pat: #ty = #private::output();),
     );
+    let declared = output.declare(&kept);
+    let Output { respond, end, .. } = output;
     // A block of its own: items may stand first in it, and errors about its value show it.
-    let label = Lifetime::new("'__body", Span::mixed_site());
+    // With the label's span it would be one of a macro, in which lints are silent.
+    let label = Lifetime::new("'__body", brace.span.open());
     let mut block = quote!(#label:);
     brace.surround(&mut block, |tokens| tokens.extend(body));
-    let future = quote_spanned!(brace.span.open()=> async move { #kept #returned #block });
+    let future = quote_spanned!(brace.span.open()=> async move { #declared #block });
 
     let Evaluation { parameter: early_parameter, statements: early } = early;
     let Evaluation { parameter: late_parameter, statements: late } = late;
@@ -101,7 +105,7 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let name = signature.ident.span();
     let named = library.at(name);
     let run = quote_spanned! {name=>
-        #named::Idempotent::run(#argument, &__POLICY, #known, #respond, #handler).await
+        return #named::Idempotent::run(#argument, &__POLICY, #known, #respond, #handler).await;
     };
     // In the place of the user's own braces: a function that ends elsewhere is one of a macro, and
     // lints about it (`dead_code`, `missing_docs`) are silent.
@@ -113,5 +117,5 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
             #run
         });
     });
-    quote!(#(#attributes)* #visibility #signature #whole)
+    quote!(#(#attributes)* #visibility #signature #end #whole)
 }
