@@ -29,7 +29,7 @@ async fn of_user(State(runs): State<Runs>, headers: HeaderMap) -> String {
     runs.next()
 }
 
-#[idempotent(key = key, fingerprint = "none", scope = "crafted")]
+#[idempotent(key = key, principal = None::<&str>, fingerprint = "none", scope = "crafted")]
 async fn of_path(State(runs): State<Runs>, Path((user, key)): Path<(String, String)>) -> String {
     drop((user, key));
     runs.next()

@@ -325,7 +325,7 @@ struct Event {
     note: String,
 }
 
-#[idempotent(key = event.id)]
+#[idempotent(key = event.id, principal = "everyone")]
 async fn webhook(State(runs): State<Runs>, Json(event): Json<Event>) -> String {
     let Event { id, note } = event;
     drop((id, note));
@@ -382,7 +382,7 @@ async fn key_is_taken_as_it_is_at_any_length() {
 
 #[tokio::test]
 async fn key_may_be_a_display_value() {
-    #[idempotent(key = number)]
+    #[idempotent(key = number, principal = "everyone")]
     async fn handler(State(runs): State<Runs>, Path(number): Path<u64>) -> String {
         runs.next() + &" ".repeat(usize::try_from(number).unwrap_or(0))
     }

@@ -24,7 +24,7 @@ async fn instant(_body: Bytes) {}
 #[idempotent(format = "any", principal = "everyone", required, header = "x-key")]
 async fn any(_body: Bytes) {}
 
-#[idempotent(key = String::from_utf8_lossy(&body))]
+#[idempotent(key = String::from_utf8_lossy(&body), principal = "everyone")]
 async fn derived(body: Bytes) {}
 
 #[idempotent]

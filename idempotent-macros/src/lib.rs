@@ -1,22 +1,20 @@
 //! The `#[idempotent]` attribute of [`idempotent-axum`](https://docs.rs/idempotent-axum).
 //!
-//! Three steps, a file each: `parse` reads tokens, `validate` says what they mean and reports
-//! what is wrong with them, `expand` writes the handler. All behaviour at run time is in
-//! `idempotent-runtime`.
+//! Two nouns and a verb: the `options`, how they are written and what they mean; the `item` below
+//! the attribute, and whether it can be a handler; and `expand`, which makes one of both. All
+//! behaviour at run time is in `idempotent-runtime`.
 
 mod expand;
-mod parse;
+mod faults;
+mod item;
+mod options;
 #[cfg(test)]
 mod tests;
-mod validate;
 
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{
-    parse::{Faults, Function, Options},
-    validate::Config,
-};
+use crate::{faults::Faults, item::Function, options::Options};
 
 /// Makes an Axum handler safe to retry.
 ///
@@ -150,25 +148,17 @@ pub fn idempotent(
 fn attribute(arguments: TokenStream, item: &TokenStream) -> TokenStream {
     let mut faults = Faults::default();
     let options = Options::parse(arguments, &mut faults);
-    let krate_is_unknown = options.krate_is_unknown;
-    let config = Config::validate(options, &mut faults);
-    let handler = match syn::parse2::<Function>(item.clone()) {
-        Ok(function) => validate::handler(function, &mut faults),
-        Err(error) => {
-            faults.add(error);
-            None
-        }
-    };
-    let handler = match handler {
-        Some(function) if !krate_is_unknown => expand::expand(&config, function),
+    let function = faults.ok(syn::parse2::<Function>(item.clone()));
+    let handler = match function.and_then(|function| function.into_handler(&mut faults)) {
+        Some(function) if !options.library_is_unknown() => expand::expand(&options, function),
         _ => item.clone(),
     };
     match faults.into_result() {
         Ok(()) => handler,
         Err(errors) => {
             let errors = errors.into_compile_error();
-            // In the place of an expression there can be but one.
-            if parse::is_closure(item.clone()) {
+            // Where an expression stands there can be only one.
+            if item::is_closure(item.clone()) {
                 quote!({ #errors #handler })
             } else {
                 quote!(#errors #handler)

@@ -1,7 +1,7 @@
 //! A key from an expression, in a format.
 use idempotent_axum::idempotent;
 
-#[idempotent(key = "k", format = "uuid")]
+#[idempotent(key = "k", principal = "everyone", format = "uuid")]
 async fn handler() {}
 
 fn main() {

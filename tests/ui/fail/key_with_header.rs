@@ -1,7 +1,7 @@
 //! A key from an expression and from a header.
 use idempotent_axum::idempotent;
 
-#[idempotent(key = "k", header = "idempotency-key")]
+#[idempotent(key = "k", principal = "everyone", header = "idempotency-key")]
 async fn handler() {}
 
 fn main() {

@@ -1,7 +1,7 @@
 //! A key from an expression, required of a header.
 use idempotent_axum::idempotent;
 
-#[idempotent(key = "k", required)]
+#[idempotent(key = "k", principal = "everyone", required)]
 async fn handler() {}
 
 fn main() {

@@ -2,7 +2,7 @@
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 
-#[idempotent(key = path)]
+#[idempotent(key = path, principal = "everyone")]
 async fn handler(path: Path<(u64, u64)>) {
     drop(path);
 }

@@ -61,13 +61,13 @@ async fn underscored(__last: Uri, __facts: HeaderMap, __policy: String) -> Strin
 mod imports {
     use std::hash::{DefaultHasher, Hash};
 
-    use super::library::{self, LastParameter, OptionalDisplay};
+    use super::library::{self, Idempotent, OptionalDisplay};
     use axum::response::{IntoResponse, Response};
 
     #[library::idempotent(crate = library, principal = name, fingerprint = name)]
     pub(super) async fn handler(name: String) -> ::core::result::Result<impl IntoResponse, ()> {
         name.hash(&mut DefaultHasher::new());
-        other(LastParameter::from(name.text())).await;
+        other(Idempotent::from(name.text())).await;
         Ok(())
     }
 

@@ -1,0 +1,121 @@
+//! Options and function to tokens: the handler as it is compiled.
+//!
+//! ```text
+//! // Input
+//! #[idempotent(principal = user.id)]
+//! async fn invite(user: User, Json(body): Json<Invite>) -> Result<Response, AppError> { … }
+//!
+//! // Output
+//! async fn invite(user: User, body: Idempotent<Json<Invite>>) -> Response {
+//!     static __POLICY: Policy = Policy::DEFAULT;
+//!     let __known = Idempotent::probe(&body).known();
+//!     Idempotent::run(body, &__POLICY, __known, <Result<Response, AppError> as IntoResponse>::into_response, move |__evaluated| {
+//!         if let Some(__evaluated) = __evaluated {
+//!             __evaluated.principal(OptionalDisplay::text(&(user.id)));
+//!         }
+//!         move |Json(body): Json<Invite>, _| body(async move {
+//!             let _ = (&user,);
+//!             if false { return output::<Result<Response, AppError>>(); }
+//!             '__body: { … }
+//!         })
+//!     }).await
+//! }
+//! ```
+//!
+//! Closures, because a nested function cannot name `Self` or an impl's generics, and because they
+//! see the handler's own bindings: the lints about them stay exact. The outer one is called before
+//! the last parameter is extracted, the inner one after it; an expression is evaluated in the outer
+//! one if it can be. The dead `return` gives the body the return type that it would have in the
+//! handler itself; `into_response` alone asks of that type that it is a response, so that the
+//! compiler says so once. The label keeps `unused_braces` from a body of one line, and the call of
+//! `body` keeps `closure_returning_async_block` from the closure.
+//!
+//! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
+//! the handler as a whole has to point at the type, the body or the handler's name.
+
+mod expressions;
+mod library;
+mod names;
+mod output;
+mod parameters;
+mod policy;
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{Lifetime, PatType, parse_quote};
+
+use self::{
+    expressions::{Evaluation, Stage},
+    library::Library,
+    output::Output,
+    parameters::Last,
+};
+use crate::{item::Function, options::Options};
+
+pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
+    if let Some(predicate) = parameters::take_cfg_of_last(&mut function) {
+        // Which parameter is the last one is known only to the compiler: one handler for each case.
+        let mut without = function.clone();
+        without.signature.inputs.pop();
+        function.attributes.insert(0, parse_quote!(#[cfg(#predicate)]));
+        without.attributes.insert(0, parse_quote!(#[cfg(not(#predicate))]));
+        let (with, without) = (expand(options, function), expand(options, without));
+        return quote!(#with #without);
+    }
+    let Function { attributes, visibility, mut signature, brace, body, refused } = function;
+    let library = Library(options.krate.value());
+    let private = library.here();
+
+    let kept = parameters::keep(options, &mut signature, &body);
+    let output = Output::replace(&library, &mut signature);
+    let Last { argument, parameter, names } = Last::wrap(&library, &mut signature);
+    let stage = Stage::of(options, &names);
+    let policy = policy::policy(&library, options, stage);
+    let (early, late) = match stage {
+        Stage::BeforeExtraction => (Evaluation::of(&library, options), Evaluation::nothing()),
+        Stage::AfterExtraction => (Evaluation::nothing(), Evaluation::of(&library, options)),
+    };
+
+    let refused = refused.iter().map(
+        |PatType { attrs, pat, ty, .. }| quote!(#(#attrs)* let #pat: #ty = #private::output();),
+    );
+    let declared = output.declare(&kept);
+    let Output { respond, end, .. } = output;
+    // A block of its own: items may stand first in it, and errors about its value show it.
+    // With the label's span it would be one of a macro, in which lints are silent.
+    let label = Lifetime::new("'__body", brace.span.open());
+    let mut block = quote!(#label:);
+    brace.surround(&mut block, |tokens| tokens.extend(body));
+    let future = quote_spanned!(brace.span.open()=> async move { #declared #block });
+
+    let Evaluation { parameter: early_parameter, statements: early } = early;
+    let Evaluation { parameter: late_parameter, statements: late } = late;
+    let handler = quote! {
+        move |#early_parameter| {
+            #(#refused)*
+            #early
+            move |#parameter, #late_parameter| {
+                #late
+                #private::body(#future)
+            }
+        }
+    };
+    let known = Ident::new("__known", Span::mixed_site());
+    // With the name's span: what is wrong with the handler as a whole is shown there.
+    let name = signature.ident.span();
+    let named = library.at(name);
+    let run = quote_spanned! {name=>
+        return #named::Idempotent::run(#argument, &__POLICY, #known, #respond, #handler).await;
+    };
+    // In the place of the user's own braces: a function that ends elsewhere is one of a macro, and
+    // lints about it (`dead_code`, `missing_docs`) are silent.
+    let mut whole = TokenStream::new();
+    brace.surround(&mut whole, |tokens| {
+        tokens.extend(quote! {
+            static __POLICY: #private::Policy = #policy;
+            let #known = #private::Idempotent::probe(&#argument).known();
+            #run
+        });
+    });
+    quote!(#(#attributes)* #visibility #signature #end #whole)
+}

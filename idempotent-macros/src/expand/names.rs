@@ -1,0 +1,93 @@
+//! Which names a pattern binds, and which names tokens use.
+
+use std::collections::HashMap;
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{Pat, ext::IdentExt as _};
+
+/// The names that `pattern` binds.
+///
+/// Of a macro in it, any name might be one.
+pub(super) fn bound_by(pattern: &Pat) -> Vec<Ident> {
+    let mut names = Vec::new();
+    collect_bound(pattern, &mut names);
+    names
+}
+
+fn collect_bound(pattern: &Pat, names: &mut Vec<Ident>) {
+    let mut all = |patterns: &mut dyn Iterator<Item = &Pat>| {
+        patterns.for_each(|pattern| collect_bound(pattern, names));
+    };
+    match pattern {
+        Pat::Tuple(tuple) => all(&mut tuple.elems.iter()),
+        Pat::TupleStruct(tuple) => all(&mut tuple.elems.iter()),
+        Pat::Slice(slice) => all(&mut slice.elems.iter()),
+        Pat::Struct(fields) => all(&mut fields.fields.iter().map(|field| &*field.pat)),
+        // All cases bind the same names.
+        Pat::Or(cases) => all(&mut cases.cases.iter().take(1)),
+        Pat::Reference(reference) => collect_bound(&reference.pat, names),
+        Pat::Paren(inner) => collect_bound(&inner.pat, names),
+        Pat::Ident(binding) => {
+            names.push(binding.ident.clone());
+            if let Some((_, inner)) = &binding.subpat {
+                collect_bound(inner, names);
+            }
+        }
+        Pat::Macro(invoked) => names.extend(used_in(invoked.mac.tokens.clone()).into_keys()),
+        _ => {}
+    }
+}
+
+/// The names in `tokens`, and where each stands first.
+pub(super) fn used_in(tokens: TokenStream) -> HashMap<Ident, Span> {
+    let mut names = HashMap::new();
+    for_each_leaf(tokens, &mut |leaf| {
+        if let TokenTree::Ident(name) = leaf {
+            let at = name.span();
+            names.entry(name).or_insert(at);
+        }
+    });
+    names
+}
+
+/// Whether an expression might use the binding `name`: it is also used if it stands in the arguments
+/// of a macro, or in a string, which a macro may read (`format!("{name}")`).
+pub(super) fn may_use(expression: &impl ToTokens, name: &Ident) -> bool {
+    let name = name.unraw().to_string();
+    let mut found = false;
+    for_each_leaf(expression.to_token_stream(), &mut |leaf| {
+        found |= match leaf {
+            TokenTree::Ident(ident) => ident.unraw() == name,
+            TokenTree::Literal(literal) => words(&literal.to_string()).any(|word| word == name),
+            TokenTree::Group(_) | TokenTree::Punct(_) => false,
+        };
+    });
+    found
+}
+
+/// Whether a string in an expression has `{name}` in it.
+pub(super) fn is_formatted_in(expression: &impl ToTokens, name: &Ident) -> bool {
+    let argument = format!("{{{}", name.unraw());
+    let mut found = false;
+    for_each_leaf(expression.to_token_stream(), &mut |leaf| {
+        found |= matches!(leaf, TokenTree::Literal(literal) if literal
+            .to_string()
+            .split(['}', ':'])
+            .any(|part| part.ends_with(&argument)));
+    });
+    found
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c != '_' && !c.is_alphanumeric())
+}
+
+fn for_each_leaf(tokens: TokenStream, visit: &mut impl FnMut(TokenTree)) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => for_each_leaf(group.stream(), visit),
+            leaf => visit(leaf),
+        }
+    }
+}

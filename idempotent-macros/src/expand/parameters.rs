@@ -1,0 +1,111 @@
+//! The handler's parameters: the last one wrapped, the others alive as long as the body runs.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{FnArg, Pat, PatType, Signature, parse_quote, spanned::Spanned as _};
+
+use super::{library::Library, names};
+use crate::{item::Function, options::Options};
+
+/// Takes `#[cfg(predicate)]` off the last parameter.
+pub(super) fn take_cfg_of_last(function: &mut Function) -> Option<TokenStream> {
+    let FnArg::Typed(last) = function.signature.inputs.last_mut()? else { return None };
+    let position = last.attrs.iter().position(|attribute| attribute.path().is_ident("cfg"))?;
+    last.attrs.remove(position).parse_args().ok()
+}
+
+/// The last parameter.
+pub(super) struct Last {
+    /// Its name in the compiled signature.
+    pub(super) argument: Ident,
+    /// What binds its value.
+    pub(super) parameter: TokenStream,
+    /// The names that the user gave to it or to parts of it.
+    pub(super) names: Vec<Ident>,
+}
+
+impl Last {
+    /// Puts `Idempotent<E>` in the place of the last parameter `E`.
+    pub(super) fn wrap(library: &Library<'_>, signature: &mut Signature) -> Self {
+        let private = library.here();
+        let Some(FnArg::Typed(last)) = signature.inputs.pop() else {
+            let argument = Ident::new("__last", Span::mixed_site());
+            signature.inputs.push(parse_quote!(#argument: #private::Idempotent<()>));
+            return Self { argument, parameter: quote!((): ()), names: Vec::new() };
+        };
+        let PatType { attrs, pat, ty, .. } = last;
+        let names = names::bound_by(&pat);
+        let argument = argument(&names);
+        // With the type's own span, so that an error about the extractor points at it.
+        let wrapped = quote_spanned!(ty.span()=> #private::Idempotent<#ty>);
+        signature.inputs.push(parse_quote!(#argument: #wrapped));
+        Self { argument, parameter: quote!(#(#attrs)* #pat: #ty), names }
+    }
+}
+
+/// The user's name for the last parameter, if there is one, for those who read the signature.
+///
+/// It is another name than the user's own one all the same: no lint about shadowing sees it.
+fn argument(names: &[Ident]) -> Ident {
+    let mut argument = match names {
+        [name] => name.clone(),
+        _ => Ident::new("__last", Span::mixed_site()),
+    };
+    argument.set_span(Span::mixed_site());
+    argument
+}
+
+/// Moves whole parameters into the body: a guard must live as long as the body runs, whether the
+/// body names it, a field beside it, or only an expression of the attribute does.
+///
+/// A name that nobody uses is mentioned only if no lint watches it, so that an unused parameter is
+/// still reported.
+pub(super) fn keep(
+    options: &Options,
+    signature: &mut Signature,
+    body: &TokenStream,
+) -> TokenStream {
+    // The body first: where a name stands there is where an error about it is shown.
+    let mut tokens = body.clone();
+    tokens.extend(options.expressions().map(ToTokens::to_token_stream));
+    let used = names::used_in(tokens);
+    let is_used = |name: &Ident| {
+        used.contains_key(name)
+            || name.to_string().starts_with('_')
+            || options.expressions().any(|expression| names::is_formatted_in(expression, name))
+    };
+    let (mut kept, mut unconditional) = (TokenStream::new(), Vec::new());
+    for (index, parameter) in signature.inputs.iter_mut().enumerate() {
+        let FnArg::Typed(parameter) = parameter else { continue };
+        if matches!(*parameter.pat, Pat::Wild(_)) {
+            let name = format_ident!("__unnamed{index}", span = Span::mixed_site());
+            *parameter.pat = parse_quote!(#name);
+        }
+        let names = names::bound_by(&parameter.pat).into_iter().filter(is_used);
+        // An error about the name is to be shown where it is used.
+        let names = names.map(|mut name| {
+            let at = used.get(&name).map_or(name.span(), |at| name.span().located_at(*at));
+            name.set_span(at);
+            name
+        });
+        let conditions: Vec<_> =
+            parameter.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
+        if conditions.is_empty() {
+            unconditional.extend(names);
+        } else {
+            let mentioned = mention(&names.collect::<Vec<_>>());
+            kept.extend(mentioned.map(|mentioned| quote!(#(#conditions)* #mentioned)));
+        }
+    }
+    kept.extend(mention(&unconditional));
+    kept
+}
+
+/// Uses the names, but for the compiler only: no run passes it, or a value that is assigned and never
+/// read would count as read.
+fn mention(names: &[Ident]) -> Option<TokenStream> {
+    let underscored = names.iter().any(|name| name.to_string().starts_with('_'));
+    let allowed = underscored.then(|| quote!(#[allow(clippy::used_underscore_binding)]));
+    let mentioned = quote!(#[allow(unreachable_code)] #allowed let _ = (#(&#names),*););
+    (!names.is_empty()).then_some(mentioned)
+}
