@@ -165,7 +165,12 @@ impl<'a> Reader<'a> {
         let (token, rest) = self.rest.split_at_checked(len.unwrap_or(self.rest.len()))?;
         self.rest = rest;
 
+        if is_small_integer(token) {
+            self.text.extend_from_slice(token.as_bytes());
+            return Some(());
+        }
         let written = Decimal::read(token)?;
+        // Whatever `parse` makes of a number of great length, the values are compared below.
         let nearest = token.parse().ok().filter(|double: &f64| double.is_finite())?;
         let mut buffer = ryu_js::Buffer::new();
         let form = buffer.format_finite(nearest);
@@ -186,6 +191,13 @@ impl<'a> Reader<'a> {
     fn skip_white_space(&mut self) {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }
+}
+
+/// Whether a number is an integer of up to 15 digits in the form that it has, as most are: a double
+/// keeps it, and prints it as it is.
+fn is_small_integer(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number).as_bytes();
+    matches!(digits, [b'1'..=b'9', more @ ..] if more.len() < 15 && more.iter().all(u8::is_ascii_digit))
 }
 
 /// The absolute value of a number: `digits` times ten to the power of `exponent`.

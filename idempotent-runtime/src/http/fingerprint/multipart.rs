@@ -35,8 +35,8 @@
 //!
 //! What a reader makes of a part, even an error, is then a function of the part's bytes.
 //!
-//! The CRLF after the last delimiter may be missing and does not count: browsers, curl, reqwest,
-//! requests and OkHttp send it, undici (the `fetch` of Node.js) long did not, and no reader gets
+//! The CRLF after the last delimiter may be missing and does not count: browsers, curl, reqwest and
+//! requests (Python) send it, undici (the `fetch` of Node.js) long did not, and no reader gets
 //! anything from it. A form without any part (`--boundary--`, what `FormData` gives if it is empty)
 //! has an empty list.
 //!
@@ -60,14 +60,14 @@ pub(crate) fn parts<'a>(content_type: &[u8], body: &'a [u8]) -> Option<Vec<&'a [
     let mut rest = body.strip_prefix(delimiter.needle())?;
     while !matches!(rest, b"--" | b"--\r\n") {
         rest = rest.strip_prefix(CRLF)?;
-        let (part, delimited) = rest.split_at_checked(delimiter.find(rest)?)?;
+        let (part, following) = rest.split_at_checked(delimiter.find(rest)?)?;
         let part = part.strip_suffix(CRLF)?;
         let headers = part.get(..empty_line.find(part)? + CRLF.len())?;
         if !headers.split_inclusive(|byte| *byte == b'\n').all(is_header_line) {
             return None;
         }
         parts.push(part);
-        rest = delimited.strip_prefix(delimiter.needle())?;
+        rest = following.strip_prefix(delimiter.needle())?;
     }
     Some(parts)
 }
