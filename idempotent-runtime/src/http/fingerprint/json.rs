@@ -196,8 +196,10 @@ impl<'a> Reader<'a> {
 /// Whether a number is an integer of up to 15 digits in the form that it has, as most are: a double
 /// keeps it, and prints it as it is.
 fn is_small_integer(number: &str) -> bool {
-    let digits = number.strip_prefix('-').unwrap_or(number).as_bytes();
-    matches!(digits, [b'1'..=b'9', more @ ..] if more.len() < 15 && more.iter().all(u8::is_ascii_digit))
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    matches!(digits.len(), 1..=15)
+        && !digits.starts_with('0')
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The absolute value of a number: `digits` times ten to the power of `exponent`.

@@ -10,30 +10,28 @@
 //!
 //! Nothing stands before the first delimiter or after the last one, no white space follows a
 //! delimiter, header lines are not empty and hold no CR or LF, and **`--boundary` stands nowhere
-//! else**, at the start of a line or not. Any other body, and one whose `Content-Type` has no usable
-//! `boundary`, has no parts and counts as its bytes.
+//! else**, at the start of a line or not. Any other body, and one whose `Content-Type` has no
+//! usable `boundary`, has no parts and counts as its bytes.
 //!
-//! A part is given as it is, its headers, the empty line and its content. So a request under another
-//! boundary has the same parts only if it has the same number of parts in the same order, byte for
-//! byte.
+//! A part is given as it is: its headers, the empty line and its content. So a request under
+//! another boundary has the same parts only if it has as many, in the same order, byte for byte.
 //!
 //! # Why equal parts are read as equal
 //!
-//! A reader can only tell apart what it splits differently. In the strict form there is one way to
-//! split:
+//! A body in the strict form can be split in one way, and what a reader makes of a part, even an
+//! error, is then a function of the part's bytes.
 //!
-//! - Delimiters: a reader looks for `--boundary`, after CRLF, LF or anywhere. Each of these searches
-//!   finds the same places here, since there are no others, and behind each one either CRLF or, once,
-//!   the final `--`.
-//! - Headers: they end at the first empty line, which is the same one for a reader that accepts LF
-//!   (no bare LF stands before it). That there is at least one header line matters: `multer`, which
-//!   Axum's `Multipart` is built on, searches for CRLF CRLF, and would not see an empty line right
-//!   after the delimiter. The empty line is the part's own: its CRLF does not begin the delimiter.
+//! - Delimiters: a reader looks for `--boundary`, after CRLF, after LF or anywhere. Each of these
+//!   searches finds the same places, since there are no others, and behind each one either CRLF or,
+//!   once, the final `--`.
+//! - Headers: they end at the first empty line, which is the same one for a reader that accepts LF,
+//!   since no bare LF stands before it. There is at least one header line, and the CRLF of the
+//!   empty line is not that of the delimiter: `multer`, which axum's `Multipart` is built on,
+//!   searches for CRLF CRLF and then for CRLF and the delimiter, and would read past a part that
+//!   begins with its empty line, or has no content and saves a CRLF.
 //! - The boundary: it is read from a `Content-Type` that leaves no choice. A parameter given twice,
 //!   empty values, escapes, continuations (`boundary*0=`) and white space that only some accept
 //!   are not usable.
-//!
-//! What a reader makes of a part, even an error, is then a function of the part's bytes.
 //!
 //! The CRLF after the last delimiter may be missing and does not count: browsers, curl, reqwest and
 //! requests (Python) send it, undici (the `fetch` of Node.js) long did not, and no reader gets
@@ -49,8 +47,8 @@ const CRLF: &[u8] = b"\r\n";
 
 /// The parts of `body`, each with its headers, or `None` if it is not in the strict form.
 ///
-/// `content_type` is the value of the request's `Content-Type`. Its parameters other than `boundary`
-/// do not count.
+/// `content_type` is the value of the request's `Content-Type`. Parameters other than `boundary` do
+/// not count.
 pub(crate) fn parts<'a>(content_type: &[u8], body: &'a [u8]) -> Option<Vec<&'a [u8]>> {
     let delimiter = format!("--{}", boundary(content_type)?);
     let delimiter = memmem::Finder::new(&delimiter);
