@@ -1,6 +1,8 @@
 //! What makes two requests with one key the same request.
 
 mod hasher;
+mod json;
+mod multipart;
 
 use std::borrow::Cow;
 
@@ -29,20 +31,15 @@ impl Unsalted {
         request: &Request<B>,
         body: &[u8],
     ) -> Self {
-        let headers = request.headers();
         let fields = match source {
             FingerprintSource::None => None,
             FingerprintSource::Path => Some(target(version::PATH_FINGERPRINT, request)),
             FingerprintSource::Expression => Some(target(version::EXPRESSION_FINGERPRINT, request)),
             FingerprintSource::Request => Some(whole(request, body, digesting)),
-            FingerprintSource::Json => match canonical_json(headers, body) {
-                Some(form) => {
-                    let mut fields = with_query(version::JSON_FINGERPRINT, request);
-                    put_long(&mut fields, &form, digesting);
-                    Some(fields)
-                }
-                None => Some(whole(request, body, digesting)),
-            },
+            FingerprintSource::Json => Some(
+                by_value(request, body, digesting)
+                    .unwrap_or_else(|| whole(request, body, digesting)),
+            ),
         };
         Self { fields, digesting }
     }
@@ -77,10 +74,31 @@ fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
     fields
 }
 
+/// The body by its bytes, or by its parts if it is a form in the strict form.
 fn whole<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Fields {
-    let mut fields = with_query(version::REQUEST_FINGERPRINT, request);
-    put_long(&mut fields, body, digesting);
+    let Some(parts) = multipart::parts(content_type(request.headers()), body) else {
+        let mut fields = with_query(version::REQUEST_FINGERPRINT, request);
+        put_long(&mut fields, body, digesting);
+        return fields;
+    };
+    let mut fields = with_query(version::MULTIPART_FINGERPRINT, request);
+    fields.put(&(parts.len() as u64).to_le_bytes());
+    for part in parts {
+        put_long(&mut fields, part, digesting);
+    }
     fields
+}
+
+/// A JSON body by its value; `None` if it is not one, or has no form that keeps its value.
+fn by_value<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Option<Fields> {
+    let essence = essence(content_type(request.headers()));
+    if *essence != *b"application/json" && !essence.ends_with(b"+json") {
+        return None;
+    }
+    let form = json::canonical(body)?;
+    let mut fields = with_query(version::JSON_FINGERPRINT, request);
+    put_long(&mut fields, &form, digesting);
+    Some(fields)
 }
 
 /// Puts `bytes`, or their digest if they are long, so that they are hashed where they lie.
@@ -91,10 +109,6 @@ fn put_long(fields: &mut Fields, bytes: &[u8], digesting: Digesting) {
     } else {
         fields.put_joined(&[b"d", &digesting.digest(bytes)]);
     }
-}
-
-fn canonical_json(_headers: &HeaderMap, _body: &[u8]) -> Option<Vec<u8>> {
-    None
 }
 
 /// The request's URI as the client sent it: nested routers see only their part of it.
