@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 
+use crate::count::Count;
+
 /// Functions listed per path.
 const LISTED: usize = 24;
+
+/// What `std`'s allocator calls; each is a function of libc.
+const ALLOCATING: [&str; 5] = ["malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign"];
 
 /// What one path costs, in instructions per request.
 pub struct Profile {
     requests: u64,
     total: u64,
+    allocations: u64,
     /// Own instructions by crate, and by module of the library: adds up to the total. What is
     /// inlined counts where it was written; the standard library counts where it is used.
     parts: HashMap<String, u64>,
@@ -19,8 +25,13 @@ pub struct Profile {
 impl Profile {
     /// The format is described in valgrind's manual, "Callgrind Format Specification".
     pub fn parse(output: &str, requests: u64) -> Self {
-        let mut profile =
-            Self { requests, total: 0, parts: HashMap::new(), functions: HashMap::new() };
+        let mut profile = Self {
+            requests,
+            total: 0,
+            allocations: 0,
+            parts: HashMap::new(),
+            functions: HashMap::new(),
+        };
         let mut names = Names::default();
         let (mut function, mut file, mut object) = <(String, String, String)>::default();
         let mut inlined = String::new();
@@ -42,7 +53,14 @@ impl Profile {
                     "cfn" => called = Some(names.get("fn", value)),
                     "cfi" | "cfl" => drop(names.get("file", value)),
                     "cob" => drop(names.get("object", value)),
-                    "calls" => is_call = true,
+                    "calls" => {
+                        is_call = true;
+                        let allocates = |name: &str| ALLOCATING.contains(&name);
+                        // Not those that one makes to do its work.
+                        if called.as_deref().is_some_and(allocates) && !allocates(&function) {
+                            profile.allocations += calls(value);
+                        }
+                    }
                     _ => {}
                 }
                 continue;
@@ -64,9 +82,11 @@ impl Profile {
         profile
     }
 
-    /// Instructions per request.
-    pub fn total(&self) -> u64 {
-        self.total / self.requests
+    /// What one request costs.
+    pub fn count(&self) -> Count {
+        #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let allocations = self.allocations as f64 / self.requests as f64;
+        Count { instructions: per(self.total, self.requests), allocations }
     }
 
     /// The parts, beside those of the bare handler, and the functions.
@@ -119,6 +139,11 @@ fn cost(line: &str) -> Option<u64> {
     cost.parse().ok()
 }
 
+/// The number in `calls=<number> <position>`.
+fn calls(value: &str) -> u64 {
+    value.split(' ').next().and_then(|calls| calls.parse().ok()).expect("calls are counted")
+}
+
 /// A name is written once, as `(7) name`, and from then on as `(7)`.
 #[derive(Default)]
 struct Names(HashMap<(&'static str, String), String>);
@@ -160,7 +185,7 @@ fn crate_of(file: &str) -> Option<String> {
         let package = path.split('/').nth(1)?;
         return Some(package.rsplit_once('-').map_or(package, |(name, _version)| name).to_owned());
     }
-    file.contains("instructions/src/").then(|| "this benchmark".to_owned())
+    file.contains("benches/src/").then(|| "this benchmark".to_owned())
 }
 
 /// Without the generic arguments, which can be pages long.

@@ -4,22 +4,21 @@
 //! Resident memory is the kernel's figure for the process, so each line of the tables is a process
 //! of its own, which takes the figure after a warm-up without keys and again at the end.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, process::Stdio, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, Bytes},
-    extract::Request,
+    body::Bytes,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     routing::post,
 };
+use benches::{
+    program,
+    request::{drive, key, request},
+    table,
+};
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
 use moka::sync::Cache;
-use tower_service::Service as _;
 
 const KEYS: u64 = 1_000_000;
 /// Of the responses in the first table.
@@ -28,49 +27,64 @@ const BODY: usize = 100;
 const HEADERS: u64 = 12 + 24;
 const MIB: u64 = 1 << 20;
 
+/// What one process does.
+enum Task {
+    PrintTables,
+    Keys,
+    KeysByHand,
+    Flood { max_mib: u64, body: usize },
+}
+
+const OURS: &str = "idempotent-axum";
+const BY_HAND: &str = "by hand, unsafe";
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => print_tables(),
-        ["keys", "idempotent-axum"] => keys(),
-        ["keys", _by_hand] => keys_by_hand(),
-        ["flood", max_mib, body] => flood(
-            max_mib.parse().expect("a number of MiB"),
-            body.parse().expect("a number of bytes"),
-        ),
-        _ => {
-            eprintln!("usage: benches/run memory");
-            std::process::exit(2);
+    let task = program::arguments("memory", |arguments| match arguments {
+        [] => Some(Task::PrintTables),
+        ["keys", name] if *name == OURS => Some(Task::Keys),
+        ["keys", name] if *name == BY_HAND => Some(Task::KeysByHand),
+        ["flood", max_mib, body] => {
+            Some(Task::Flood { max_mib: max_mib.parse().ok()?, body: body.parse().ok()? })
         }
+        _ => None,
+    });
+    match task {
+        Task::PrintTables => print_tables(),
+        Task::Keys => keys(),
+        Task::KeysByHand => keys_by_hand(),
+        Task::Flood { max_mib, body } => flood(max_mib, body),
     }
 }
 
 fn print_tables() {
-    println!("\n### {KEYS} keys, {BODY} B response bodies\n");
-    println!("| | resident per key | beyond body and headers |");
-    println!("|---|---|---|");
-    for name in ["idempotent-axum", "by hand, unsafe"] {
-        println!("| {name} | {} |", process(&["keys", name]));
+    let title = format!("{KEYS} keys, {BODY} B response bodies");
+    table::head(&title, &["", "resident per key", "beyond body and headers"]);
+    for name in [OURS, BY_HAND] {
+        table::row([name, &process(&["keys", name])]);
     }
-    println!("\n### A flood of new keys, four times what `max_bytes` holds\n");
-    println!(
-        "| `max_bytes` | response bodies | resident peak | over `max_bytes` | store's own figure | evicted |"
+    table::head(
+        "A flood of new keys, four times what `max_bytes` holds",
+        &[
+            "`max_bytes`",
+            "response bodies",
+            "resident peak",
+            "over `max_bytes`",
+            "store's own figure",
+            "evicted",
+        ],
     );
-    println!("|---|---|---|---|---|---|");
     for max_mib in ["64", "256"] {
         for body in ["100", "4096", "65536"] {
-            println!("| {max_mib} MiB | {body} B | {} |", process(&["flood", max_mib, body]));
+            let (max, bodies) = (format!("{max_mib} MiB"), format!("{body} B"));
+            table::row([max, bodies, process(&["flood", max_mib, body])]);
         }
     }
 }
 
+/// The cells that a process of its own prints.
 fn process(arguments: &[&str]) -> String {
-    let program = std::env::current_exe().expect("this program has a path");
-    let output = Command::new(program)
-        .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("this program can be run");
+    let process = program::again().args(arguments).stderr(Stdio::inherit()).output();
+    let output = process.expect("this program can be run");
     assert!(output.status.success(), "{arguments:?} failed");
     String::from_utf8(output.stdout).expect("a line of text").trim().to_owned()
 }
@@ -81,7 +95,7 @@ async fn echo(body: Bytes) -> Bytes {
 }
 
 fn app(store: &MemoryStore) -> Router {
-    Router::new().route("/", post(echo)).layer(Idempotency::new(store.clone()))
+    Router::new().route("/orders", post(echo)).layer(Idempotency::new(store.clone()))
 }
 
 /// A million responses in a store that has room for them.
@@ -102,7 +116,7 @@ fn keys_by_hand() {
     for _ in 0..KEYS {
         let octets = HeaderValue::from_static("application/octet-stream");
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, octets)]);
-        cache.insert(key(), (StatusCode::OK, headers, Bytes::from(vec![7; BODY])));
+        cache.insert(key().to_string(), (StatusCode::OK, headers, Bytes::from(vec![7; BODY])));
     }
     cache.run_pending_tasks();
     print_per_key(resident() - before);
@@ -134,35 +148,20 @@ fn before(store: &MemoryStore) -> u64 {
 /// Sends `count` requests with fresh keys, from four clients on two workers.
 fn send(store: &MemoryStore, count: u64, body: usize) {
     const CLIENTS: u64 = 4;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime can be built");
-    let app = app(store);
+    let runtime = program::runtime(2);
+    let router = app(store);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let mut app = app.clone();
-            runtime.spawn(async move {
-                for _ in 0..count / CLIENTS {
-                    // A body of its own, as from a socket.
-                    let request = Request::post("/")
-                        .header("idempotency-key", key())
-                        .body(Body::from(vec![7; body]))
-                        .expect("the parts of the request are valid");
-                    let Ok(response) = app.call(request).await;
-                    assert_eq!(response.status(), StatusCode::OK);
-                }
-            })
+            let mut router = router.clone();
+            // A body of its own each, as from a socket.
+            let request = move |_| request(Some(key()), Bytes::from(vec![7; body]));
+            let requests = (0..count / CLIENTS).map(request);
+            runtime.spawn(async move { drive(&mut router, requests).await })
         })
         .collect();
     for client in clients {
         runtime.block_on(client).expect("a client does not panic");
     }
-}
-
-fn key() -> String {
-    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
 }
 
 fn resident() -> u64 {

@@ -8,17 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{
-    Router,
-    body::Body,
-    extract::Request,
-    http::{HeaderValue, StatusCode, header},
+use axum::extract::Request;
+use benches::{
+    Contender, Handler, Service,
+    request::{drive, key, respond},
 };
-use bench_contenders::Contender;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use tower_service::Service as _;
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 /// What the requests of a batch have in common.
 #[derive(Clone, Copy, PartialEq)]
@@ -51,27 +48,29 @@ impl Kind {
 /// A contender whose store holds keys.
 pub struct Load {
     contender: Contender,
+    service: Service,
     body: Bytes,
     stored: Vec<Uuid>,
 }
 
 impl Load {
     /// Stores `stored` keys, and makes sure that they are replayed.
-    pub async fn new(contender: Contender, body: &Bytes, stored: usize) -> Self {
+    pub async fn new(contender: Contender, handler: Handler, body: &Bytes, stored: usize) -> Self {
         let stored = std::iter::repeat_with(key).take(stored).collect();
-        let mut load = Self { contender, body: body.clone(), stored };
+        let service = contender.serve(handler);
+        let load = Self { contender, service, body: body.clone(), stored };
         load.fill().await;
         load.check().await;
         load
     }
 
-    async fn fill(&mut self) {
-        if self.contender.is_bare() {
-            return;
-        }
-        for some in self.stored.chunks(1_000) {
-            let requests = some.iter().map(|key| self.request(Some(*key))).collect();
-            drive(self.contender.app.clone(), requests).await;
+    async fn fill(&self) {
+        if self.contender.replays() {
+            let mut router = self.service.router.clone();
+            for some in self.stored.chunks(1_000) {
+                let requests: Vec<_> = some.iter().map(|key| self.request(Some(*key))).collect();
+                drive(&mut router, requests).await;
+            }
         }
     }
 
@@ -82,15 +81,13 @@ impl Load {
         assert_ne!(unprotected, self.response(None).await, "without a key it runs");
         for key in [self.stored[0], self.stored[self.stored.len() / 2]] {
             let (first, second) = (self.response(Some(key)).await, self.response(Some(key)).await);
-            let name = self.contender.name;
-            assert_eq!(first == second, !self.contender.is_bare(), "{name} must replay");
+            let Self { contender, .. } = self;
+            assert_eq!(first == second, contender.replays(), "{contender:?} must replay");
         }
     }
 
     async fn response(&self, key: Option<Uuid>) -> Bytes {
-        let mut app = self.contender.app.clone();
-        let Ok(response) = app.call(self.request(key)).await;
-        assert_eq!(response.status(), StatusCode::OK, "{}", self.contender.name);
+        let response = respond(&mut self.service.router.clone(), self.request(key)).await;
         let body = response.into_body().collect().await;
         body.expect("the body is whole").to_bytes()
     }
@@ -101,14 +98,16 @@ impl Load {
         let clients: Vec<_> = (0..clients)
             .map(|_| {
                 let requests = self.requests(kind, batch);
-                let (app, waiting) = (self.contender.app.clone(), Arc::clone(&waiting));
+                let (mut router, waiting) = (self.service.router.clone(), Arc::clone(&waiting));
                 tokio::spawn(async move {
                     // All start at once.
                     waiting.fetch_sub(1, Ordering::AcqRel);
                     while waiting.load(Ordering::Acquire) > 0 {
                         tokio::task::yield_now().await;
                     }
-                    drive(app, requests).await
+                    let start = Instant::now();
+                    drive(&mut router, requests).await;
+                    start.elapsed()
                 })
             })
             .collect();
@@ -130,45 +129,7 @@ impl Load {
         (0..batch).map(|_| self.request(key())).collect()
     }
 
-    /// A request with the headers that an HTTP client sends.
     fn request(&self, key: Option<Uuid>) -> Request {
-        let mut request = Request::post("/orders")
-            .header(header::HOST, "shop.example")
-            .header(header::USER_AGENT, "bench/1.0")
-            .header(header::ACCEPT, "*/*")
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::CONTENT_LENGTH, self.body.len());
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key.to_string());
-        }
-        if let Some(session) = self.session(key) {
-            request = request.header(header::COOKIE, session);
-        }
-        request.body(Body::from(self.body.clone())).expect("the parts of the request are valid")
+        self.service.request(key, &self.body)
     }
-
-    /// A key comes back from the client it came from.
-    fn session(&self, key: Option<Uuid>) -> Option<&HeaderValue> {
-        let sessions = &self.contender.sessions;
-        let client = key.map_or(0, |key| usize::from(key.as_bytes()[0]));
-        sessions.get(client)
-    }
-}
-
-fn key() -> Uuid {
-    Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid()
-}
-
-/// Sends one request after the other and reads the responses.
-async fn drive(mut app: Router, requests: Vec<Request>) -> Duration {
-    let start = Instant::now();
-    for request in requests {
-        let Ok(response) = app.call(request).await;
-        assert_eq!(response.status(), StatusCode::OK);
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            std::hint::black_box(frame.expect("the body is whole"));
-        }
-    }
-    start.elapsed()
 }

@@ -4,29 +4,41 @@
 //! Requests are called in the process, one after the other. The server is on the same machine, so
 //! the latency is that of its work, without a network's.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::post};
-use idempotent_axum::{Idempotency, MemoryStore, PostgresStore, RedisStore, Store, idempotent};
+use axum::Router;
+use benches::{
+    Handler, handler, program,
+    request::{drive, key, order, request},
+    table,
+};
+use idempotent_axum::{Idempotency, MemoryStore, PostgresStore, RedisStore, Store};
 use redis::aio::ConnectionManager;
 use sqlx::{Connection as _, PgConnection};
 use test_servers::{Postgres, Redis};
-use tower_service::Service as _;
+use uuid::Uuid;
 
 const ROUNDS: usize = 3000;
 /// Their times are not taken: connections open, statements are prepared, scripts loaded.
 const WARM_UP: usize = 200;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
-    println!("\n### Commands and latency of the shared stores\n");
-    println!(
-        "Medians of {ROUNDS} rounds, quartiles in brackets; × is the ratio to a bare round trip.\n"
+fn main() {
+    program::arguments("stores", |arguments| arguments.is_empty().then_some(()));
+    program::runtime(1).block_on(compare());
+}
+
+async fn compare() {
+    table::head(
+        &format!("Medians of {ROUNDS} rounds, [quartiles], × a bare round trip"),
+        &[
+            "store",
+            "commands, first",
+            "commands, replay",
+            "bare round trip, µs",
+            "first adds, µs",
+            "replay adds, µs",
+        ],
     );
-    println!(
-        "| store | commands, first | commands, replay | bare round trip, µs | first adds, µs | replay adds, µs |"
-    );
-    println!("|---|---|---|---|---|---|");
     for (name, arguments) in [
         ("Redis, nothing on disk", &[][..]),
         ("Redis, `appendfsync always`", &["--appendonly", "yes", "--appendfsync", "always"]),
@@ -61,24 +73,24 @@ async fn print(
     commands: impl Fn() -> u64,
 ) {
     let (mut memory, mut shared) = (router(MemoryStore::new()), router(store));
-    let mut times: [Vec<Duration>; 5] = Default::default();
+    let mut times: [Vec<f64>; 5] = Default::default();
     for round in 0..WARM_UP + ROUNDS {
-        let key = uuid::Uuid::new_v4().to_string();
+        let key = key();
         let taken = [
             timed(trip()).await,
-            timed(send(&mut memory, &key, false)).await,
-            timed(send(&mut memory, &key, true)).await,
-            timed(send(&mut shared, &key, false)).await,
-            timed(send(&mut shared, &key, true)).await,
+            timed(send(&mut memory, key, false)).await,
+            timed(send(&mut memory, key, true)).await,
+            timed(send(&mut shared, key, false)).await,
+            timed(send(&mut shared, key, true)).await,
         ];
         if round >= WARM_UP {
             times.iter_mut().zip(taken).for_each(|(times, taken)| times.push(taken));
         }
     }
-    let [trip, first_in_memory, replay_in_memory, first, replay] = times.map(Quartiles::of);
-    let added = |shared: &Quartiles, memory: &Quartiles| {
-        let [low, median, high] = shared.0.map(|micros| micros - memory.0[1]);
-        format!("{median:.0} [{low:.0}–{high:.0}], {:.2} ×", median / trip.0[1])
+    let [trip, first_in_memory, replay_in_memory, first, replay] = times.map(table::quartiles);
+    let added = |shared: [f64; 3], memory: [f64; 3]| {
+        let [low, median, high] = shared.map(|micros| micros - memory[1]);
+        format!("{median:.0} [{low:.0}–{high:.0}], {:.2} ×", median / trip[1])
     };
 
     const COUNTED: u64 = 100;
@@ -86,13 +98,13 @@ async fn print(
         let before = commands();
         commands() - before
     };
-    let keys: Vec<_> = (0..COUNTED).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+    let keys: Vec<_> = (0..COUNTED).map(|_| key()).collect();
     let before = commands();
-    for key in &keys {
+    for &key in &keys {
         send(&mut shared, key, false).await;
     }
     let between = commands();
-    for key in &keys {
+    for &key in &keys {
         send(&mut shared, key, true).await;
     }
     let after = commands();
@@ -101,47 +113,31 @@ async fn print(
         assert_eq!(commands % COUNTED, 0, "each request makes the same number");
         commands / COUNTED
     };
-    println!(
-        "| {name} | {} | {} | {:.0} | {} | {} |",
-        each(between - before),
-        each(after - between),
-        trip.0[1],
-        added(&first, &first_in_memory),
-        added(&replay, &replay_in_memory),
-    );
-}
-
-#[idempotent]
-async fn order(body: String) -> (StatusCode, String) {
-    (StatusCode::CREATED, body)
+    table::row([
+        name.to_owned(),
+        each(between - before).to_string(),
+        each(after - between).to_string(),
+        format!("{:.0}", trip[1]),
+        added(first, first_in_memory),
+        added(replay, replay_in_memory),
+    ]);
 }
 
 fn router(store: impl Store) -> Router {
-    Router::new().route("/orders", post(order)).layer(Idempotency::new(store))
+    Handler::Returns.idempotent().layer(Idempotency::new(store))
 }
 
-async fn send(router: &mut Router, key: &str, is_replay: bool) {
-    let request = Request::post("/orders").header("idempotency-key", key);
-    let request = request.body(Body::from("x".repeat(100))).expect("a valid request");
-    let response = router.call(request).await.unwrap_or_else(|never| match never {});
-    assert_eq!(response.status(), StatusCode::CREATED);
-    assert_eq!(response.headers().contains_key("idempotent-replayed"), is_replay);
+async fn send(router: &mut Router, key: Uuid, is_replay: bool) {
+    let runs = handler::runs();
+    drive(router, [request(Some(key), order(100))]).await;
+    assert_eq!(handler::runs() - runs, u64::from(!is_replay));
 }
 
-async fn timed(work: impl Future<Output = ()>) -> Duration {
+/// In microseconds.
+async fn timed(work: impl Future<Output = ()>) -> f64 {
     let since = Instant::now();
     work.await;
-    since.elapsed()
-}
-
-/// Quartiles and median, in microseconds.
-struct Quartiles([f64; 3]);
-
-impl Quartiles {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort();
-        Self([1, 2, 3].map(|quarter| times[times.len() * quarter / 4].as_secs_f64() * 1e6))
-    }
+    since.elapsed().as_secs_f64() * 1e6
 }
 
 /// How often the server has read from a client: once a command, but not for those of a script.
