@@ -1,6 +1,11 @@
 //! Asking the store until it says what to do.
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -11,7 +16,7 @@ use super::{
     settings::OnStoreError,
     waiting::Waiting,
 };
-use crate::store::{Claim, Fingerprint, StoreError};
+use crate::store::{BoxFuture, Claim, Fingerprint, StoreError};
 
 /// What a job finds.
 pub(crate) enum Found {
@@ -39,6 +44,26 @@ pub(crate) enum Refusal {
     StoreUnavailable,
 }
 
+/// Asking the store. Whether memory has let the key be claimed is known without a future.
+pub(crate) enum Asking {
+    /// `None` once it was told.
+    Found(Option<Found>),
+    Asked(BoxFuture<'static, Found>),
+}
+
+impl Future for Asking {
+    type Output = Found;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found> {
+        match self.get_mut() {
+            Self::Found(found) => {
+                Poll::Ready(found.take().expect("a future is not polled after its end"))
+            }
+            Self::Asked(asked) => asked.as_mut().poll(cx),
+        }
+    }
+}
+
 impl From<Result<Bytes, Refusal>> for Found {
     fn from(answer: Result<Bytes, Refusal>) -> Self {
         answer.map_or_else(Self::Refused, Self::Stored)
@@ -47,14 +72,27 @@ impl From<Result<Bytes, Refusal>> for Found {
 
 impl Job {
     /// Asks the store until it says what to do.
-    pub(crate) async fn ask(self) -> Found {
-        match self.claim().await {
+    pub(crate) fn ask(self) -> Asking {
+        match self.engine.store.claim_at_once(&self.attempt) {
+            Some(Claim::Claimed { lease }) => {
+                Asking::Found(Some(Found::Claimed(Claimed::new(self, lease))))
+            }
+            claim => Asking::Asked(Box::pin(self.follow(claim.map(Ok)))),
+        }
+    }
+
+    async fn follow(self, claim: Option<Result<Claim, StoreError>>) -> Found {
+        let claim = match claim {
+            Some(claim) => claim,
+            None => self.claim().await,
+        };
+        match claim {
             Ok(Claim::Claimed { lease }) => Found::Claimed(Claimed::new(self, lease)),
             Ok(Claim::Stored { fingerprint, record, .. }) => {
                 self.answer_in(fingerprint, record).into()
             }
             Ok(Claim::Running { fingerprint, lease_left }) => {
-                Box::pin(self.wait_and_ask(fingerprint, lease_left)).await
+                self.wait_and_ask(fingerprint, lease_left).await
             }
             Err(error) => self.without_store(&error),
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::{calls::within, job::Job, renewal::Renewal};
+use super::{job::Job, renewal::Renewal};
 use crate::store::{Claim, Hold, StoreError};
 
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -27,7 +27,13 @@ impl Job {
     }
 
     /// Frees the key of a run that ended before it could settle.
-    pub(super) fn release_in_background(&self) {
+    pub(super) fn release_without_waiting(&self) {
+        if self.engine.store.release_at_once(&self.attempt).is_none() {
+            self.release_in_background();
+        }
+    }
+
+    fn release_in_background(&self) {
         let job = self.clone();
         self.in_background(async move { job.release_with_backoff().await });
     }
@@ -70,12 +76,11 @@ impl Job {
     /// Stores `record`, under a new claim if the first one lapsed while the store was out of reach.
     /// `true` also if somebody else holds the key by now: there is nothing left to do.
     async fn complete_or_leave(&self, record: &Bytes) -> Result<bool, StoreError> {
-        if self.complete(record.clone()).await? == Hold::Held {
+        if self.complete(record).await? == Hold::Held {
             return Ok(true);
         }
-        // Not by `Self::claim`: that would release this token if the answer does not come.
-        match within(self.engine.store_timeout, std::pin::pin!(self.claim_once())).await? {
-            Claim::Claimed { .. } => Ok(self.complete(record.clone()).await? == Hold::Held),
+        match self.claim_again().await? {
+            Claim::Claimed { .. } => Ok(self.complete(record).await? == Hold::Held),
             Claim::Running { .. } | Claim::Stored { .. } => Ok(true),
         }
     }

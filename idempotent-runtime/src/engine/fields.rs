@@ -72,32 +72,35 @@ impl Fields {
     /// Nearly all fields are short: one byte says their length, nine that of the others.
     pub(crate) fn put_joined(&mut self, parts: &[&[u8]]) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        match u8::try_from(length) {
-            Ok(length) if length < u8::MAX => self.push(&[length]),
-            _ => {
-                self.push(&[u8::MAX]);
-                self.push(&(length as u64).to_le_bytes());
+        let end = self.length + 1 + length;
+        match (u8::try_from(length), self.buffer.get_mut(self.length..end)) {
+            (Ok(short), Some([first, place @ ..])) if short < u8::MAX && self.long.is_empty() => {
+                *first = short;
+                let mut place = place;
+                for part in parts {
+                    let (this, rest) = place.split_at_mut(part.len());
+                    this.copy_from_slice(part);
+                    place = rest;
+                }
+                self.length = end;
             }
-        }
-        for part in parts {
-            self.push(part);
+            _ => self.put_long(length, parts),
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
-        let end = self.length + bytes.len();
-        match self.buffer.get_mut(self.length..end) {
-            Some(place) if self.long.is_empty() => {
-                place.copy_from_slice(bytes);
-                self.length = end;
-            }
+    #[cold]
+    fn put_long(&mut self, length: usize, parts: &[&[u8]]) {
+        if self.long.is_empty() {
+            self.long.extend_from_slice(&self.buffer[..self.length]);
+        }
+        match u8::try_from(length) {
+            Ok(length) if length < u8::MAX => self.long.push(length),
             _ => {
-                if self.long.is_empty() {
-                    self.long.extend_from_slice(&self.buffer[..self.length]);
-                }
-                self.long.extend_from_slice(bytes);
+                self.long.push(u8::MAX);
+                self.long.extend_from_slice(&(length as u64).to_le_bytes());
             }
         }
+        parts.iter().for_each(|part| self.long.extend_from_slice(part));
     }
 
     pub(crate) fn digest(&self, digesting: Digesting) -> Digest {

@@ -41,7 +41,7 @@ impl<'a> Waiting<'a> {
         let at_most = lease_left.map_or(left, |lease_left| left.min(lease_left));
         let begun = Instant::now();
         // A store that does not keep its promise must not hold the caller.
-        let _ = timeout(at_most, engine.store.wait(attempt.key, at_most)).await;
+        let _ = timeout(at_most, engine.store.store().wait(attempt.key, at_most)).await;
         let early = self.pause.saturating_sub(begun.elapsed());
         self.pause = if early.is_zero() { FIRST_PAUSE } else { MAX_PAUSE.min(self.pause * 2) };
         sleep(early.min(left)).await;

@@ -1,70 +1,72 @@
-//! [`Admission`]: what a request's head says, before its body is read.
+//! Admitting a request: what its head says, before its body is read.
 
 use std::{mem::take, sync::Arc};
 
 use axum::{RequestExt as _, extract::Request, response::Response};
 
 use super::{
-    arrival::Arrival,
+    arrival::{Arrival, Naming},
     evaluated::Evaluated,
     idempotency::Idempotency,
     key::{self, Key},
     known::Known,
     policy::{KeySource, Policy, Stage},
     problem::Problem,
+    scope::{Scope, store_key},
 };
 use crate::store::Extracted;
 
-/// A request whose key was looked for.
-pub(super) struct Admission {
-    policy: &'static Policy,
-    /// From the header.
-    key: Result<Option<Key>, Problem>,
-    evaluated: Evaluated,
+/// What a request's headers say about its key.
+pub(super) enum Admission {
+    /// It has none and needs none.
+    WithoutKey,
+    /// `None`: its key is an expression.
+    WithKey(Option<Key>),
+    Refused(Response),
 }
 
 impl Admission {
-    pub(super) fn new(policy: &'static Policy, request: &Request) -> Self {
-        let key = match policy.key {
-            KeySource::Expression => Ok(None),
-            KeySource::Header => match key::read(policy, request.headers()) {
-                Ok(None) if policy.required => Err(Problem::missing_key(&policy.header_names()[0])),
-                key => key,
-            },
-        };
-        Self { policy, key, evaluated: Evaluated::default() }
-    }
-
-    /// Where the expressions are evaluated to, if they can be now and there may be a key to look up.
-    pub(super) fn evaluated(&mut self) -> Option<&mut Evaluated> {
-        let may_have_key = match &self.key {
-            Ok(None) => self.policy.key == KeySource::Expression,
-            Ok(Some(_)) => true,
-            Err(_) => false,
-        };
-        let is_early = self.policy.evaluated == Stage::BeforeExtraction;
-        (may_have_key && is_early).then_some(&mut self.evaluated)
-    }
-
-    /// `None` if the request has no key and needs none. `Err` is a refusal.
-    pub(super) fn admit(
-        self,
-        known: Known,
-        extracted: Extracted,
-        request: &mut Request,
-    ) -> Result<Option<Arrival>, Response> {
-        let Self { policy, key, evaluated } = self;
-        let key = key.and_then(|header| evaluated.key_or(header));
-        let key =
-            key.map_err(|problem| Idempotency::of_request(request.extensions()).respond(problem))?;
-        let may_follow =
-            policy.key == KeySource::Expression && policy.evaluated == Stage::AfterExtraction;
-        if key.is_none() && !may_follow {
-            return Ok(None);
+    pub(super) fn of_request(policy: &Policy, request: &Request) -> Self {
+        if policy.key == KeySource::Expression {
+            return Self::WithKey(None);
         }
-        let settings = Arc::clone(Idempotency::of_request(request.extensions()));
-        let extracted = known.extraction(policy, request, extracted);
-        *request = take(request).with_limited_body();
-        Ok(Some(Arrival { policy, settings, key, evaluated, known, extracted }))
+        match key::read(policy, request.headers()) {
+            Ok(Some(key)) => Self::WithKey(Some(key)),
+            Ok(None) if policy.required => {
+                Self::Refused(refuse(request, Problem::missing_key(&policy.header_names()[0])))
+            }
+            Ok(None) => Self::WithoutKey,
+            Err(problem) => Self::Refused(refuse(request, problem)),
+        }
     }
+}
+
+/// Takes `request` in, whose expressions were evaluated if they can be before extraction.
+///
+/// `None` if it has no key after all. `Err` is a refusal.
+pub(super) fn admit(
+    policy: &'static Policy,
+    key: Option<Key>,
+    evaluated: Evaluated,
+    known: Known,
+    extracted: Extracted,
+    request: &mut Request,
+) -> Result<Option<Arrival>, Response> {
+    let mut scope = Scope::of_request(policy, request).fields();
+    let naming = match policy.evaluated {
+        Stage::BeforeExtraction => {
+            let key = evaluated.key_or(key).map_err(|problem| refuse(request, problem))?;
+            let Some(key) = key else { return Ok(None) };
+            let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
+            Naming::Known { key, store_key, expression: evaluated.fingerprint }
+        }
+        Stage::AfterExtraction => Naming::open(key, scope),
+    };
+    let settings = Arc::clone(Idempotency::of_request(request.extensions()));
+    *request = take(request).with_limited_body();
+    Ok(Some(Arrival { policy, settings, naming, known, extracted }))
+}
+
+fn refuse(request: &Request, problem: Problem) -> Response {
+    Idempotency::of_request(request.extensions()).respond(problem)
 }

@@ -12,9 +12,9 @@ use crate::engine::Digest;
 #[derive(Default)]
 #[allow(missing_debug_implementations, reason = "it holds a raw key and principal")]
 pub struct Evaluated {
-    pub(crate) principal: Option<Text>,
-    pub(crate) key: Option<Text>,
-    pub(crate) fingerprint: Option<Digest>,
+    principal: Option<Text>,
+    key: Option<Text>,
+    pub(super) fingerprint: Option<Digest>,
 }
 
 impl Evaluated {
@@ -39,6 +39,10 @@ impl Evaluated {
         let mut hasher = StableHasher::new();
         hash(value, &mut hasher);
         self.fingerprint = Some(hasher.digest());
+    }
+
+    pub(super) fn principal_text(&self) -> Option<&str> {
+        self.principal.as_ref().map(Text::as_str)
     }
 
     /// The key that an expression gave, or else `header`'s.

@@ -7,24 +7,25 @@
 //! A future's arguments and locals all take room in it, and beyond a kibibyte glibc allocates
 //! slowly: what is rare is boxed, and what is large is held once.
 
-use std::future::{Future, ready};
+use std::{
+    any::TypeId,
+    future::{Future, ready},
+};
 
 use axum::response::Response;
 
 use super::{
-    admission::Admission,
+    admission::{Admission, admit},
     arrival::Arrival,
     evaluated::Evaluated,
     idempotent::{Extract, Idempotent, Source},
-    known::{self, Known},
-    policy::Policy,
+    known::Known,
+    policy::{Policy, Stage},
 };
 use crate::store::BoxFuture;
 
 /// A handler that has not started.
 pub(super) type Handler = BoxFuture<'static, Response>;
-/// Makes the handler of its last parameter, and evaluates the expressions that use it.
-type Start<E> = Box<dyn FnOnce(E, Option<&mut Evaluated>) -> Handler + Send>;
 
 /// Runs an `#[idempotent]` handler, or replays its response.
 ///
@@ -56,16 +57,26 @@ where
             extraction = Box::pin(ready(Ok(value)));
         }
         Source::Request(mut pending) => {
-            let mut admission = Admission::new(policy, pending.request());
-            start = handler(admission.evaluated());
-            match admission.admit(known, known::name_of::<E>(), pending.request()) {
+            let admission = Admission::of_request(policy, pending.request());
+            let is_early = policy.evaluated == Stage::BeforeExtraction;
+            let is_now = is_early && matches!(admission, Admission::WithKey(_));
+            let mut evaluated = Evaluated::default();
+            start = handler(is_now.then_some(&mut evaluated));
+            let arrival = match admission {
+                Admission::WithoutKey => Ok(None),
+                Admission::WithKey(key) => {
+                    admit(policy, key, evaluated, known, TypeId::of::<E>, pending.request())
+                }
+                Admission::Refused(refusal) => Err(refusal),
+            };
+            match arrival {
                 Ok(None) => extraction = pending.extract(),
                 Ok(Some(arrival)) => {
                     let start = move |last, evaluated: Option<&mut Evaluated>| -> Handler {
                         let body = start(last, evaluated);
                         Box::pin(async move { respond(body.await) })
                     };
-                    return guarded(arrival, pending, Box::new(start));
+                    return guarded(arrival, pending, start);
                 }
                 Err(refusal) => return Box::pin(ready(refusal)),
             }
@@ -79,11 +90,12 @@ where
     })
 }
 
-/// A request with a key, or one whose key is an expression.
+/// A request with a key, or one whose key is an expression. `start` makes the handler of its last
+/// parameter, and evaluates the expressions that use it.
 fn guarded<E: Send + 'static>(
     arrival: Arrival,
     mut pending: Box<dyn Extract<E>>,
-    start: Start<E>,
+    start: impl FnOnce(E, Option<&mut Evaluated>) -> Handler + Send + 'static,
 ) -> BoxFuture<'static, Response> {
     Box::pin(async move {
         let mut asked = match arrival.receive(pending.request()).await {

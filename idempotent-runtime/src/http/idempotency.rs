@@ -12,7 +12,7 @@ use std::{
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 
-use super::problem::Problem;
+use super::{problem::Problem, scope::Scope};
 use crate::{
     engine::{Digesting, Engine, OnStoreError},
     store::Store,
@@ -92,11 +92,6 @@ impl Idempotency {
             checked: Arc::new(Once::new()),
         };
         Self { settings: Arc::new(settings) }
-    }
-
-    /// Whether settings on any store but a `MemoryStore` exist in this process.
-    pub(super) fn shared_exists() -> bool {
-        SHARED_EXISTS.load(Ordering::Relaxed)
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -244,6 +239,17 @@ impl Settings {
                 );
             }
         });
+    }
+
+    /// The operation's name, if the store may show it or the log has to.
+    pub(super) fn operation(&self, scope: Scope<'_>) -> Option<Arc<str>> {
+        (!self.engine.store.is_memory() || self.is_missed_store()).then(|| scope.name())?
+    }
+
+    /// Whether a handler runs on the built-in default although the process has set up another
+    /// store: nobody means that.
+    pub(super) fn is_missed_store(&self) -> bool {
+        self.is_built_in && SHARED_EXISTS.load(Ordering::Relaxed)
     }
 
     /// How the fingerprints of this service are made.

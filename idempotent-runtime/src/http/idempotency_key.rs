@@ -52,7 +52,7 @@ impl IdempotencyKey {
     #[must_use]
     pub fn new(key: &str) -> Self {
         let key = Key::exact(key);
-        let store_key = store_key(Scope::Named("").fields(), None, &key);
+        let store_key = store_key(&mut Scope::Named("").fields(), None, &key);
         let place = Self::default();
         place.set(key, store_key);
         place

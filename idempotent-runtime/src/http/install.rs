@@ -1,7 +1,7 @@
 //! The settings of handlers without a layer: the process's.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     error::Error,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -79,15 +79,12 @@ impl Default for Idempotency {
 }
 
 /// Warns of a handler that runs on the built-in default although the process has set up another
-/// store: nobody means that. Once for each operation.
-pub(super) fn warn_of_missed_store(settings: &Settings, operation: Option<&str>) {
-    static WARNED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
-    if !settings.is_built_in || !Idempotency::shared_exists() {
-        return;
-    }
+/// store. Once for each operation.
+pub(super) fn warn_of_missed_store(operation: Option<&str>) {
+    static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let operation = operation.unwrap_or("other");
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
-    if warned.get_or_insert_default().insert(operation.to_owned()) {
+    if warned.insert(operation.to_owned()) {
         tracing::warn!(
             operation,
             "an `#[idempotent]` handler keeps its responses in the memory of this process, although \

@@ -19,7 +19,7 @@ use crate::engine::{Keep, record};
 /// Decides what to keep, and captures it.
 pub(super) struct Keeping {
     replay: Replay,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     /// Whether the request was a `CONNECT`: a 2xx to it is a tunnel.
     is_connect: bool,
 }
@@ -34,12 +34,12 @@ enum Decision {
 }
 
 impl Keeping {
-    pub(super) fn new(replay: Replay, settings: &Arc<Settings>, is_connect: bool) -> Self {
-        Self { replay, settings: Arc::clone(settings), is_connect }
+    pub(super) fn new(replay: Replay, settings: Arc<Settings>, is_connect: bool) -> Self {
+        Self { replay, settings, is_connect }
     }
 
     /// What is kept of `response`, and the response that is sent.
-    pub(super) async fn keep(self, mut response: Response) -> (Keep, Response) {
+    pub(super) async fn keep(&self, mut response: Response) -> (Keep, Response) {
         // Only a replay may carry it, whatever an upstream service answered the handler.
         if response.headers().keys().any(|name| *name == REPLAYED) {
             response.headers_mut().remove(REPLAYED);
@@ -51,7 +51,13 @@ impl Keeping {
             Decision::Capture => {
                 let (parts, body) = response.into_parts();
                 let mut reader = Reader::new(body, self.settings.max_response_bytes);
-                let read = within(self.settings.max_capture_time, &mut reader).await;
+                // A body in memory is there at once: it needs no timer, and no room for one.
+                let read = match poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => {
+                        Box::pin(read_within(self.settings.max_capture_time, reader)).await
+                    }
+                };
                 self.captured(parts, read)
             }
         }
@@ -115,14 +121,9 @@ impl Keeping {
     }
 }
 
-/// What `reader` reads to the end of the body, or in `limit`.
-async fn within(limit: Duration, reader: &mut Reader) -> Read {
-    // A body in memory is there at once: it needs no timer.
-    if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
-        return read;
-    }
-    let in_time = tokio::time::timeout(limit, poll_fn(|cx| reader.poll_read(cx)));
-    match Box::pin(in_time).await {
+/// What `reader` reads, to the end of the body or for `limit`.
+async fn read_within(limit: Duration, mut reader: Reader) -> Read {
+    match tokio::time::timeout(limit, poll_fn(|cx| reader.poll_read(cx))).await {
         Ok(read) => read,
         Err(_) => reader.cut(None),
     }

@@ -1,6 +1,6 @@
 //! [`Known`]: the last parameters whose extraction is a function of the request's bytes.
 
-use std::{any::TypeId, marker::PhantomData, ops::Deref};
+use std::{marker::PhantomData, ops::Deref};
 
 use axum::{Json, extract::Request};
 use bytes::Bytes;
@@ -103,9 +103,4 @@ impl<E> Deref for Probe<E> {
     fn deref(&self) -> &Unknown {
         &Unknown
     }
-}
-
-/// The name of `E` among what last parameters are extracted as.
-pub(super) fn name_of<E: 'static>() -> Extracted {
-    TypeId::of::<E>
 }

@@ -15,7 +15,6 @@ mod handler;
 mod idempotency;
 mod idempotency_key;
 mod idempotent;
-mod identity;
 mod install;
 mod keep;
 pub(crate) mod key;

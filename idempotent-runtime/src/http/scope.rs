@@ -1,9 +1,11 @@
 //! [`Scope`]: which operation a request asks for, and the digest that names one key of it.
 
+use std::sync::Arc;
+
 use axum::extract::{MatchedPath, Request};
 use http::Method;
 
-use super::{fingerprint::full_uri, key::Key, policy::Policy};
+use super::{fingerprint::full_uri, key::Key, policy::Policy, text::Text};
 use crate::{
     engine::{Digesting, Fields, version},
     store::StoreKey,
@@ -33,10 +35,12 @@ impl<'r> Scope<'r> {
     }
 
     /// The operation's name, for people. Never a path: `None`.
-    pub(crate) fn name(self) -> Option<String> {
+    pub(crate) fn name(self) -> Option<Arc<str>> {
         match self {
-            Self::Named(scope) => Some(scope.to_owned()),
-            Self::Route(method, template) => Some([method.as_str(), " ", template].concat()),
+            Self::Named(scope) => Some(scope.into()),
+            Self::Route(method, template) => {
+                Some(Text::of_display(&format_args!("{method} {template}")).as_str().into())
+            }
             Self::Path(..) => None,
         }
     }
@@ -61,11 +65,11 @@ impl<'r> Scope<'r> {
 }
 
 /// The digest of scope, principal and key. No principal is a principal of its own.
-pub(crate) fn store_key(mut scope: Fields, principal: Option<&str>, key: &Key) -> StoreKey {
+pub(crate) fn store_key(scope: &mut Fields, principal: Option<&str>, key: &Key) -> StoreKey {
     match principal {
         Some(principal) => scope.put_joined(&[b"p", principal.as_bytes()]),
         None => scope.put(b""),
     }
-    key.put_into(&mut scope);
+    key.put_into(scope);
     StoreKey::from_bytes(scope.digest(Digesting::Stable))
 }

@@ -29,31 +29,28 @@ pub(crate) fn encode(
     is_stored: impl Fn(&HeaderName) -> bool,
     body: &Chunks,
 ) -> (Draft, usize) {
-    let lines: Vec<_> = headers.iter().filter(|(name, _)| is_stored(name)).collect();
-    let length =
-        |(name, value): &(&HeaderName, &HeaderValue)| LINE + name.as_str().len() + value.len();
-    let body_at = HEAD + lines.iter().map(length).sum::<usize>();
+    let lines = || headers.iter().filter(|(name, _)| is_stored(name));
+    let (count, length) = lines().fold((0, 0), |(count, length), (name, value)| {
+        (count + 1, length + LINE + name.as_str().len() + value.len())
+    });
+    let body_at = HEAD + length;
     let mut draft = Draft::answer(body_at + body.len());
     let payload = draft.payload();
     payload.put_u16_le(status.as_u16());
-    payload.put_u32_le(count(lines.len()));
-    for (name, value) in lines {
+    payload.put_u32_le(count);
+    for (name, value) in lines() {
+        let name = name.as_str().as_bytes();
         payload.put_u8(u8::from(value.is_sensitive()));
-        // `http` allows no longer name.
-        payload.put_u16_le(u16::try_from(name.as_str().len()).unwrap_or(u16::MAX));
-        payload.put_u32_le(count(value.len()));
-        payload.put_slice(name.as_str().as_bytes());
+        // Longer than `http` allows; a longer one would be cut, and not be read as another.
+        payload.put_u16_le(u16::try_from(name.len()).unwrap_or(u16::MAX));
+        payload.put_u32_le(u32::try_from(value.len()).unwrap_or(u32::MAX));
+        payload.put_slice(name);
         payload.put_slice(value.as_bytes());
     }
     for chunk in body.iter() {
         payload.put_slice(chunk);
     }
     (draft, ENVELOPE + body_at)
-}
-
-/// More than any response has; a larger one would be cut, and not be read as another.
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// Reads a response; `None` if the bytes are damaged.

@@ -10,7 +10,8 @@ use super::{
     Attempt, Claim, ErasedStore, Extracted, Fingerprint, Hold, Store, StoreError, StoreKey,
 };
 
-/// Any store behind a pointer, except this process's memory, which answers without a future.
+/// Any store behind a pointer, except this process's memory, which answers without a future: the
+/// methods `…_at_once` are its verbs, and `None` of any other store.
 #[derive(Clone)]
 pub(crate) enum StoreHandle {
     #[cfg(feature = "memory")]
@@ -18,6 +19,10 @@ pub(crate) enum StoreHandle {
     Shared(Arc<dyn ErasedStore>),
 }
 
+#[cfg_attr(
+    not(feature = "memory"),
+    allow(unused_variables, reason = "no other store is asked without a future")
+)]
 impl StoreHandle {
     pub(crate) fn new(store: impl Store) -> Self {
         #[cfg(feature = "memory")]
@@ -31,13 +36,16 @@ impl StoreHandle {
         }
         Self::Shared(Arc::new(store))
     }
-}
 
-#[cfg_attr(
-    not(feature = "memory"),
-    allow(unused_variables, reason = "only this process's memory compares what was extracted")
-)]
-impl StoreHandle {
+    /// The store, whichever it is.
+    pub(crate) fn store(&self) -> &dyn ErasedStore {
+        match self {
+            #[cfg(feature = "memory")]
+            Self::Memory(store) => store,
+            Self::Shared(store) => &**store,
+        }
+    }
+
     /// Whether what it holds never leaves this process.
     pub(crate) fn is_memory(&self) -> bool {
         match self {
@@ -62,60 +70,41 @@ impl StoreHandle {
         }
     }
 
-    pub(crate) async fn claim(
-        &self,
-        attempt: &Attempt,
-        lease: Duration,
-    ) -> Result<Claim, StoreError> {
+    /// [`Store::claim`].
+    pub(crate) fn claim_at_once(&self, attempt: &Attempt) -> Option<Claim> {
         match self {
             #[cfg(feature = "memory")]
-            Self::Memory(store) => Ok(store.claim_now(attempt)),
-            Self::Shared(store) => store.claim(attempt, lease).await,
+            Self::Memory(store) => Some(store.claim_now(attempt)),
+            Self::Shared(_) => None,
         }
     }
 
-    pub(crate) async fn renew(
+    /// [`Store::complete`], which keeps what the last parameter was extracted as.
+    pub(crate) fn complete_at_once(
         &self,
         attempt: &Attempt,
-        lease: Duration,
-    ) -> Result<Hold, StoreError> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(store) => Store::renew(store, attempt, lease).await,
-            Self::Shared(store) => store.renew(attempt, lease).await,
-        }
-    }
-
-    pub(crate) async fn complete(
-        &self,
-        attempt: &Attempt,
-        record: Bytes,
+        record: &Bytes,
         ttl: Duration,
         extracted: Option<Extracted>,
-    ) -> Result<Hold, StoreError> {
+    ) -> Option<Result<Hold, StoreError>> {
         match self {
             #[cfg(feature = "memory")]
-            Self::Memory(store) => store.complete_now(attempt, record, ttl, extracted),
-            Self::Shared(store) => store.complete(attempt, record, ttl).await,
+            Self::Memory(store) => {
+                Some(store.complete_now(attempt, record.clone(), ttl, extracted))
+            }
+            Self::Shared(_) => None,
         }
     }
 
-    pub(crate) async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+    /// [`Store::release`].
+    pub(crate) fn release_at_once(&self, attempt: &Attempt) -> Option<()> {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(store) => {
                 store.release_now(attempt);
-                Ok(())
+                Some(())
             }
-            Self::Shared(store) => store.release(attempt).await,
-        }
-    }
-
-    pub(crate) async fn wait(&self, key: StoreKey, at_most: Duration) {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(store) => Store::wait(store, key, at_most).await,
-            Self::Shared(store) => store.wait(key, at_most).await,
+            Self::Shared(_) => None,
         }
     }
 }

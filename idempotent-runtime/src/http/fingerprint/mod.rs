@@ -122,6 +122,10 @@ fn content_type(headers: &HeaderMap) -> &[u8] {
 
 /// The media type without parameters, in lower case (RFC 9110, section 8.3.1).
 pub(super) fn essence(content_type: &[u8]) -> Cow<'_, [u8]> {
+    // What nearly all say.
+    if content_type == b"application/json" {
+        return Cow::Borrowed(content_type);
+    }
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if essence.iter().any(u8::is_ascii_uppercase) {
         Cow::Owned(essence.to_ascii_lowercase())
