@@ -58,11 +58,6 @@ pub mod __private {
     pub use http::HeaderName;
     pub use std::hash::Hash;
 
-    /// A handler's body, as it is: a closure that is an async block itself has a lint.
-    pub fn body<F: Future>(future: F) -> F {
-        future
-    }
-
     /// Stands for a value of a declared type, in code that the compiler checks and nothing runs.
     #[must_use]
     pub fn output<T>() -> T {

@@ -6,29 +6,33 @@
 //! async fn invite(user: User, Json(body): Json<Invite>) -> Result<Response, AppError> { … }
 //!
 //! // Output
-//! async fn invite(user: User, body: Idempotent<Json<Invite>>) -> Response {
+//! async fn invite(user: User, body: Idempotent<Json<Invite>>) -> Response where {
 //!     static __POLICY: Policy = Policy::DEFAULT;
 //!     let __known = Idempotent::probe(&body).known();
-//!     Idempotent::run(body, &__POLICY, __known, <Result<Response, AppError> as IntoResponse>::into_response, move |__evaluated| {
+//!     return Idempotent::run(body, &__POLICY, __known, <Result<Response, AppError> as IntoResponse>::into_response, move |__evaluated| {
 //!         if let Some(__evaluated) = __evaluated {
 //!             __evaluated.principal(OptionalDisplay::text(&(user.id)));
 //!         }
-//!         move |Json(body): Json<Invite>, _| body(async move {
-//!             let _ = (&user,);
-//!             if false { return output::<Result<Response, AppError>>(); }
-//!             '__body: { … }
-//!         })
-//!     }).await
+//!         move |Json(body): Json<Invite>, _| {
+//!             async move {
+//!                 if false { return output::<Result<Response, AppError>>(); let _ = (&user, &body); }
+//!                 '__body: { … }
+//!             }
+//!         }
+//!     }).await;
 //! }
 //! ```
 //!
 //! Closures, because a nested function cannot name `Self` or an impl's generics, and because they
 //! see the handler's own bindings: the lints about them stay exact. The outer one is called before
-//! the last parameter is extracted, the inner one after it; an expression is evaluated in the outer
-//! one if it can be. The dead `return` gives the body the return type that it would have in the
-//! handler itself; `into_response` alone asks of that type that it is a response, so that the
-//! compiler says so once. The label keeps `unused_braces` from a body of one line, and the call of
-//! `body` keeps `closure_returning_async_block` from the closure.
+//! the last parameter is extracted, the inner one after it; the expressions are in the outer one if
+//! they can be. The dead `return` gives the body the return type that it would have in the handler
+//! itself; `into_response` alone asks of that type that it is a response, so that the compiler says
+//! so once.
+//!
+//! No lint is added, and none hidden: the label keeps `unused_braces` from a body of one line, the
+//! first `return` `implicit_return` from the handler; `where` and the braces end the function where
+//! the user's ends, or lints about it would take it for one of a macro and be silent.
 //!
 //! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
 //! the handler as a whole has to point at the type, the body or the handler's name.
@@ -96,7 +100,7 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
             #early
             move |#parameter, #late_parameter| {
                 #late
-                #private::body(#future)
+                #future
             }
         }
     };

@@ -29,7 +29,7 @@ impl Last {
     pub(super) fn wrap(library: &Library<'_>, signature: &mut Signature) -> Self {
         let private = library.here();
         let Some(FnArg::Typed(last)) = signature.inputs.pop() else {
-            let argument = Ident::new("__last", Span::mixed_site());
+            let argument = hidden_last();
             signature.inputs.push(parse_quote!(#argument: #private::Idempotent<()>));
             return Self { argument, parameter: quote!((): ()), names: Vec::new() };
         };
@@ -49,10 +49,15 @@ impl Last {
 fn argument(names: &[Ident]) -> Ident {
     let mut argument = match names {
         [name] => name.clone(),
-        _ => Ident::new("__last", Span::mixed_site()),
+        _ => hidden_last(),
     };
     argument.set_span(Span::mixed_site());
     argument
+}
+
+/// The last parameter's name if it has none, or parts of it have several.
+fn hidden_last() -> Ident {
+    Ident::new("__last", Span::mixed_site())
 }
 
 /// Moves whole parameters into the body: a guard must live as long as the body runs, whether the
@@ -74,11 +79,16 @@ pub(super) fn keep(
             || name.to_string().starts_with('_')
             || options.expressions().any(|expression| names::is_formatted_in(expression, name))
     };
+    let last = signature.inputs.len().saturating_sub(1);
     let (mut kept, mut unconditional) = (TokenStream::new(), Vec::new());
     for (index, parameter) in signature.inputs.iter_mut().enumerate() {
         let FnArg::Typed(parameter) = parameter else { continue };
         if matches!(*parameter.pat, Pat::Wild(_)) {
-            let name = format_ident!("__unnamed{index}", span = Span::mixed_site());
+            let name = if index == last {
+                hidden_last()
+            } else {
+                format_ident!("__unnamed{index}", span = Span::mixed_site())
+            };
             *parameter.pat = parse_quote!(#name);
         }
         let names = names::bound_by(&parameter.pat).into_iter().filter(is_used);
