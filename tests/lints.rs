@@ -14,14 +14,20 @@ use serde::Deserialize;
 
 /// What Clippy, or a lint of rustc, sees only in an `async fn` that is compiled as it is written: the
 /// lint, the function (`""`: any), and why it is silent, or says it elsewhere.
-const KNOWN: [(&str, &str, &str); 8] = [
+const KNOWN: [(&str, &str, &str); 10] = [
     ("clippy::implicit_return", "", "it looks at functions and closures, not at async blocks"),
     ("clippy::unused_async", "associated_one_line", "the compiled handler awaits"),
     ("clippy::unused_async", "never_routed", "the compiled handler awaits"),
     ("clippy::cognitive_complexity", "long", "it looks at functions, not at async blocks"),
-    ("clippy::collection_is_never_read", "assigned_only", "a parameter is not a local of a closure"),
+    (
+        "clippy::collection_is_never_read",
+        "assigned_only",
+        "a parameter is not a local of a closure",
+    ),
     ("clippy::many_single_char_names", "many", "the last parameter is in a function of its own"),
     ("clippy::redundant_clone", "unused_values", "a parameter is not a local of an async block"),
+    ("unused_assignments", "unused_beside_another", "of an unused parameter, whose name is reused"),
+    ("unused_assignments", "unused_beside_that_of_a_closure", "the same"),
     ("unused_assignments", "mutable", "said of the assignment instead of the parameter"),
 ];
 
@@ -135,11 +141,10 @@ impl Packages {
         put("attributed/Cargo.toml", &manifest("attributed", &library));
         put("attributed/src/lib.rs", handlers);
         // The lines keep their numbers.
-        let is_kept = |line: &&str| !line.contains("#[idempotent") && !line.contains("use idempotent_axum");
-        let plain: Vec<&str> = handlers
-            .lines()
-            .map(|line| if is_kept(&line) { line } else { "//" })
-            .collect();
+        let is_kept =
+            |line: &&str| !line.contains("#[idempotent") && !line.contains("use idempotent_axum");
+        let plain: Vec<&str> =
+            handlers.lines().map(|line| if is_kept(&line) { line } else { "//" }).collect();
         put("plain/Cargo.toml", &manifest("plain", ""));
         put("plain/src/lib.rs", &plain.join("\n"));
         Self(folder)

@@ -9,7 +9,16 @@ fn wrong_uses_are_refused_at_the_offending_token() {
 
 #[test]
 fn no_message_names_what_the_user_did_not_write_and_cannot_look_up() {
-    let hidden = ["__private", "idempotent_runtime", "__last", "__known", "__evaluated", "__POLICY", "__unnamed", "__body"];
+    let hidden = [
+        "__private",
+        "idempotent_runtime",
+        "__last",
+        "__known",
+        "__evaluated",
+        "__POLICY",
+        "__unnamed",
+        "__body",
+    ];
     let messages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui/fail"))
         .expect("the wrong uses")
         .map(|entry| entry.expect("a readable folder").path())

@@ -135,7 +135,7 @@ use crate::{faults::Faults, item::Function, options::Options};
 ///         }
 ///         move |Json(body): Json<Invite>, _| {
 ///             async move {
-///                 if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); #[allow(unreachable_code)] let _ = (&user, &body); }
+///                 let _ = &user; if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); #[allow(unreachable_code)] let _ = &body; }
 ///                 '__body: { send(body).await }
 ///             }
 ///         }

@@ -15,7 +15,7 @@
 //!         }
 //!         move |Json(body): Json<Invite>, _| {
 //!             async move {
-//!                 if false { return output::<Result<Response, AppError>>(); let _ = (&user, &body); }
+//!                 let _ = &user; if false { return output::<Result<Response, AppError>>(); let _ = &body; }
 //!                 '__body: { … }
 //!             }
 //!         }
@@ -52,7 +52,7 @@ use self::{
     expressions::{Evaluation, Stage},
     library::Library,
     output::Output,
-    parameters::Last,
+    parameters::{Kept, Last},
 };
 use crate::{item::Function, options::Options};
 
@@ -70,7 +70,7 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let library = Library(options.krate.value());
     let private = library.here();
 
-    let kept = parameters::keep(options, &mut signature, &body);
+    let Kept { read, unread } = parameters::keep(options, &mut signature, &body);
     let output = Output::replace(&library, &mut signature);
     let Last { argument, parameter, names } = Last::wrap(&library, &mut signature);
     let stage = Stage::of(options, &names);
@@ -83,14 +83,14 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let refused = refused.iter().map(
         |PatType { attrs, pat, ty, .. }| quote!(#(#attrs)* let #pat: #ty = #private::output();),
     );
-    let declared = output.declare(&kept);
+    let declared = output.declare(&unread);
     let Output { respond, end, .. } = output;
     // A block of its own: items may stand first in it, and errors about its value show it.
     // With the label's span it would be one of a macro, in which lints are silent.
     let label = Lifetime::new("'__body", brace.span.open());
     let mut block = quote!(#label:);
     brace.surround(&mut block, |tokens| tokens.extend(body));
-    let future = quote_spanned!(brace.span.open()=> async move { #declared #block });
+    let future = quote_spanned!(brace.span.open()=> async move { #read #declared #block });
 
     let Evaluation { parameter: early_parameter, statements: early } = early;
     let Evaluation { parameter: late_parameter, statements: late } = late;

@@ -91,7 +91,7 @@ fn a_parameter_that_only_an_expression_formats_lives_as_long_as_the_body() {
         for format in ["{user}", "{user:?}", "a {{{user}"] {
             let arguments = format!("principal = format!(\"{format}\")");
             let expansion = expand(&arguments, &item.replace("user:", &format!("{user}:")));
-            let kept = format!("#[allow(unreachable_code)] let _ = (&{user});");
+            let kept = format!("async move {{ let _ = &{user};");
             assert!(contains(&expansion, &kept), "{expansion}");
         }
     }
