@@ -131,13 +131,14 @@ use crate::{faults::Faults, item::Function, options::Options};
 ///     let __known = ::idempotent_axum::__private::Idempotent::probe(&body).known();
 ///     return ::idempotent_axum::__private::Idempotent::run(body, &__POLICY, __known, <Result<Response, AppError> as ::idempotent_axum::__private::IntoResponse>::into_response, move |__evaluated| {
 ///         if let ::core::option::Option::Some(__evaluated) = __evaluated {
-///             __evaluated.principal(::idempotent_axum::__private::OptionalDisplay::text(&(user.id)));
+///             __evaluated.principal(::idempotent_axum::__private::OptionalDisplay::text::<>(&(user.id)));
 ///         }
 ///         move |Json(body): Json<Invite>, _| {
-///             async move {
+///             let __future = async move {
 ///                 let _ = &user; if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); #[allow(unreachable_code)] let _ = &body; }
 ///                 '__body: { send(body).await }
-///             }
+///             };
+///             __future
 ///         }
 ///     }).await;
 /// }

@@ -245,7 +245,10 @@ fn answer(asked: Asked, facts: Evaluated, handler: Handler) -> BoxFuture<'static
 
 impl Asked {
     /// `None` where the request has no key. `Err` is a refusal.
-    fn operation(self, facts: Evaluated) -> Result<Option<Operation>, BoxFuture<'static, Response>> {
+    fn operation(
+        self,
+        facts: Evaluated,
+    ) -> Result<Option<Operation>, BoxFuture<'static, Response>> {
         let Self { policy, settings, key, scope, fingerprint, in_handler } = self;
         let Some(key) = key.or(facts.key) else { return Ok(None) };
         if key.is_empty() {

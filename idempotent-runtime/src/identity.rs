@@ -65,9 +65,8 @@ pub trait OptionalDisplay<Kind = ()> {
     fn sealed(_: Seal);
 }
 
-/// Only this crate can name it, so only this crate can implement [`OptionalDisplay`]. A supertrait
-/// would be what the compiler names in an error.
-#[doc(hidden)]
+/// Only this crate can name it, so only this crate can implement [`OptionalDisplay`]. A private
+/// supertrait would be what the compiler names in an error.
 #[derive(Debug)]
 pub struct Seal;
 

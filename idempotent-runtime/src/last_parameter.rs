@@ -92,13 +92,15 @@ where
     }
 }
 
-impl<E: Send + 'static> Idempotent<E> {
+impl<E> Idempotent<E> {
     /// What is known of `E` where the handler is written.
     #[doc(hidden)]
     pub fn probe(&self) -> Probe<E> {
         Probe(Unknown, PhantomData)
     }
+}
 
+impl<E: Send + 'static> Idempotent<E> {
     /// Runs the handler, or replays its response: what the attribute's expansion calls. A method
     /// here, so that the compiler names no hidden item where a handler's body is not [`Send`].
     #[doc(hidden)]

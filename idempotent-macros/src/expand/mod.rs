@@ -14,10 +14,11 @@
 //!             __evaluated.principal(OptionalDisplay::text(&(user.id)));
 //!         }
 //!         move |Json(body): Json<Invite>, _| {
-//!             async move {
+//!             let __future = async move {
 //!                 let _ = &user; if false { return output::<Result<Response, AppError>>(); let _ = &body; }
 //!                 '__body: { … }
-//!             }
+//!             };
+//!             __future
 //!         }
 //!     }).await;
 //! }
@@ -30,9 +31,10 @@
 //! itself; `into_response` alone asks of that type that it is a response, so that the compiler says
 //! so once.
 //!
-//! No lint is added, and none hidden: the label keeps `unused_braces` from a body of one line, the
-//! first `return` `implicit_return` from the handler; `where` and the braces end the function where
-//! the user's ends, or lints about it would take it for one of a macro and be silent.
+//! No lint is added, and none hidden. The label keeps `unused_braces` from a body of one line, and
+//! `__future` `closure_returning_async_block` from the closure. `where` and the braces end the function
+//! where the user's ends: one that ends in generated tokens would be one of a macro, and lints about it
+//! silent. It `return`s, or `implicit_return` would be about code that the user cannot see.
 //!
 //! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
 //! the handler as a whole has to point at the type, the body or the handler's name.
@@ -94,20 +96,22 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
 
     let Evaluation { parameter: early_parameter, statements: early } = early;
     let Evaluation { parameter: late_parameter, statements: late } = late;
-    let handler = quote! {
+    // With the name's span: what is wrong with the handler as a whole is shown there.
+    let name = signature.ident.span();
+    let named = library.at(name);
+    let known = Ident::new("__known", Span::mixed_site());
+    let ready = Ident::new("__future", Span::mixed_site());
+    let handler = quote_spanned! {name=>
         move |#early_parameter| {
             #(#refused)*
             #early
             move |#parameter, #late_parameter| {
                 #late
-                #future
+                let #ready = #future;
+                #ready
             }
         }
     };
-    let known = Ident::new("__known", Span::mixed_site());
-    // With the name's span: what is wrong with the handler as a whole is shown there.
-    let name = signature.ident.span();
-    let named = library.at(name);
     let run = quote_spanned! {name=>
         return #named::Idempotent::run(#argument, &__POLICY, #known, #respond, #handler).await;
     };

@@ -151,7 +151,7 @@ impl Options {
 
     /// Checks what holds between two options.
     fn check_together(&self, faults: &mut Faults) {
-        if let Some(key) = &self.key.name {
+        if let Some((key, _)) = self.key.get() {
             let excluded = [&self.header.name, &self.format.name, &self.required.name];
             for name in excluded.into_iter().flatten() {
                 let message = format!(

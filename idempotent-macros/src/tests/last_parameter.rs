@@ -8,7 +8,7 @@ fn is_late(arguments: &str, last: &str) -> bool {
     let text = without_space(&expansion);
     let policy = contains(&expansion, "__private::Stage::AfterExtraction");
     let late = text.contains("move|_|{move|") && text.contains(",__evaluated|{if");
-    let early = text.contains("move|__evaluated|{if") && text.contains(",_|{async");
+    let early = text.contains("move|__evaluated|{if") && text.contains(",_|{let__future=async");
     assert!(late != early && late == policy, "{expansion}");
     late
 }
