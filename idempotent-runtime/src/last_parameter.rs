@@ -169,6 +169,7 @@ impl Probe<Bytes> {
 impl Unknown {
     /// Nothing is known.
     #[must_use]
+    #[expect(clippy::unused_self, reason = "it answers for the probe that dereferences to it")]
     pub fn known(&self) -> Known {
         Known::No
     }

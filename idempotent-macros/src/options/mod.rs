@@ -44,7 +44,7 @@ macro_rules! options {
                         let repeated = self.$field.fill_name(name);
                         let written = grammar::$grammar(name, input, $expected)?;
                         repeated?;
-                        self.$field.value = faults.ok(meaning::$meaning(written));
+                        self.$field.value = faults.ok(meaning::$meaning(&written));
                         Ok(())
                     })*
                     unknown => Err(syn::Error::new(name.span(), unknown_option(unknown))),
