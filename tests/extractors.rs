@@ -402,7 +402,7 @@ async fn derive_is_stable_across_processes_and_releases() {
 
 #[tokio::test]
 async fn idempotency_key_gives_a_derived_key_as_it_is() {
-    #[idempotent(key = id)]
+    #[idempotent(key = id, principal = "everyone")]
     async fn handler(key: IdempotencyKey, Path(id): Path<String>) -> String {
         format!("{id} {:?}", key.get())
     }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 /// What Clippy, or a lint of rustc, sees only in an `async fn` that is compiled as it is written: the
 /// lint, the function (`""`: any), and why it is silent, or says it elsewhere.
-const KNOWN: [(&str, &str, &str); 8] = [
+const KNOWN: [(&str, &str, &str); 10] = [
     ("clippy::implicit_return", "", "it looks at functions and closures, not at async blocks"),
     ("clippy::unused_async", "associated_one_line", "the compiled handler awaits"),
     ("clippy::unused_async", "never_routed", "the compiled handler awaits"),
@@ -26,6 +26,8 @@ const KNOWN: [(&str, &str, &str); 8] = [
     ),
     ("clippy::many_single_char_names", "many", "the last parameter is in a function of its own"),
     ("clippy::redundant_clone", "unused_values", "a parameter is not a local of an async block"),
+    ("unused_assignments", "unused_beside_another", "of an unused parameter, whose name is reused"),
+    ("unused_assignments", "unused_beside_that_of_a_closure", "the same"),
     ("unused_assignments", "mutable", "said of the assignment instead of the parameter"),
 ];
 

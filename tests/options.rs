@@ -342,10 +342,22 @@ async fn key_is_derived_from_the_request() {
     for key in [fresh_key(), "invalid".to_owned(), String::new()] {
         assert_eq!(post("/").key(key).json(event).send(&app).await.text(), "run 1");
     }
-    let reused = post("/").json(r#"{"id": "evt_1", "note": "other"}"#).send(&app).await;
-    assert_eq!(reused.problem(), (422, "key_reused".to_owned()));
     assert_eq!(post("/").json(r#"{"id": "evt_2"}"#).send(&app).await.text(), "run 2");
     assert_eq!(runs.count(), 2);
+}
+
+#[tokio::test]
+async fn with_key_the_fingerprint_is_the_path_by_default() {
+    let (app, runs) = on_own_store(Router::new().route("/{source}", route(webhook)));
+    let event = r#"{"id": "evt_1"}"#;
+    assert_eq!(post("/a").json(event).send(&app).await.text(), "run 1");
+    // It is delivered again, in other words.
+    let again = post("/a?attempt=2").json(r#"{"id": "evt_1", "note": "2nd"}"#).send(&app).await;
+    assert_eq!((again.text(), again.is_replay()), ("run 1", true));
+    // Another path of the same operation.
+    let reused = post("/b").json(event).send(&app).await;
+    assert_eq!(reused.problem(), (422, "key_reused".to_owned()));
+    assert_eq!(runs.count(), 1);
 }
 
 #[tokio::test]

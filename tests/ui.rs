@@ -17,6 +17,7 @@ fn no_message_names_what_the_user_did_not_write_and_cannot_look_up() {
         "__evaluated",
         "__POLICY",
         "__unnamed",
+        "__future",
         "__body",
     ];
     let messages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui/fail"))

@@ -41,20 +41,28 @@ use crate::{faults::Faults, item::Function, options::Options};
 /// |---|---|---|---|
 /// | `ttl` | duration string, `"1h"`, `"7d"`, `"90s"`, `"1h 30m"` | `"1h"` | how long a stored response is replayed, counted from when it was stored; replays do not extend it |
 /// | `header` | a header name, or an array of names | `["idempotency-key", "x-idempotency-key"]` | where the key is read |
-/// | `format` | `"uuid"`, `"uuid-v4"`, `"any"` | `"uuid"` | which keys are valid; `"any"` lets clients pick keys that others guess, so it needs `principal` |
+/// | `format` | `"uuid"`, `"uuid-v4"`, `"any"` | `"uuid"` | which keys are valid; `"any"` must state `principal` |
 /// | `required` | flag | off | a request without a key gets 400 instead of running unprotected |
 /// | `replay` | a status class or code, or an array: `"2xx"`, `["2xx", "3xx", "409"]`, or `"all"` | `["2xx", "3xx"]` | which responses are stored; any other releases the key |
 /// | `wait` | duration string | `"10s"` | how long a concurrent duplicate waits for the first one's response before 409; `"0s"` answers 409 at once |
-/// | `principal` | expression: a `Display` value, or an `Option` of one | none | whose key it is: equal keys of different principals never meet; `None` is a principal of its own |
-/// | `key` | expression: a `Display` value, or an `Option` of one | the header | takes the key from the request (a webhook's `event.id`) instead of a header, as it is, of any length; empty is 400; `None` is "no key"; excludes `header`, `format`, `required` |
-/// | `fingerprint` | `"request"`, `"none"`, or an expression: any `Hash` value | `"request"` | what must be equal for two requests with one key to be the same request |
+/// | `principal` | expression: a `Display` value, or an `Option` of one | none | whose key it is: two principals can use the same key without colliding; `None` is a principal of its own |
+/// | `key` | expression: a `Display` value, or an `Option` of one | the header | derive the key from the request (a webhook's `event.id`) instead of reading a header; taken as it is, any length; empty is 400; `None` is "no key"; must state `principal`; excludes `header`, `format`, `required` |
+/// | `fingerprint` | `"request"`, `"json"`, `"path"`, `"none"`, or an expression: any `Hash` value | `"request"`; `"path"` if `key` is given | what must be equal for two requests with one key to be the same request |
 /// | `scope` | string | HTTP method and matched route, nest prefix included | names the operation; two handlers with one `scope` share a key space |
 /// | `crate` | path | `::idempotent_axum` | where generated code finds the library |
+///
+/// A key that others may guess must name its owner: a constant (`principal = "everyone"`) says on purpose
+/// that all callers share one key space.
+///
+/// The fingerprint `"request"` is method, path, query, content type and body; `"json"` is the same, except
+/// that two JSON bodies that are equal under RFC 8785 are the same; `"path"` is method and path alone.
+/// An expression takes the place of query, content type and body.
 ///
 /// # Expressions
 ///
 /// `principal`, `key` and `fingerprint` see the parameters as the body does, and borrow them. They are
-/// evaluated after all extractors, only where there is a key to look up.
+/// evaluated only if there is a key to look up: before the last parameter is extracted, or after it if
+/// one of them uses a value of the last parameter.
 ///
 /// ```
 /// use axum::{Json, http::HeaderMap};
@@ -80,14 +88,15 @@ use crate::{faults::Faults, item::Function, options::Options};
 ///
 /// Any `async fn` that Axum takes: with any parameters or none, generic (type parameters `'static`, and
 /// the futures they give `Send`), an associated function, with `return` and `?` in its body. All
-/// extractors run before the key is looked up: a caller whom one of them refuses gets that refusal.
+/// extractors run before a response is replayed: a caller whom one of them refuses gets that refusal.
 ///
 /// `#[axum::debug_handler]`, `#[tracing::instrument]` and `#[utoipa::path]` go above; for a handler
-/// without parameters `debug_handler` goes below. Where the compiler says no more than that `Handler`
-/// is not implemented, `#[axum::debug_handler]` says which parameter is no extractor.
+/// without parameters `debug_handler` goes below. If the compiler only says that `Handler`
+/// is not implemented, `#[axum::debug_handler]` says which parameter is not an extractor.
 ///
-/// The last parameter is wrapped in the compiled signature, in a `LastParameter`. A unit test calls the
-/// handler with that argument `.into()`, and it runs without a key:
+/// In the compiled signature the last parameter is wrapped in `Idempotent`, as `Idempotent<Json<String>>`
+/// here. A unit test calls the handler with that argument `.into()`: it runs without a key, and gives a
+/// `Response`.
 ///
 /// ```
 /// use axum::{Json, extract::Path};
@@ -117,20 +126,21 @@ use crate::{faults::Faults, item::Function, options::Options};
 /// becomes
 ///
 /// ```text
-/// async fn invite(user: User, __last: ::idempotent_axum::__private::LastParameter<Json<Invite>>)
-/// -> ::idempotent_axum::__private::Response {
-///     static __POLICY: ::idempotent_axum::__private::Policy = ::idempotent_axum::__private::Policy
-///         { ttl: ::core::time::Duration::new(86400u64, 0u32), ..::idempotent_axum::__private::Policy::DEFAULT };
-///     ::idempotent_axum::__private::LastParameter::run(__last, &__POLICY, <Result<Response, AppError> as ::idempotent_axum::__private::IntoResponse>::into_response, move |Json(body): Json<Invite>, __facts| {
-///         if let ::core::option::Option::Some(__facts) = __facts {
-///             __facts.principal(::idempotent_axum::__private::OptionalDisplay::text(&(user.id)));
+/// async fn invite(user: User, body: ::idempotent_axum::__private::Idempotent<Json<Invite>>) -> ::idempotent_axum::__private::Response where {
+///     static __POLICY: ::idempotent_axum::__private::Policy = ::idempotent_axum::__private::Policy { ttl: ::core::time::Duration::new(86400u64, 0u32), ..::idempotent_axum::__private::Policy::DEFAULT };
+///     let __known = ::idempotent_axum::__private::Idempotent::probe(&body).known();
+///     return ::idempotent_axum::__private::Idempotent::run(body, &__POLICY, __known, <Result<Response, AppError> as ::idempotent_axum::__private::IntoResponse>::into_response, move |__evaluated| {
+///         if let ::core::option::Option::Some(__evaluated) = __evaluated {
+///             __evaluated.principal(::idempotent_axum::__private::OptionalDisplay::text::<>(&(user.id)));
 ///         }
-///         async move {
-///             let _ = (&user, &body);
-///             if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); }
-///             { send(body).await }
+///         move |Json(body): Json<Invite>, _| {
+///             let __future = async move {
+///                 let _ = &user; if false { return ::idempotent_axum::__private::output::<Result<Response, AppError>>(); #[allow(unreachable_code)] let _ = &body; }
+///                 '__body: { send(body).await }
+///             };
+///             __future
 ///         }
-///     }).await
+///     }).await;
 /// }
 /// ```
 #[proc_macro_attribute]

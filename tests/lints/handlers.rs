@@ -385,6 +385,32 @@ async fn only_borrowed(State(user): State<User>, headers: HeaderMap, body: Strin
 }
 
 #[idempotent]
+async fn unused_beside_a_field(Path(id): Path<u64>, Json(body): Json<User>) -> String { body.id }
+
+#[idempotent]
+async fn unused_beside_an_argument(Path(id): Path<u64>, body: String) -> String {
+    let user = User { id: body.clone(), tenant: Some(body) };
+    user.id
+}
+
+#[idempotent]
+async fn unused_beside_another(Path(id): Path<u64>, body: String) -> String {
+    let id = body.len();
+    id.to_string()
+}
+
+#[idempotent]
+async fn unused_beside_that_of_a_closure(Path(id): Path<u64>, body: String) -> usize_of::Text {
+    body.chars().map(|id| id.to_ascii_uppercase()).collect()
+}
+
+#[idempotent]
+async fn partly_used(State(user): State<User>, Json(body): Json<User>) -> String { user.id + &body.id }
+
+#[idempotent(principal = id)]
+async fn of_expression_alone(Path(id): Path<u64>, Json(body): Json<User>) -> String { drop(id); body.id }
+
+#[idempotent]
 async fn raw(r#type: Uri, r#match: String) -> String { format!("{}{}", r#type, r#match) }
 
 #[idempotent]
@@ -601,7 +627,9 @@ pub fn app() -> Router {
     let parameters = [
         post(unused_last), post(unused_first), post(underscored), post(underscored_and_used), post(wild), post(mutable),
         post(needlessly_mutable), post(assigned_only), post(patterns), post(unused_in_patterns), post(bound_whole),
-        post(only_borrowed), post(raw), post(one_character), post(many), post(conditional), post(allowed), post(expected),
+        post(only_borrowed), post(raw),
+        post(unused_beside_a_field), post(unused_beside_an_argument), post(unused_beside_another),
+        post(unused_beside_that_of_a_closure), post(partly_used), post(of_expression_alone), post(one_character), post(many), post(conditional), post(allowed), post(expected),
         post(in_vain),
     ];
     let returned = [post(opaque), post(opaque_result), post(tuple), post(explicit_unit), post(infallible), post(large_error)];

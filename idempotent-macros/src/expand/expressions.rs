@@ -47,7 +47,7 @@ impl Evaluation {
         if let Some((name, Fingerprint::Expression(value))) = options.fingerprint.get() {
             let borrowed = borrowed(value);
             let private = library.at(value.span());
-            let hash = quote_spanned!(value.span()=> #private::Hash::hash);
+            let hash = quote_spanned!(value.span()=> #private::Hash::hash::<_>);
             calls.extend(quote!(#evaluated.#name(#borrowed, #hash);));
         }
         if let Some((name, value)) = options.key.get() {
@@ -71,10 +71,9 @@ impl Evaluation {
 /// The text of a `principal` or `key` expression's value.
 fn text(library: &Library<'_>, value: &Expr) -> TokenStream {
     let at = value.span();
-    // As generated code, or a value of the name `text` would seem to be the path's end.
-    let private = library.at(Span::mixed_site().located_at(at));
-    let text = quote_spanned!(Span::mixed_site().located_at(at)=> #private::OptionalDisplay::text);
-    quote_spanned!(at=> #text(&(#value)))
+    let private = library.at(at);
+    // It ends in `<>`, or `absolute_paths` would take it for a path of the user's that ends in `text`.
+    quote_spanned!(at=> #private::OptionalDisplay::text::<>(&(#value)))
 }
 
 /// `(a, b)` and `[a, b]` are made of references, so that they take nothing from the body; they hash

@@ -6,29 +6,35 @@
 //! async fn invite(user: User, Json(body): Json<Invite>) -> Result<Response, AppError> { … }
 //!
 //! // Output
-//! async fn invite(user: User, body: Idempotent<Json<Invite>>) -> Response {
+//! async fn invite(user: User, body: Idempotent<Json<Invite>>) -> Response where {
 //!     static __POLICY: Policy = Policy::DEFAULT;
 //!     let __known = Idempotent::probe(&body).known();
-//!     Idempotent::run(body, &__POLICY, __known, <Result<Response, AppError> as IntoResponse>::into_response, move |__evaluated| {
+//!     return Idempotent::run(body, &__POLICY, __known, <Result<Response, AppError> as IntoResponse>::into_response, move |__evaluated| {
 //!         if let Some(__evaluated) = __evaluated {
 //!             __evaluated.principal(OptionalDisplay::text(&(user.id)));
 //!         }
-//!         move |Json(body): Json<Invite>, _| body(async move {
-//!             let _ = (&user,);
-//!             if false { return output::<Result<Response, AppError>>(); }
-//!             '__body: { … }
-//!         })
-//!     }).await
+//!         move |Json(body): Json<Invite>, _| {
+//!             let __future = async move {
+//!                 let _ = &user; if false { return output::<Result<Response, AppError>>(); let _ = &body; }
+//!                 '__body: { … }
+//!             };
+//!             __future
+//!         }
+//!     }).await;
 //! }
 //! ```
 //!
 //! Closures, because a nested function cannot name `Self` or an impl's generics, and because they
 //! see the handler's own bindings: the lints about them stay exact. The outer one is called before
-//! the last parameter is extracted, the inner one after it; an expression is evaluated in the outer
-//! one if it can be. The dead `return` gives the body the return type that it would have in the
-//! handler itself; `into_response` alone asks of that type that it is a response, so that the
-//! compiler says so once. The label keeps `unused_braces` from a body of one line, and the call of
-//! `body` keeps `closure_returning_async_block` from the closure.
+//! the last parameter is extracted, the inner one after it; the expressions are in the outer one if
+//! they can be. The dead `return` gives the body the return type that it would have in the handler
+//! itself; `into_response` alone asks of that type that it is a response, so that the compiler says
+//! so once.
+//!
+//! No lint is added, and none hidden. The label keeps `unused_braces` from a body of one line, and
+//! `__future` `closure_returning_async_block` from the closure. `where` and the braces end the function
+//! where the user's ends: one that ends in generated tokens would be one of a macro, and lints about it
+//! silent. It `return`s, or `implicit_return` would be about code that the user cannot see.
 //!
 //! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
 //! the handler as a whole has to point at the type, the body or the handler's name.
@@ -48,7 +54,7 @@ use self::{
     expressions::{Evaluation, Stage},
     library::Library,
     output::Output,
-    parameters::Last,
+    parameters::{Kept, Last},
 };
 use crate::{item::Function, options::Options};
 
@@ -66,7 +72,7 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let library = Library(options.krate.value());
     let private = library.here();
 
-    let kept = parameters::keep(options, &mut signature, &body);
+    let Kept { read, unread } = parameters::keep(options, &mut signature, &body);
     let output = Output::replace(&library, &mut signature);
     let Last { argument, parameter, names } = Last::wrap(&library, &mut signature);
     let stage = Stage::of(options, &names);
@@ -79,31 +85,33 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let refused = refused.iter().map(
         |PatType { attrs, pat, ty, .. }| quote!(#(#attrs)* let #pat: #ty = #private::output();),
     );
-    let declared = output.declare(&kept);
+    let declared = output.declare(&unread);
     let Output { respond, end, .. } = output;
     // A block of its own: items may stand first in it, and errors about its value show it.
     // With the label's span it would be one of a macro, in which lints are silent.
     let label = Lifetime::new("'__body", brace.span.open());
     let mut block = quote!(#label:);
     brace.surround(&mut block, |tokens| tokens.extend(body));
-    let future = quote_spanned!(brace.span.open()=> async move { #declared #block });
+    let future = quote_spanned!(brace.span.open()=> async move { #read #declared #block });
 
     let Evaluation { parameter: early_parameter, statements: early } = early;
     let Evaluation { parameter: late_parameter, statements: late } = late;
-    let handler = quote! {
+    // With the name's span: what is wrong with the handler as a whole is shown there.
+    let name = signature.ident.span();
+    let named = library.at(name);
+    let known = Ident::new("__known", Span::mixed_site());
+    let ready = Ident::new("__future", Span::mixed_site());
+    let handler = quote_spanned! {name=>
         move |#early_parameter| {
             #(#refused)*
             #early
             move |#parameter, #late_parameter| {
                 #late
-                #private::body(#future)
+                let #ready = #future;
+                #ready
             }
         }
     };
-    let known = Ident::new("__known", Span::mixed_site());
-    // With the name's span: what is wrong with the handler as a whole is shown there.
-    let name = signature.ident.span();
-    let named = library.at(name);
     let run = quote_spanned! {name=>
         return #named::Idempotent::run(#argument, &__POLICY, #known, #respond, #handler).await;
     };

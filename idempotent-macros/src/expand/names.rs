@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Spacing, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Pat, ext::IdentExt as _};
 
@@ -39,16 +39,42 @@ fn collect_bound(pattern: &Pat, names: &mut Vec<Ident>) {
     }
 }
 
-/// The names in `tokens`, and where each stands first.
+/// The names in `tokens` that may be those of variables, and where each stands first.
 pub(super) fn used_in(tokens: TokenStream) -> HashMap<Ident, Span> {
     let mut names = HashMap::new();
-    for_each_leaf(tokens, &mut |leaf| {
-        if let TokenTree::Ident(name) = leaf {
-            let at = name.span();
-            names.entry(name).or_insert(at);
-        }
-    });
+    collect_used(tokens, &mut names);
     names
+}
+
+fn collect_used(tokens: TokenStream, names: &mut HashMap<Ident, Span>) {
+    let mut follows_dot = false;
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let is_field = follows_dot;
+        follows_dot = false;
+        match token {
+            TokenTree::Group(group) => collect_used(group.stream(), names),
+            // `user.id` is a field; `..id` and `user.0..id` are not.
+            TokenTree::Punct(dot) if dot.as_char() == '.' => {
+                let is_range = dot.spacing() == Spacing::Joint;
+                if is_range && matches!(tokens.peek(), Some(TokenTree::Punct(_))) {
+                    tokens.next();
+                } else {
+                    follows_dot = true;
+                }
+            }
+            TokenTree::Ident(name) if !is_field && !is_label(tokens.peek()) => {
+                let at = name.span();
+                names.entry(name).or_insert(at);
+            }
+            TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+        }
+    }
+}
+
+/// Whether a name in front of `next` is that of a field or a new one: `id: 1`, but not `id::new()`.
+fn is_label(next: Option<&TokenTree>) -> bool {
+    matches!(next, Some(TokenTree::Punct(colon)) if colon.as_char() == ':' && colon.spacing() == Spacing::Alone)
 }
 
 /// Whether an expression might use the binding `name`: it is also used if it stands in the arguments
@@ -66,10 +92,10 @@ pub(super) fn may_use(expression: &impl ToTokens, name: &Ident) -> bool {
     found
 }
 
-/// Whether a string in an expression has `{name}` in it.
-pub(super) fn is_formatted_in(expression: &impl ToTokens, name: &Ident) -> bool {
+/// Whether an expression uses the binding `name`: by name, or as `{name}` in a string.
+pub(super) fn is_read_by(expression: &impl ToTokens, name: &Ident) -> bool {
     let argument = format!("{{{}", name.unraw());
-    let mut found = false;
+    let mut found = used_in(expression.to_token_stream()).contains_key(name);
     for_each_leaf(expression.to_token_stream(), &mut |leaf| {
         found |= matches!(leaf, TokenTree::Literal(literal) if literal
             .to_string()

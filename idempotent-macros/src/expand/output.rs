@@ -57,7 +57,7 @@ impl Output {
         Self { respond, end, returned, is_opaque: false }
     }
 
-    /// Gives the body its type, and lets it take `kept`, in code that nothing runs.
+    /// Gives the body its type, and what it has to take, `kept`, in code that nothing runs.
     pub(super) fn declare(&self, kept: &TokenStream) -> TokenStream {
         if self.is_opaque && kept.is_empty() {
             return TokenStream::new();

@@ -29,7 +29,7 @@ impl Last {
     pub(super) fn wrap(library: &Library<'_>, signature: &mut Signature) -> Self {
         let private = library.here();
         let Some(FnArg::Typed(last)) = signature.inputs.pop() else {
-            let argument = Ident::new("__last", Span::mixed_site());
+            let argument = hidden_last();
             signature.inputs.push(parse_quote!(#argument: #private::Idempotent<()>));
             return Self { argument, parameter: quote!((): ()), names: Vec::new() };
         };
@@ -49,10 +49,24 @@ impl Last {
 fn argument(names: &[Ident]) -> Ident {
     let mut argument = match names {
         [name] => name.clone(),
-        _ => Ident::new("__last", Span::mixed_site()),
+        _ => hidden_last(),
     };
     argument.set_span(Span::mixed_site());
     argument
+}
+
+/// The last parameter's name if it has none, or parts of it have several.
+fn hidden_last() -> Ident {
+    Ident::new("__last", Span::mixed_site())
+}
+
+/// What makes the body take whole parameters.
+pub(super) struct Kept {
+    /// Those that an expression uses, or no lint watches.
+    pub(super) read: TokenStream,
+    /// Those that the body names. For code that nothing runs, or a value that is assigned and never
+    /// read would count as read.
+    pub(super) unread: TokenStream,
 }
 
 /// Moves whole parameters into the body: a guard must live as long as the body runs, whether the
@@ -60,52 +74,45 @@ fn argument(names: &[Ident]) -> Ident {
 ///
 /// A name that nobody uses is mentioned only if no lint watches it, so that an unused parameter is
 /// still reported.
-pub(super) fn keep(
-    options: &Options,
-    signature: &mut Signature,
-    body: &TokenStream,
-) -> TokenStream {
-    // The body first: where a name stands there is where an error about it is shown.
-    let mut tokens = body.clone();
-    tokens.extend(options.expressions().map(ToTokens::to_token_stream));
-    let used = names::used_in(tokens);
-    let is_used = |name: &Ident| {
-        used.contains_key(name)
-            || name.to_string().starts_with('_')
-            || options.expressions().any(|expression| names::is_formatted_in(expression, name))
-    };
-    let (mut kept, mut unconditional) = (TokenStream::new(), Vec::new());
+pub(super) fn keep(options: &Options, signature: &mut Signature, body: &TokenStream) -> Kept {
+    let in_body = names::used_in(body.clone());
+    let in_expressions =
+        names::used_in(options.expressions().map(ToTokens::to_token_stream).collect());
+    let is_in_expression =
+        |name: &Ident| options.expressions().any(|value| names::is_read_by(value, name));
+    let is_read = |name: &Ident| name.to_string().starts_with('_') || is_in_expression(name);
+    let last = signature.inputs.len().saturating_sub(1);
+    let mut kept = Kept { read: TokenStream::new(), unread: TokenStream::new() };
     for (index, parameter) in signature.inputs.iter_mut().enumerate() {
         let FnArg::Typed(parameter) = parameter else { continue };
         if matches!(*parameter.pat, Pat::Wild(_)) {
-            let name = format_ident!("__unnamed{index}", span = Span::mixed_site());
+            let name = if index == last {
+                hidden_last()
+            } else {
+                format_ident!("__unnamed{index}", span = Span::mixed_site())
+            };
             *parameter.pat = parse_quote!(#name);
         }
-        let names = names::bound_by(&parameter.pat).into_iter().filter(is_used);
+        let (read, unread): (Vec<_>, Vec<_>) =
+            names::bound_by(&parameter.pat).into_iter().partition(is_read);
+        let unread = unread.into_iter().filter(|name| in_body.contains_key(name));
         // An error about the name is to be shown where it is used.
-        let names = names.map(|mut name| {
-            let at = used.get(&name).map_or(name.span(), |at| name.span().located_at(*at));
-            name.set_span(at);
+        let located = |mut name: Ident| {
+            let at = in_body.get(&name).or_else(|| in_expressions.get(&name)).copied();
+            let at = at.unwrap_or(name.span());
+            name.set_span(name.span().located_at(at));
             name
-        });
+        };
         let conditions: Vec<_> =
             parameter.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
-        if conditions.is_empty() {
-            unconditional.extend(names);
-        } else {
-            let mentioned = mention(&names.collect::<Vec<_>>());
-            kept.extend(mentioned.map(|mentioned| quote!(#(#conditions)* #mentioned)));
+        for name in read.into_iter().map(located) {
+            let allowed = name.to_string().starts_with('_');
+            let allowed = allowed.then(|| quote!(#[allow(clippy::used_underscore_binding)]));
+            kept.read.extend(quote!(#(#conditions)* #allowed let _ = &#name;));
+        }
+        for name in unread.map(located) {
+            kept.unread.extend(quote!(#(#conditions)* #[allow(unreachable_code)] let _ = &#name;));
         }
     }
-    kept.extend(mention(&unconditional));
     kept
-}
-
-/// Uses the names, but for the compiler only: no run passes it, or a value that is assigned and never
-/// read would count as read.
-fn mention(names: &[Ident]) -> Option<TokenStream> {
-    let underscored = names.iter().any(|name| name.to_string().starts_with('_'));
-    let allowed = underscored.then(|| quote!(#[allow(clippy::used_underscore_binding)]));
-    let mentioned = quote!(#[allow(unreachable_code)] #allowed let _ = (#(&#names),*););
-    (!names.is_empty()).then_some(mentioned)
 }

@@ -46,16 +46,16 @@ impl Fingerprint {
 const MAX_DURATION: Duration = Duration::from_hours(100 * 365 * 24);
 
 #[expect(clippy::unnecessary_wraps, reason = "as the other meanings")]
-pub(super) fn as_written<T>(value: T) -> syn::Result<T> {
-    Ok(value)
+pub(super) fn as_written<T: Clone>(value: &T) -> syn::Result<T> {
+    Ok(value.clone())
 }
 
-pub(super) fn ttl(text: LitStr) -> syn::Result<Duration> {
-    duration(&text, Duration::from_millis(1))
+pub(super) fn ttl(text: &LitStr) -> syn::Result<Duration> {
+    duration(text, Duration::from_millis(1))
 }
 
-pub(super) fn wait(text: LitStr) -> syn::Result<Duration> {
-    duration(&text, Duration::ZERO)
+pub(super) fn wait(text: &LitStr) -> syn::Result<Duration> {
+    duration(text, Duration::ZERO)
 }
 
 fn duration(text: &LitStr, least: Duration) -> syn::Result<Duration> {
@@ -80,7 +80,7 @@ fn duration(text: &LitStr, least: Duration) -> syn::Result<Duration> {
     }
 }
 
-pub(super) fn headers(names: Strings) -> syn::Result<Vec<String>> {
+pub(super) fn headers(names: &Strings) -> syn::Result<Vec<String>> {
     if names.values.is_empty() {
         return Err(syn::Error::new(
             names.span,
@@ -116,7 +116,7 @@ fn header_fault(name: &str) -> Option<String> {
     ))
 }
 
-pub(super) fn format(text: LitStr) -> syn::Result<Format> {
+pub(super) fn format(text: &LitStr) -> syn::Result<Format> {
     match text.value().as_str() {
         "uuid" => Ok(Format::Uuid),
         "uuid-v4" => Ok(Format::UuidV4),
@@ -128,7 +128,7 @@ pub(super) fn format(text: LitStr) -> syn::Result<Format> {
     }
 }
 
-pub(super) fn replay(statuses: Strings) -> syn::Result<Replay> {
+pub(super) fn replay(statuses: &Strings) -> syn::Result<Replay> {
     const FORMS: &str = "write `\"all\"`, a class from `\"1xx\"` to `\"5xx\"`, a code such as `\"409\"`, or an array of classes and codes";
     if statuses.values.is_empty() {
         return Err(syn::Error::new(statuses.span, format!("no status: {FORMS}")));
@@ -163,9 +163,9 @@ pub(super) fn replay(statuses: Strings) -> syn::Result<Replay> {
     faults.into_result().map(|()| Replay::Some { classes, codes })
 }
 
-pub(super) fn fingerprint(value: Expr) -> syn::Result<Fingerprint> {
-    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = ungrouped(&value) else {
-        return Ok(Fingerprint::Expression(Box::new(value)));
+pub(super) fn fingerprint(value: &Expr) -> syn::Result<Fingerprint> {
+    let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = ungrouped(value) else {
+        return Ok(Fingerprint::Expression(Box::new(value.clone())));
     };
     match text.value().as_str() {
         "request" => Ok(Fingerprint::Request),
@@ -189,7 +189,7 @@ fn ungrouped(mut expression: &Expr) -> &Expr {
     expression
 }
 
-pub(super) fn scope(text: LitStr) -> syn::Result<String> {
+pub(super) fn scope(text: &LitStr) -> syn::Result<String> {
     if text.value().is_empty() {
         return Err(syn::Error::new(
             text.span(),

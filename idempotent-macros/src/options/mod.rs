@@ -44,7 +44,7 @@ macro_rules! options {
                         let repeated = self.$field.fill_name(name);
                         let written = grammar::$grammar(name, input, $expected)?;
                         repeated?;
-                        self.$field.value = faults.ok(meaning::$meaning(written));
+                        self.$field.value = faults.ok(meaning::$meaning(&written));
                         Ok(())
                     })*
                     unknown => Err(syn::Error::new(name.span(), unknown_option(unknown))),
@@ -151,7 +151,7 @@ impl Options {
 
     /// Checks what holds between two options.
     fn check_together(&self, faults: &mut Faults) {
-        if let Some(key) = &self.key.name {
+        if let Some((key, _)) = self.key.get() {
             let excluded = [&self.header.name, &self.format.name, &self.required.name];
             for name in excluded.into_iter().flatten() {
                 let message = format!(

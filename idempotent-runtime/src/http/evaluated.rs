@@ -70,8 +70,8 @@ impl Evaluated {
     label = "neither `Display` nor an `Option` of a `Display` value",
     note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
 )]
-pub trait OptionalDisplay<Kind = ()>: sealed::Sealed<Kind> {
-    /// The value's text, or `None`.
+pub trait OptionalDisplay<Kind = ()> {
+    /// The value's text, or `None`. Only this crate can name its type, and so implement this.
     #[doc(hidden)]
     fn text(&self) -> Option<Text>;
 }
@@ -95,14 +95,4 @@ impl<T: Display> OptionalDisplay<Option<()>> for &Option<T> {
     fn text(&self) -> Option<Text> {
         self.as_ref().map(Text::of_display)
     }
-}
-
-mod sealed {
-    use std::fmt::Display;
-
-    pub trait Sealed<Kind> {}
-
-    impl<T: Display + ?Sized> Sealed<()> for T {}
-    impl<T: Display> Sealed<Option<()>> for Option<T> {}
-    impl<T: Display> Sealed<Option<()>> for &Option<T> {}
 }

@@ -101,13 +101,15 @@ where
     }
 }
 
-impl<E: Send + 'static> Idempotent<E> {
+impl<E> Idempotent<E> {
     /// What is known of the type of the last parameter: `probe().known()`.
     #[doc(hidden)]
     pub fn probe(&self) -> Probe<E> {
         Probe::new()
     }
+}
 
+impl<E: Send + 'static> Idempotent<E> {
     /// Runs the handler, or replays its response: what the attribute's expansion calls. A method
     /// here, so that the compiler names no hidden item if a handler's body is not [`Send`].
     #[doc(hidden)]
