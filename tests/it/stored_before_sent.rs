@@ -2,13 +2,59 @@
 //! fails, the caller gets the real response, and storing goes on in the background for at least one
 //! lease.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use idempotent_axum::Store;
-use idempotent_test_support::{Events, Fault};
+use idempotent_test_support::{Events, Fault, Server, fresh_key, is_pending};
+use tokio::task::yield_now;
 use tracing::Level;
 
 use crate::service::{SHORT, Seen, service};
+
+/// How often a response that must not come yet is looked for, with everybody else let go on between.
+const LOOKS: usize = 100;
+
+#[tokio::test]
+async fn a_response_is_not_sent_before_the_store_has_it() {
+    let service = service(|settings| settings.store_timeout(Duration::from_hours(1)));
+    let (client, complete) = (service.client(), service.probe.complete.hold());
+    let mut first = pin!(client.request("/pay", "").begin(&client.router));
+    tokio::select! {
+        biased;
+        _ = first.as_mut() => panic!("sent before the store was asked"),
+        () = complete.arrived.reaches(1) => {}
+    }
+    let duplicate = client.send_to_gate("");
+    service.probe.wait.begun.reaches(1).await;
+    for _ in 0..LOOKS {
+        assert!(is_pending(first.as_mut()).await, "sent while it is being stored");
+        assert!(!duplicate.is_finished());
+        yield_now().await;
+    }
+    complete.open(1);
+    let response = first.await;
+    assert_eq!(response.status(), 200);
+    assert!(!response.headers().contains_key("idempotent-replayed"));
+    assert_eq!(duplicate.await.unwrap(), Seen::replay(0));
+    assert_eq!(service.app.runs.get(), 1);
+}
+
+#[tokio::test]
+async fn not_a_byte_is_on_the_wire_before_the_store_has_the_response() {
+    let service = service(|settings| settings.store_timeout(Duration::from_hours(1)));
+    let complete = service.probe.complete.hold();
+    let server = Server::start(service.router.clone()).await;
+    let mut caller = server.open("/pay", &fresh_key(), "rent").await;
+    complete.arrived.reaches(1).await;
+    {
+        let mut head = pin!(caller.read_until("HTTP/1.1"));
+        for _ in 0..LOOKS {
+            assert!(is_pending(head.as_mut()).await, "sent while it is being stored");
+            yield_now().await;
+        }
+    }
+    complete.open(1);
+    assert_eq!(Seen::from(caller.reply().await.unwrap()), Seen::run(0));
+}
 
 #[tokio::test]
 async fn a_response_that_cannot_be_stored_at_once_is_sent_and_stored_in_the_background() {

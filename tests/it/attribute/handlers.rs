@@ -18,7 +18,6 @@ use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, IdempotencyKey, MemoryStore, idempotent};
 use idempotent_test_support::{Answer, Ask, Runs, ask, fresh_key, post};
 use serde::Deserialize;
-use tower::ServiceExt as _;
 use uuid::Uuid;
 
 /// Sends a request twice with one key to this handler alone; asserts that it ran once and that both

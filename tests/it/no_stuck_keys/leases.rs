@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use idempotent_axum::Store;
 use idempotent_test_support::{Fault, Leased};
 
 use crate::service::{SHORT, Seen, service, service_on};

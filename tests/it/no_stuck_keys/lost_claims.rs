@@ -1,7 +1,6 @@
 //! An instance that hung for longer than its lease and lost its claim: it overwrites nothing, and its
 //! caller gets what the store now holds.
 
-use idempotent_axum::Store;
 use idempotent_test_support::{Fault, Leased};
 
 use crate::service::{Client, Seen, Service, service_on};

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use idempotent_axum::Store;
 use idempotent_test_support::Fault;
 
 use crate::service::{Client, SHORT, Seen, service};

@@ -3,3 +3,4 @@
 
 mod isolation;
 mod secrets;
+mod witness;

@@ -1,7 +1,7 @@
 //! Claim calls that fail, hang or lose their answer: one more try, then 503, or a run without protection
 //! where `OnStoreError::Execute` says so.
 
-use idempotent_axum::{OnStoreError, Store};
+use idempotent_axum::OnStoreError;
 use idempotent_test_support::Fault;
 
 use crate::service::{SHORT, Seen, service};

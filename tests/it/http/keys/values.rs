@@ -1,7 +1,6 @@
 //! Which header values are a key of each format, and which of them are the same key.
 
 use axum::{Router, body::Bytes, routing::post as route};
-use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
 use idempotent_test_support::post;
 

@@ -16,7 +16,6 @@ use axum::{
     response::Response,
     routing::{any, get},
 };
-use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
 use idempotent_test_support::{Answer, Server};
 

@@ -4,7 +4,6 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use http_body_util::BodyExt as _;
 use idempotent_axum::Outcome;
 use idempotent_test_support::{Answer, Server, ask, frames, fresh_key, post};
 use tower_http::{
