@@ -1,5 +1,5 @@
-//! What the library promises, through real routers and real sockets, as one program: a module for each
-//! guarantee of the README, then the attribute, HTTP, outages and settings.
+//! What the library promises, through real routers and real sockets, as one program: a module for
+//! each guarantee of the README, then the attribute, HTTP, outages and settings.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 

@@ -1,5 +1,5 @@
-//! What several files ask: a [`Service`] on a store that the test makes fail, and a [`Client`] of it
-//! that retries; and a router on a store of its own ([`on_own_store`]).
+//! What several files ask: a [`Service`] on a store that the test makes fail, and a [`Client`] of
+//! it that retries; and a router on a store of its own ([`on_own_store`]).
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Settings, and which of them a handler gets: those of the innermost layer, or those of the process.
+//! Settings, and which of them a handler gets: those of the innermost layer, or those of the
+//! process.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A handler that a unit test calls directly: with its last argument `.into()`, it runs without a key.
+//! A handler that a unit test calls directly: with its last argument `.into()`, it runs without a
+//! key.
 
 use axum::{
     Json,

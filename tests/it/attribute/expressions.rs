@@ -1,5 +1,5 @@
-//! Options that are expressions over the parameters, `principal`, `key` and `fingerprint`: what each
-//! changes, and when they are evaluated. Tests are named after their option.
+//! Options that are expressions over the parameters, `principal`, `key` and `fingerprint`: what
+//! each changes, and when they are evaluated. Tests are named after their option.
 
 use axum::{
     Json, Router,

@@ -1,4 +1,5 @@
-//! `IdempotencyKey`: the key as the body of a handler sees it, and the keys that it derives from it.
+//! `IdempotencyKey`: the key as the body of a handler sees it, and the keys that it derives from
+//! it.
 
 use axum::{
     Extension, Router,

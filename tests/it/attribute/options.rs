@@ -1,5 +1,5 @@
-//! The options that are no expressions: for each what it changes, and what its default is. Tests are
-//! named after their option.
+//! The options that are not expressions: for each what it changes, and what its default is. Tests
+//! are named after their option.
 
 use std::time::Duration;
 

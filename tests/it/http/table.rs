@@ -1,5 +1,6 @@
-//! The outcome table, row by row: what a request meets depends on what its key holds and on whether it is
-//! the same request. The row of a request whose wait is over is that of the option `wait`.
+//! The outcome table, row by row: what a request meets depends on what its key holds and on
+//! whether it is the same request. The row of a request whose wait is over is that of the option
+//! `wait`.
 
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post as route};
 use idempotent_axum::{Idempotency, MemoryStore, Outcome, idempotent};

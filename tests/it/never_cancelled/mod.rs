@@ -1,5 +1,5 @@
-//! Guarantee *A started handler is never cancelled*: if its caller goes away, it goes on in a task of its
-//! own, and its response is there for the retry.
+//! Guarantee *A started handler is never cancelled*: if its caller goes away, it goes on in a task
+//! of its own, and its response is there for the retry.
 
 mod disconnects;
 mod drain;

@@ -1,5 +1,5 @@
-//! An instance that hung for longer than its lease and lost its claim: it overwrites nothing, and its
-//! caller gets what the store now holds.
+//! An instance that hung for longer than its lease and lost its claim: it overwrites nothing, and
+//! its caller gets what the store now holds.
 
 use idempotent_test_support::{Fault, Leased};
 

@@ -1,5 +1,5 @@
-//! Guarantee *No stuck keys*: a panic, an error or an unstorable response releases the key; a claim in a
-//! shared store holds for a lease; an instance that lost its claim overwrites nothing.
+//! Guarantee *No stuck keys*: a panic, an error or an unstorable response releases the key; a
+//! claim in a shared store holds for a lease; an instance that lost its claim overwrites nothing.
 
 mod late_claims;
 mod leases;

@@ -1,5 +1,5 @@
-//! No log, answer or `Debug` has a key or a principal, in plain, hex or base64: whatever becomes of a
-//! request, with a subscriber that wants every event and every span.
+//! No log, answer or `Debug` has a key or a principal, in plain, hex or base64: whatever becomes
+//! of a request, with a subscriber that wants every event and every span.
 
 use std::{collections::BTreeSet, time::Duration};
 

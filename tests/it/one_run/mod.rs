@@ -1,9 +1,9 @@
-//! Guarantee *One run*: for one scope, principal and key at most one handler runs at a time, on all
-//! instances that share a store; after a stored response none runs until its ttl passes.
+//! Guarantee *One run*: for one scope, principal and key at most one handler runs at a time, on
+//! all instances that share a store; after a stored response none runs until its ttl passes.
 //!
 //! `duplicates` come together, `takeovers` follow a run that stored nothing, `instances` share a
-//! server, `releases` share it across an upgrade, `records` cannot be read, and `model` plays random
-//! histories.
+//! server, `releases` share it across an upgrade, `records` cannot be read, and `model` plays
+//! random histories.
 
 mod duplicates;
 mod instances;

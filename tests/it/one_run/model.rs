@@ -1,7 +1,7 @@
 //! Random histories of requests, against a router and a small model of what it promises.
 //!
-//! `MODEL_SEED=n cargo test --all-features --test it model` repeats the one history that failed, and
-//! `MODEL_HISTORIES=n` runs as many.
+//! `MODEL_SEED=n cargo test --all-features --test it model` repeats the one history that failed,
+//! and `MODEL_HISTORIES=n` runs as many.
 
 use std::{collections::HashMap, env, fmt::Write as _, panic::resume_unwind, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Claim calls that fail, hang or lose their answer: one more try, then 503, or a run without protection
-//! where `OnStoreError::Execute` says so.
+//! Claim calls that fail, hang or lose their answer: one more try, then 503, or a run without
+//! protection if `OnStoreError::Execute` says so.
 
 use idempotent_axum::OnStoreError;
 use idempotent_test_support::Fault;

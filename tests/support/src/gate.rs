@@ -1,5 +1,5 @@
-//! [`Counter`] and [`Gate`]: signals between a test and the handlers it drives, instead of sleeps; and
-//! [`is_pending`], which looks whether somebody waits.
+//! [`Counter`] and [`Gate`]: signals between a test and the handlers it drives, instead of sleeps;
+//! and [`is_pending`], which looks whether somebody waits.
 
 use std::{
     future::{Future, poll_fn},

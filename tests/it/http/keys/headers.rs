@@ -1,4 +1,5 @@
-//! Which header lines give the key, that they are read before the body, and that no error echoes them.
+//! Which header lines give the key, that they are read before the body, and that no error echoes
+//! them.
 
 use axum::{
     Router,

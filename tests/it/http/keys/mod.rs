@@ -1,5 +1,5 @@
-//! Reading the key: which header values are a key and which of them are the same key (`values`), and
-//! which header lines are read, when, and what a client is told about all others (`headers`).
+//! Reading the key: which header values are a key and which of them are the same key (`values`),
+//! and which header lines are read, when, and what a client is told about all others (`headers`).
 
 mod headers;
 mod values;

@@ -1,5 +1,5 @@
-//! What is captured of a response: all of it up to `max_response_bytes`, or nothing, and then it passes
-//! through at once.
+//! What is captured of a response: all of it up to `max_response_bytes`, or nothing, and then it
+//! passes through at once.
 
 use std::io;
 

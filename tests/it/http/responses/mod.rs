@@ -1,5 +1,5 @@
-//! Replays and first responses: which bytes and headers they have (`replays`), that they look on the wire
-//! as without the attribute (`wire`), and what is captured of them at all (`capture`).
+//! Replays and first responses: which bytes and headers they have (`replays`), that they look on
+//! the wire as without the attribute (`wire`), and what is captured of them at all (`capture`).
 
 mod capture;
 mod replays;

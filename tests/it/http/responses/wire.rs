@@ -1,5 +1,5 @@
-//! First responses and replays byte for byte on the wire, beside those of the same handler without the
-//! attribute.
+//! First responses and replays byte for byte on the wire, beside those of the same handler without
+//! the attribute.
 
 use axum::{
     http::{StatusCode, header},
