@@ -1,7 +1,7 @@
 //! No log, answer or `Debug` has a key or a principal, in plain, hex or base64: whatever becomes
 //! of a request, with a subscriber that wants every event and every span.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
 use axum::{
     Router,
@@ -92,7 +92,7 @@ struct Service<S> {
     gate: Gate,
 }
 
-impl<S: Store + Clone + std::fmt::Debug> Service<S> {
+impl<S: Store + Clone + Debug> Service<S> {
     /// A service on this store whose problems the witness sees as an `error_response` does.
     fn on(store: S) -> Self {
         let (witness, probe, gate) = (Witness::new(), Probe::on(store), Gate::default());
@@ -112,6 +112,17 @@ impl<S: Store + Clone + std::fmt::Debug> Service<S> {
         Self { witness, probe, idempotency, router, gate }
     }
 
+    /// Runs once with each key, and replays it.
+    async fn run_and_replay(&self) {
+        for (path, key) in KEYS {
+            let send = async || self.witness.send(request(path, key, ""), &self.router).await;
+            let first = send().await;
+            assert_eq!((first.text(), first.is_replay()), ("IdempotencyKey(set)", false));
+            assert!(send().await.is_replay());
+        }
+        self.witness.assert_logged("response replayed");
+    }
+
     /// Sends a request twice; gives the `code` of the second answer.
     async fn twice(&self, path: &str, key: &str, bodies: [&'static str; 2]) -> String {
         let first = self.witness.send(request(path, key, bodies[0]), &self.router).await;
@@ -119,8 +130,8 @@ impl<S: Store + Clone + std::fmt::Debug> Service<S> {
         self.witness.send(request(path, key, bodies[1]), &self.router).await.problem().1
     }
 
-    /// Asserts that nothing leaked: not in what was noted, nor into what the store was told, nor in
-    /// what shows it.
+    /// Asserts that nothing leaked: not into what was noted, nor into what the store was told, nor
+    /// into the `Debug` of settings and store.
     fn assert_nothing_leaked(&self) {
         let shown = self.witness.shown();
         shown.add(format!("{:?} {:?}", self.idempotency, self.probe));
@@ -130,21 +141,11 @@ impl<S: Store + Clone + std::fmt::Debug> Service<S> {
     }
 }
 
-async fn is_replayed<S: Store + Clone + std::fmt::Debug>(service: &Service<S>) {
-    for (path, key) in KEYS {
-        let send = async || service.witness.send(request(path, key, ""), &service.router).await;
-        let first = send().await;
-        assert_eq!((first.text(), first.is_replay()), ("IdempotencyKey(set)", false));
-        assert!(send().await.is_replay());
-    }
-    service.witness.assert_logged("response replayed");
-}
-
 #[tokio::test]
 async fn a_first_run_and_its_replays_leak_nothing() {
     let service = Service::on(Leased::default());
-    is_replayed(&service).await;
-    // As a client may write it, and where there is none.
+    service.run_and_replay().await;
+    // As a client may write it, and without one.
     let quoted = format!(" \"{}\";a=1", UUID.to_uppercase());
     assert!(service.witness.send(request("/uuid", &quoted, ""), &service.router).await.is_replay());
     let without = post("/any").header("x-user", PRINCIPAL);
@@ -286,7 +287,7 @@ async fn an_eviction_leaks_nothing() {
 async fn redis_and_its_client_are_told_no_secret() {
     let redis = test_servers::Redis::start();
     let service = Service::on(idempotent_axum::RedisStore::connect(redis.url()).await.unwrap());
-    is_replayed(&service).await;
+    service.run_and_replay().await;
     let keys = redis.cli(&["KEYS", "*"]);
     assert_eq!(keys.lines().count(), 3, "{keys}");
     service.witness.shown().add(keys);
@@ -300,7 +301,7 @@ async fn postgres_and_its_client_are_told_no_secret() {
     let store = idempotent_axum::PostgresStore::connect(&postgres.url()).await.unwrap();
     store.migrate().await.unwrap();
     let service = Service::on(store);
-    is_replayed(&service).await;
+    service.run_and_replay().await;
     let rows = postgres.execute("SELECT * FROM idempotency_keys");
     assert_eq!(rows.lines().count(), 3, "{rows}");
     service.witness.shown().add(rows);
