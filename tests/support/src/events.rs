@@ -1,4 +1,4 @@
-//! [`Events`]: captures what is logged, with the span it was logged in.
+//! [`Events`]: captures what is logged, with the spans it was logged in.
 
 use std::{
     fmt,
@@ -8,6 +8,7 @@ use std::{
 use tracing::{
     Dispatch, Level, Subscriber,
     field::{Field, Visit},
+    span::{Attributes, Id, Record},
 };
 use tracing_subscriber::{
     Layer, Registry,
@@ -32,24 +33,28 @@ pub struct Logged {
     pub spans: Vec<&'static str>,
 }
 
-/// All events so far. A clone is another handle to the same list.
+/// One span.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Its level.
+    pub level: Level,
+    /// The module that opened it.
+    pub target: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its fields, as `name=value` each, also those recorded after it was opened.
+    pub fields: Vec<String>,
+}
+
+/// All events and spans so far, of every level. A clone is another handle to the same lists.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Arc<Mutex<Vec<Logged>>>);
+pub struct Events {
+    events: Arc<Mutex<Vec<Logged>>>,
+    spans: Arc<Mutex<Vec<(Id, Opened)>>>,
+}
 
 impl Events {
-    /// Captures the events of the whole process: at most once in a test binary.
-    ///
-    /// # Panics
-    ///
-    /// Where something else does.
-    #[must_use]
-    pub fn of_process() -> Self {
-        let events = Self::default();
-        tracing::subscriber::set_global_default(events.subscriber()).expect("once in a process");
-        events
-    }
-
-    /// Captures the events of this thread until the guard is dropped.
+    /// Captures the events and spans of this thread until the guard is dropped.
     #[must_use]
     pub fn of_thread() -> (Self, tracing::subscriber::DefaultGuard) {
         // While there is only one subscriber, `tracing` asks that of the thread which comes to an
@@ -65,10 +70,16 @@ impl Events {
         Registry::default().with(self.clone())
     }
 
-    /// All so far.
+    /// All events so far.
     #[must_use]
     pub fn all(&self) -> Vec<Logged> {
-        lock(&self.0).clone()
+        lock(&self.events).clone()
+    }
+
+    /// All spans so far.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Opened> {
+        lock(&self.spans).iter().map(|(_, span)| span.clone()).collect()
     }
 
     /// The messages of one level.
@@ -79,28 +90,56 @@ impl Events {
     }
 }
 
+/// What an event or a span has.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<String>,
+}
+
+impl Fields {
+    fn all(self) -> Vec<String> {
+        let message = (!self.message.is_empty()).then(|| format!("message={}", self.message));
+        message.into_iter().chain(self.others).collect()
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.others.push(format!("{name}={value:?}")),
+        }
+    }
+}
+
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Events {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let metadata = attributes.metadata();
+        let (level, target, name) = (*metadata.level(), metadata.target(), metadata.name());
+        let span = Opened { level, target, name, fields: fields.all() };
+        lock(&self.spans).push((id.clone(), span));
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        values.record(&mut fields);
+        // Ids are used again: the span is the last one opened with this id.
+        if let Some((_, span)) = lock(&self.spans).iter_mut().rfind(|(opened, _)| opened == id) {
+            span.fields.extend(fields.all());
+        }
+    }
+
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
-        #[derive(Default)]
-        struct Fields {
-            message: String,
-            others: Vec<String>,
-        }
-        impl Visit for Fields {
-            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-                match field.name() {
-                    "message" => self.message = format!("{value:?}"),
-                    name => self.others.push(format!("{name}={value:?}")),
-                }
-            }
-        }
         let mut fields = Fields::default();
         event.record(&mut fields);
         let scope = context.event_scope(event).into_iter();
         let spans = scope.flat_map(|scope| scope.from_root().map(|span| span.name())).collect();
         let (level, target) = (*event.metadata().level(), event.metadata().target());
         let Fields { message, others: fields } = fields;
-        lock(&self.0).push(Logged { level, target, message, fields, spans });
+        lock(&self.events).push(Logged { level, target, message, fields, spans });
     }
 }
 
@@ -118,5 +157,15 @@ mod tests {
         std::thread::spawn(event).join().unwrap();
         event();
         assert_eq!(events.at(Level::INFO), ["here"]);
+    }
+
+    #[test]
+    fn a_span_has_the_fields_that_were_recorded_later_as_well() {
+        let (events, _guard) = Events::of_thread();
+        let span = tracing::trace_span!("job", number = 7, later = tracing::field::Empty);
+        span.record("later", "now");
+        let [job] = &events.spans()[..] else { panic!("one span") };
+        assert_eq!((job.name, job.level), ("job", Level::TRACE));
+        assert_eq!(job.fields, ["number=7", "later=\"now\""]);
     }
 }

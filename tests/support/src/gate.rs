@@ -1,6 +1,12 @@
-//! [`Counter`] and [`Gate`]: signals between a test and the handlers it drives, instead of sleeps.
+//! [`Counter`] and [`Gate`]: signals between a test and the handlers it drives, instead of sleeps;
+//! and [`is_pending`], which looks whether somebody waits.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::sync::{Semaphore, watch};
@@ -121,4 +127,9 @@ impl Gate {
 pub async fn count_ends(ended: Counter, request: Request, next: Next) -> Response {
     let _guard = ended.add_on_drop();
     next.run(request).await
+}
+
+/// Whether `future` is still waiting when it is asked once.
+pub async fn is_pending(mut future: Pin<&mut impl Future>) -> bool {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }

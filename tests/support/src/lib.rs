@@ -11,9 +11,9 @@ mod probe;
 mod wire;
 
 pub use ask::{Answer, Ask, ask, post};
-pub use events::{Events, Logged};
+pub use events::{Events, Logged, Opened};
 pub use frames::{FrameSender, frames};
-pub use gate::{CountOnDrop, Counter, Gate, Runs, count_ends};
+pub use gate::{CountOnDrop, Counter, Gate, Runs, count_ends, is_pending};
 pub use leased::Leased;
 pub use probe::{Fault, Probe, Verb};
 pub use wire::{Server, Wire};

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
 
-use crate::{Counter, lock};
+use crate::{Counter, Gate, lock};
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub struct Verb {
     /// Calls that have ended, or were dropped.
     pub ended: Counter,
     faults: Arc<Mutex<Faults>>,
+    held: Arc<Mutex<Option<Gate>>>,
 }
 
 #[derive(Debug, Default)]
@@ -56,11 +57,21 @@ impl Verb {
         lock(&self.faults).then = Some(fault);
     }
 
+    /// Every call from now on stops at this gate, before anything is done.
+    #[must_use]
+    pub fn hold(&self) -> Gate {
+        lock(&self.held).get_or_insert_default().clone()
+    }
+
     async fn call<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let _ended = self.ended.add_on_drop();
+        let held = lock(&self.held).clone();
+        if let Some(gate) = held {
+            gate.pass().await;
+        }
         let fault = {
             let mut faults = lock(&self.faults);
             faults.next.pop_front().or(faults.then).unwrap_or(Fault::Works)

@@ -6,12 +6,13 @@ use axum::{
     body::{Body, Bytes},
     extract::{DefaultBodyLimit, State},
     http::{HeaderMap, HeaderValue},
+    middleware::from_fn,
     routing::post as route,
 };
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{Runs, Server, frames, fresh_key, post};
+use idempotent_test_support::{Counter, Runs, Server, count_ends, frames, fresh_key, post};
 use serde::de::IgnoredAny;
 use tower_http::limit::RequestBodyLimitLayer;
 
@@ -168,7 +169,9 @@ async fn a_body_that_fails_is_answered_as_axum_does_and_claims_nothing() {
 
 #[tokio::test]
 async fn a_client_that_aborts_its_upload_claims_nothing() {
-    let (app, runs, probe) = app(None);
+    let ((app, runs, probe), ended) = (app(None), Counter::default());
+    let count = ended.clone();
+    let app = app.layer(from_fn(move |request, next| count_ends(count.clone(), request, next)));
     let server = Server::start(app).await;
     let key = fresh_key();
     let head = format!("POST /bytes HTTP/1.1\r\nHost: h\r\nIdempotency-Key: {key}\r\n");
@@ -187,9 +190,16 @@ async fn a_client_that_aborts_its_upload_claims_nothing() {
         assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
         assert_eq!((runs.count(), probe.claims().len()), (0, 0));
     }
-    // The retry uploads all of it, and is no other request than the first.
-    let retry = format!("{head}Content-Length: 5\r\nConnection: close\r\n\r\nhello");
-    assert_eq!(server.exchange(&retry).await.text(), "run 1: 5");
+    // Cut off, so that nobody is left to answer.
+    let before = ended.get();
+    drop(server.open_upload("/bytes", &key, "hello, and more", 5).await);
+    ended.reaches(before + 1).await;
+    assert_eq!((runs.count(), probe.claims().len()), (0, 0));
+    // The key is free: the retry uploads another body.
+    let retry = format!("{head}Content-Length: 5\r\nConnection: close\r\n\r\nother");
+    let first = server.exchange(&retry).await;
+    assert_eq!((first.text(), first.is_replay()), ("run 1: 5", false));
+    assert_eq!(probe.claims().len(), 1);
     let replay = server.exchange(&retry).await;
     assert!(replay.is_replay());
     assert_eq!(runs.count(), 1);

@@ -11,6 +11,8 @@ use axum::{
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
 use idempotent_test_support::{Answer, Ask, Runs, ask, fresh_key, post};
 
+use crate::service::on_own_store;
+
 type Probe = idempotent_test_support::Probe<MemoryStore>;
 
 #[idempotent(fingerprint = "none")]
@@ -33,12 +35,6 @@ async fn of_user(State(runs): State<Runs>, headers: HeaderMap) -> String {
 async fn of_path(State(runs): State<Runs>, Path((user, key)): Path<(String, String)>) -> String {
     drop((user, key));
     runs.next()
-}
-
-fn own_store(app: Router<Runs>) -> (Router, Runs) {
-    let runs = Runs::default();
-    let app = app.layer(Idempotency::new(MemoryStore::new())).with_state(runs.clone());
-    (app, runs)
 }
 
 fn user(request: Ask, user: Option<&str>) -> Ask {
@@ -65,7 +61,7 @@ async fn assert_apart<const N: usize>(app: &Router, requests: impl Fn() -> [Ask;
 
 #[tokio::test]
 async fn two_principals_never_meet() {
-    let (app, runs) = own_store(Router::new().route("/", route(of_user)));
+    let (app, runs) = on_own_store(Router::new().route("/", route(of_user)));
     let key = fresh_key();
     assert_apart(&app, || ["ann", "Ann", "bob"].map(|name| user(post("/").key(&key), Some(name))))
         .await;
@@ -74,7 +70,7 @@ async fn two_principals_never_meet() {
 
 #[tokio::test]
 async fn no_principal_and_an_empty_one_are_two() {
-    let (app, runs) = own_store(Router::new().route("/", route(of_user)));
+    let (app, runs) = on_own_store(Router::new().route("/", route(of_user)));
     let key = fresh_key();
     let principals = [None, Some(""), Some("None")];
     assert_apart(&app, || principals.map(|name| user(post("/").key(&key), name))).await;
@@ -83,7 +79,7 @@ async fn no_principal_and_an_empty_one_are_two() {
 
 #[tokio::test]
 async fn no_byte_moves_between_principal_and_key() {
-    let (app, runs) = own_store(Router::new().route("/", route(of_user)));
+    let (app, runs) = on_own_store(Router::new().route("/", route(of_user)));
     let crafted = [
         (None, "annbob"),
         (Some(""), "annbob"),
@@ -124,7 +120,7 @@ async fn no_byte_moves_between_scope_and_principal_and_key() {
     async fn five(State(runs): State<Runs>) -> String {
         runs.next()
     }
-    let (app, runs) = own_store(
+    let (app, runs) = on_own_store(
         Router::new()
             .route("/one", route(one))
             .route("/two", route(two))
@@ -139,7 +135,7 @@ async fn no_byte_moves_between_scope_and_principal_and_key() {
 
 #[tokio::test]
 async fn a_derived_key_with_any_byte_in_it_crosses_no_boundary() {
-    let (app, runs) = own_store(Router::new().route("/{user}/{key}", route(of_path)));
+    let (app, runs) = on_own_store(Router::new().route("/{user}/{key}", route(of_path)));
     let paths =
         ["/u/a", "/u/a%00", "/u/%00a", "/u/a%0a", "/u/a%2Fb", "/u/%C3%A9", "/u/%01%00%00%00"];
     assert_apart(&app, || paths.map(post)).await;
@@ -154,7 +150,7 @@ async fn the_same_key_and_body_on_another_route_is_another_operation() {
         .route("/pay/", any(unscoped))
         .route("/users/{id}", any(unscoped))
         .route("/users/{id}/pay", any(unscoped));
-    let (app, runs) = own_store(app);
+    let (app, runs) = on_own_store(app);
     let key = fresh_key();
     let paths = ["/pay", "/refund", "/pay/", "/users/1", "/users/1/pay"];
     assert_apart(&app, || paths.map(|path| post(path).key(&key))).await;
@@ -163,7 +159,7 @@ async fn the_same_key_and_body_on_another_route_is_another_operation() {
 
 #[tokio::test]
 async fn methods_of_one_route_are_operations_of_their_own() {
-    let (app, runs) = own_store(Router::new().route("/", any(unscoped)));
+    let (app, runs) = on_own_store(Router::new().route("/", any(unscoped)));
     let key = fresh_key();
     assert_apart(&app, || {
         ["POST", "PUT", "PATCH", "DELETE", "GET", "PURGE"]
@@ -175,7 +171,7 @@ async fn methods_of_one_route_are_operations_of_their_own() {
 
 #[tokio::test]
 async fn head_and_get_of_one_route_are_operations_of_their_own() {
-    let (app, runs) = own_store(Router::new().route("/", get(unscoped)));
+    let (app, runs) = on_own_store(Router::new().route("/", get(unscoped)));
     let key = fresh_key();
     let send =
         async |method: &str| ask(method.parse().expect("a method"), "/").key(&key).send(&app).await;
@@ -193,7 +189,7 @@ async fn one_router_nested_under_two_prefixes_is_two_operations() {
     let inner = Router::new().route("/pay/{id}", route(unscoped));
     let deep = Router::new().nest("/v1", inner.clone());
     let app = Router::new().nest("/a", inner.clone()).nest("/b", inner.clone()).nest("/a/x", deep);
-    let (app, runs) = own_store(app);
+    let (app, runs) = on_own_store(app);
     let key = fresh_key();
     let paths = ["/a/pay/1", "/b/pay/1", "/a/x/v1/pay/1"];
     assert_apart(&app, || paths.map(|path| post(path).key(&key))).await;
@@ -209,7 +205,7 @@ async fn without_a_route_template_the_full_path_names_the_operation() {
         .nest_service("/service", any(unscoped).with_state::<()>(Runs::default()))
         .route("/{any}", route(unscoped))
         .fallback(unscoped);
-    let (app, _) = own_store(app);
+    let (app, _) = on_own_store(app);
     let key = fresh_key();
     let paths =
         ["/a/x", "/b/x", "/a/y", "/x", "/c/x", "/c/y", "/a/{any}", "/service/x", "/service/y"];
@@ -230,42 +226,4 @@ async fn a_path_that_spells_a_template_is_not_that_route() {
     }
     let claims = probe.claims();
     assert_ne!(claims[0].0, claims[1].0);
-}
-
-#[tokio::test]
-async fn services_with_stores_of_their_own_do_not_meet() {
-    let (one, _) = own_store(Router::new().route("/", route(unscoped)));
-    let (two, _) = own_store(Router::new().route("/", route(unscoped)));
-    let key = fresh_key();
-    assert!(!post("/").key(&key).send(&one).await.is_replay());
-    assert!(!post("/").key(&key).send(&two).await.is_replay());
-    assert!(post("/").key(&key).send(&one).await.is_replay());
-}
-
-#[tokio::test]
-async fn without_a_layer_all_routers_of_the_process_share_a_store() {
-    let app = || Router::new().route("/shared", route(unscoped)).with_state(Runs::default());
-    let key = fresh_key();
-    assert!(!post("/shared").key(&key).send(&app()).await.is_replay());
-    assert!(post("/shared").key(&key).send(&app()).await.is_replay());
-    // `Idempotency::default()` is its handle.
-    let layered = app().layer(Idempotency::default());
-    assert!(post("/shared").key(&key).send(&layered).await.is_replay());
-}
-
-#[tokio::test]
-async fn of_nested_layers_the_innermost_wins() {
-    let (outer, inner) = (Probe::default(), Probe::default());
-    let app = Router::new()
-        .nest(
-            "/inner",
-            Router::new().route("/", route(unscoped)).layer(Idempotency::new(inner.clone())),
-        )
-        .route("/outer", route(unscoped))
-        .layer(Idempotency::new(outer.clone()))
-        .with_state(Runs::default());
-    post("/inner").key(fresh_key()).send(&app).await;
-    assert_eq!((outer.claims().len(), inner.claims().len()), (0, 1));
-    post("/outer").key(fresh_key()).send(&app).await;
-    assert_eq!((outer.claims().len(), inner.claims().len()), (1, 1));
 }

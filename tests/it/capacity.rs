@@ -9,7 +9,7 @@ use idempotent_axum::{
 };
 use test_servers::{Postgres, Redis};
 
-const PAGE: &str = include_str!("../docs/choosing-a-store.md");
+const PAGE: &str = include_str!("../../docs/choosing-a-store.md");
 /// Of a response of some 200 bytes with a few headers.
 const RECORD: usize = 300;
 const KEYS: usize = 4000;

@@ -1,4 +1,4 @@
-//! Handlers with every kind of last parameter, and the `IdempotencyKey` extractor.
+//! Handlers with every kind of last parameter, with none, and with as many as Axum takes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use axum::{
         Multipart, Path, Query, Request, State,
         rejection::{BytesRejection, JsonRejection},
     },
-    http::{Extensions, HeaderMap, Method, StatusCode},
+    http::{HeaderMap, Method},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, any, post as route},
@@ -18,8 +18,7 @@ use http_body_util::BodyExt as _;
 use idempotent_axum::{Idempotency, IdempotencyKey, MemoryStore, idempotent};
 use idempotent_test_support::{Answer, Ask, Runs, ask, fresh_key, post};
 use serde::Deserialize;
-use tower::ServiceExt as _;
-use uuid::{Uuid, Variant};
+use uuid::Uuid;
 
 /// Sends a request twice with one key to this handler alone; asserts that it ran once and that both
 /// answers say `text`.
@@ -256,161 +255,6 @@ async fn sixteen_parameters() {
     assert_protected(route(handler), request, r#"7 {"a": "1"} ann"#).await;
 }
 
-#[idempotent]
-async fn key_last(State(runs): State<Runs>, key: IdempotencyKey) -> String {
-    let _run = runs.next();
-    format!("{:?} {}", key.get(), key.derive("stripe"))
-}
-
-#[idempotent]
-async fn key_first(key: IdempotencyKey, State(runs): State<Runs>, _body: Bytes) -> String {
-    let _run = runs.next();
-    format!("{:?} {}", key.get(), key.derive("stripe"))
-}
-
-#[tokio::test]
-async fn idempotency_key_is_there_when_the_body_runs() {
-    for handler in [route(key_last), route(key_first)] {
-        let app = Router::new()
-            .route("/", handler)
-            .layer(Idempotency::new(MemoryStore::new()))
-            .with_state(Runs::default());
-        let key = fresh_key();
-        let quoted = format!("\"{}\"", key.to_uppercase());
-        let answer = post("/").key(quoted).send(&app).await;
-        // Normalised: without quotes, in lower case.
-        assert!(answer.text().starts_with(&format!("Some({key:?}) ")), "{}", answer.text());
-        // Never rejects.
-        assert!(post("/").send(&app).await.text().starts_with("None "));
-    }
-}
-
-#[tokio::test]
-async fn idempotency_key_never_rejects_outside_a_protected_handler() {
-    async fn plain(key: IdempotencyKey) -> String {
-        format!("{:?}", key.get())
-    }
-    let app = Router::new().route("/", route(plain));
-    assert_eq!(post("/").key(fresh_key()).send(&app).await.text(), "None");
-    assert_eq!(post("/").key("bad").send(&app).await.text(), "None");
-}
-
-#[tokio::test]
-async fn idempotency_key_never_shows_the_key_in_debug() {
-    #[idempotent]
-    async fn handler(key: IdempotencyKey) -> String {
-        format!("{key:?}")
-    }
-    let app = Router::new().route("/debug", route(handler));
-    let key = fresh_key();
-    let answer = post("/debug").key(&key).send(&app).await;
-    assert_eq!(answer.text(), "IdempotencyKey(set)");
-    assert_eq!(post("/debug").send(&app).await.text(), "IdempotencyKey(none)");
-}
-
-/// A handler may serve the parts of a batch as requests of their own, with its own one's extensions.
-#[tokio::test]
-async fn idempotency_key_is_never_that_of_the_request_whose_extensions_were_passed_on() {
-    #[idempotent]
-    async fn part(key: IdempotencyKey) -> String {
-        format!("{:?}", key.get())
-    }
-    #[idempotent]
-    async fn batch(Extension(parts): Extension<Router>, extensions: Extensions) -> String {
-        let mut texts = Vec::new();
-        for key in
-            ["8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a01", "8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a02", ""]
-        {
-            let mut request = Request::post("/part").body(Body::empty()).unwrap();
-            *request.extensions_mut() = extensions.clone();
-            if !key.is_empty() {
-                request.headers_mut().insert("idempotency-key", key.parse().unwrap());
-            }
-            let response = parts.clone().oneshot(request).await.unwrap();
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            texts.push(String::from_utf8(body.to_vec()).unwrap());
-        }
-        texts.join(" ")
-    }
-    let parts: Router = Router::new().route("/part", route(part));
-    let app = Router::new().route("/batch", route(batch)).layer(Extension(parts));
-    let answer = post("/batch").key(fresh_key()).send(&app).await;
-    assert_eq!(
-        answer.text(),
-        "Some(\"8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a01\") \
-         Some(\"8a4fd0ed-0c6b-4d43-a0f3-9b3c1b2b4a02\") None"
-    );
-}
-
-/// Releases its key, so that a retry runs again and derives again.
-#[idempotent(principal = String::from_utf8_lossy(user.get("x-user").map_or(b"", |user| user.as_bytes())))]
-async fn derive(key: IdempotencyKey, user: HeaderMap) -> (StatusCode, String) {
-    drop(user);
-    let labels = ["stripe", "mail", ""];
-    let uuids = labels.map(|label| key.derive(label).to_string());
-    (StatusCode::BAD_GATEWAY, uuids.join(" "))
-}
-
-async fn derived(path: &str, user: &str, key: Option<&str>) -> Vec<Uuid> {
-    let app = Router::new()
-        .route("/one", route(derive))
-        .route("/two", route(derive))
-        .layer(Idempotency::new(MemoryStore::new()));
-    let ask = post(path).header("x-user", user);
-    let answer = match key {
-        Some(key) => ask.key(key),
-        None => ask,
-    }
-    .send(&app)
-    .await;
-    answer.text().split(' ').map(|uuid| uuid.parse().expect("a UUID")).collect()
-}
-
-#[tokio::test]
-async fn derive_gives_a_retry_the_same_uuid_and_everything_else_another() {
-    let (key, other) = (fresh_key(), fresh_key());
-    let first = derived("/one", "ann", Some(&key)).await;
-    assert_eq!(derived("/one", "ann", Some(&key)).await, first);
-    let mut seen = first.clone();
-    // Another scope, principal, key; and no key, which is random each time.
-    seen.extend(derived("/two", "ann", Some(&key)).await);
-    seen.extend(derived("/one", "bob", Some(&key)).await);
-    seen.extend(derived("/one", "ann", Some(&other)).await);
-    seen.extend(derived("/one", "ann", None).await);
-    seen.extend(derived("/one", "ann", None).await);
-    let count = seen.len();
-    seen.sort_unstable();
-    seen.dedup();
-    assert_eq!((seen.len(), count), (18, 18));
-    for uuid in first {
-        assert_eq!((uuid.get_version_num(), uuid.get_variant()), (8, Variant::RFC4122));
-    }
-}
-
-/// A service that derives another UUID after an upgrade makes the downstream call a second time.
-/// The values were computed by another program.
-#[tokio::test]
-async fn derive_is_stable_across_processes_and_releases() {
-    let uuids = derived("/one", "ann", Some("2c5ea4c0-4067-41fe-8bad-9b1deb4d3b7d")).await;
-    let expected = [
-        "47a4345b-06ac-8837-8cb5-4207c1006178",
-        "4e7aa677-ee80-8c11-87ca-0c51bbfe25ae",
-        "8463a508-dc14-8e91-9a33-9d3dcd20f3c5",
-    ];
-    assert_eq!(uuids, expected.map(|uuid| uuid.parse::<Uuid>().expect("a UUID")));
-}
-
-#[tokio::test]
-async fn idempotency_key_gives_a_derived_key_as_it_is() {
-    #[idempotent(key = id, principal = "everyone")]
-    async fn handler(key: IdempotencyKey, Path(id): Path<String>) -> String {
-        format!("{id} {:?}", key.get())
-    }
-    let app = Router::new().route("/as-it-is/{id}", route(handler));
-    let answer = post("/as-it-is/%20EVT%221").send(&app).await;
-    assert_eq!(answer.text(), r#" EVT"1 Some(" EVT\"1")"#);
-}
-
 #[tokio::test]
 async fn extensions_of_middleware_reach_the_handler() {
     #[derive(Clone)]
@@ -426,4 +270,20 @@ async fn extensions_of_middleware_reach_the_handler() {
         next.run(request).await
     });
     assert_protected(route(handler).layer(set), || post("/1"), "acme").await;
+}
+
+#[idempotent]
+async fn conditional(
+    #[cfg(not(any()))] Path(id): Path<u64>,
+    #[cfg(any())] missing: Missing,
+    #[cfg(not(any()))] body: String,
+    #[cfg(any())] Json(other): Json<Missing>,
+) -> String {
+    format!("{id} {body}")
+}
+
+#[tokio::test]
+async fn the_last_parameter_is_the_last_that_is_compiled() {
+    let app = Router::new().route("/conditional/{id}", route(conditional));
+    assert_eq!(post("/conditional/7").body("body").send(&app).await.text(), "7 body");
 }

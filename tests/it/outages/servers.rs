@@ -1,5 +1,6 @@
 //! Requests while a real store is out of reach: refused or run unprotected, as `OnStoreError` says,
 //! and, on a Redis Cluster, only those whose node is dead.
+
 #![cfg(all(feature = "redis", feature = "postgres"))]
 
 use std::{
@@ -124,52 +125,6 @@ async fn execute_runs_without_a_dead_postgres_and_protects_again_when_it_is_back
     let store = PostgresStore::connect(&postgres.url()).await.unwrap();
     store.migrate().await.unwrap();
     execute(store, || postgres.kill(), || postgres.restart()).await;
-}
-
-/// Makes inserts into the store's table wait until there is a row in the table `gate`.
-const INSERTS_WAIT: &str = "
-    CREATE TABLE gate (open bool);
-    CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        WHILE NOT EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER pass BEFORE INSERT ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION pass()";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_that_is_made_after_its_caller_went_away_and_it_was_released_is_released_again() {
-    let postgres = Postgres::start();
-    let store = PostgresStore::connect(&postgres.url()).await.unwrap();
-    store.migrate().await.unwrap();
-    postgres.execute(INSERTS_WAIT);
-    let inserts = || {
-        postgres.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'
-                AND query LIKE '%INSERT INTO%' AND pid <> pg_backend_pid()",
-        )
-    };
-    let store = Probe::on(store);
-    let idempotency = Idempotency::new(store.clone()).lease(Duration::from_hours(1));
-    let router = Router::new().route("/orders", post(order)).layer(idempotency);
-    let router = router.with_state(App::default());
-    let key = fresh_key();
-
-    let impatient = request("/orders").key(&key).spawn(&router);
-    until(|| inserts() == "1").await;
-    impatient.abort();
-    store.release.ended.reaches(1).await;
-    postgres.execute("INSERT INTO gate VALUES (true)");
-    until(|| inserts() == "0").await;
-
-    let answer = send(&router, "/orders", &key).await;
-    assert_eq!((answer.status, answer.text()), (StatusCode::CREATED, "order 0"));
-}
-
-async fn until(so: impl Fn() -> bool) {
-    let since = Instant::now();
-    while !block_in_place(&so) {
-        assert!(since.elapsed() < Duration::from_mins(1), "it does not come to be so");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// A node of a cluster that `down` takes away and `up` brings back: its own keys are refused

@@ -229,7 +229,7 @@ async fn store_unavailable_503_does_not_say_that_nothing_ran() {
 fn each_type_points_to_an_anchor_in_the_documentation_of_the_crate() {
     for (_, code) in ROWS {
         let anchor = format!("<a id=\"{code}\"></a>");
-        assert!(include_str!("../README.md").contains(&anchor), "{code}");
+        assert!(include_str!("../../../README.md").contains(&anchor), "{code}");
     }
 }
 

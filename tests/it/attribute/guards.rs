@@ -1,5 +1,4 @@
-//! What the attribute does at run time that no store is needed for: guards, direct calls, lints'
-//! favourite corners of the language.
+//! Parameters that are guards: they live as long as the body, whether it names them or not.
 
 use std::{
     convert::Infallible,
@@ -11,9 +10,9 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Router,
     body::Body,
-    extract::{FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::{StatusCode, request::Parts},
     routing::post,
 };
@@ -225,77 +224,6 @@ async fn guards_live_as_long_as_the_body_when_the_caller_goes_away() {
         assert!(!probe.seen.load(Ordering::SeqCst), "{path}: dropped while the body ran");
         assert!(probe.dropped.load(Ordering::SeqCst), "{path}: never dropped");
     }
-}
-
-#[idempotent(principal = id, fingerprint = id)]
-async fn square(Path(id): Path<u64>, Json(mut factor): Json<u64>) -> Result<String, StatusCode> {
-    factor *= factor;
-    if factor == 0 {
-        return Err(StatusCode::UNPROCESSABLE_ENTITY);
-    }
-    Ok((id * factor).to_string())
-}
-
-async fn text(response: axum::response::Response) -> String {
-    let bytes = response.into_body().collect().await.expect("a whole body").to_bytes();
-    String::from_utf8(bytes.to_vec()).expect("text")
-}
-
-#[tokio::test]
-async fn a_direct_call_runs_without_a_key() {
-    let response = square(Path(2), Json(3).into()).await;
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(text(response).await, "18");
-    let response = square(Path(2), Json(0).into()).await;
-    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
-}
-
-#[idempotent]
-async fn nothing() -> &'static str {
-    "nothing"
-}
-
-#[tokio::test]
-async fn a_direct_call_of_a_handler_without_parameters_passes_unit() {
-    assert_eq!(text(nothing(().into()).await).await, "nothing");
-}
-
-#[idempotent]
-async fn conditional(
-    #[cfg(not(any()))] Path(id): Path<u64>,
-    #[cfg(any())] missing: Missing,
-    #[cfg(not(any()))] body: String,
-    #[cfg(any())] Json(other): Json<Missing>,
-) -> String {
-    format!("{id} {body}")
-}
-
-#[tokio::test]
-async fn the_last_parameter_is_the_last_that_is_compiled() {
-    let app = Router::new().route("/{id}", post(conditional));
-    let request = Request::post("/7").body(Body::from("body")).expect("a valid request");
-    let response = app.oneshot(request).await.expect("infallible");
-    assert_eq!(text(response).await, "7 body");
-}
-
-/// Two options of one handler, so that neither keeps the other from being read.
-#[idempotent(key = id, principal = None::<u64>, ttl = "1h 30m")]
-async fn keyed(Path(id): Path<u64>, Json(count): Json<u64>) -> String {
-    format!("{id} {count}")
-}
-
-#[tokio::test]
-async fn an_expression_of_the_parameters_is_the_key() {
-    let app = Router::new().route("/{id}", post(keyed)).layer(Idempotency::default());
-    let send = async |path: &str| {
-        let request = Request::post(path).header("content-type", "application/json");
-        let request = request.body(Body::from("1")).expect("a valid request");
-        let response = app.clone().oneshot(request).await.expect("infallible");
-        (response.headers().contains_key("idempotent-replayed"), text(response).await)
-    };
-    assert_eq!(send("/1").await, (false, "1 1".to_owned()));
-    assert_eq!(send("/1").await, (true, "1 1".to_owned()));
-    assert_eq!(send("/2").await, (false, "2 1".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,9 @@
+//! The attribute: its options, what its expressions see, and the handlers that it can stand on.
+
+mod direct_calls;
+mod expressions;
+mod guards;
+mod handlers;
+mod idempotency_key;
+mod options;
+mod scopes;

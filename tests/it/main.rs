@@ -1,0 +1,17 @@
+//! What the library promises, through real routers and real sockets, as one program: a module for
+//! each guarantee of the README, then the attribute, HTTP, outages and settings.
+//!
+//! The tests run side by side. Each has a store, keys and captured events of its own.
+
+mod attribute;
+mod bounded_memory;
+mod capacity;
+mod http;
+mod never_cancelled;
+mod no_stuck_keys;
+mod nothing_leaks;
+mod one_run;
+mod outages;
+mod service;
+mod settings;
+mod stored_before_sent;

@@ -1,0 +1,6 @@
+//! Guarantee *Nothing leaks*: no replay crosses principals or scopes, and stores and logs see
+//! digests, never a key or a principal.
+
+mod isolation;
+mod secrets;
+mod witness;

@@ -1,0 +1,5 @@
+//! An outage passes: while a store is out of reach, requests with keys get 503 or run unprotected,
+//! as `OnStoreError` says, and nothing that was stored runs again.
+
+mod claims;
+mod servers;
