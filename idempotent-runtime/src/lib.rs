@@ -28,12 +28,14 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use store::ConnectError;
 #[cfg(feature = "memory")]
 pub use store::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
 pub use store::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
-pub use store::redis::RedisStore;
+pub use store::redis::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use {
     idempotency::{Idempotency, OnStoreError},
     idempotency_key::IdempotencyKey,

@@ -9,6 +9,8 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 
 mod attempt;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod connect_error;
 pub(crate) mod digest;
 mod erased;
 mod error;
@@ -22,13 +24,15 @@ pub(crate) mod redis;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use self::connect_error::ConnectError;
+pub(crate) use self::erased::{BoxFuture, ErasedStore};
 pub use self::{
     attempt::{Attempt, Token},
     digest::{Fingerprint, StoreKey},
     error::StoreError,
     poll::Pollers,
 };
-pub(crate) use self::erased::{BoxFuture, ErasedStore};
 
 /// A place that holds claims and stored responses.
 ///
