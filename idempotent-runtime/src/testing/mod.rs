@@ -9,22 +9,28 @@
 //! # });
 //! ```
 
+mod claim;
+mod complete;
+mod expiry;
+mod forget;
+mod read;
+mod release;
+mod renew;
+mod wait;
+
 use std::{
     future::Future,
     pin::pin,
-    sync::{
-        Arc, Barrier,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Barrier},
     task::Poll,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::{Claim, Fingerprint, Store, StoreKey, Token};
+use crate::{Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreKey, Token};
 
 const THREADS: usize = 16;
 const ROUNDS: usize = 200;
@@ -32,8 +38,10 @@ const ROUNDS: usize = 200;
 const LONG: Duration = Duration::from_mins(10);
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_secs(1);
-/// How long a check waits for an expiry that ought to come after [`SHORT`].
+/// How long a check waits for what ought to come after [`SHORT`], or at once.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Between looks at a key.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Checks every promise of [`Store`] on `store`, with real threads and repeated rounds.
 ///
@@ -42,22 +50,28 @@ const PATIENCE: Duration = Duration::from_secs(15);
 ///
 /// # Panics
 ///
-/// At the first broken promise, saying which one.
+/// Panics at the first broken promise, saying which one.
 pub async fn conformance(store: impl Store) {
     let suite = Suite { store: Arc::new(store) };
     suite.a_claim_is_read_by_others_and_kept_by_its_token().await;
+    suite.keys_do_not_meet().await;
     suite.a_record_replaces_its_claim().await;
     suite.a_record_comes_back_byte_for_byte().await;
     suite.complete_is_fenced_by_the_token().await;
     suite.release_is_fenced_by_the_token().await;
     suite.renew_is_fenced_by_the_token().await;
-    suite.keys_do_not_meet().await;
+    suite.read_tells_every_state_and_changes_none().await;
+    suite.forget_frees_a_record().await;
+    suite.forget_spares_a_run_unless_told_otherwise().await;
     suite.wait_returns_at_an_end_and_never_late().await;
     suite.a_cancelled_call_can_be_repeated().await;
     suite.one_of_many_threads_claims().await;
     suite.one_of_many_waiters_takes_over().await;
     suite.no_moment_shows_a_completed_key_as_absent().await;
+    suite.one_of_many_threads_frees().await;
+    suite.forget_comes_before_or_after_an_end().await;
     suite.a_record_expires_by_its_own_ttl().await;
+    suite.what_is_left_of_a_ttl_falls().await;
     suite.a_claim_lapses_with_its_lease().await;
 }
 
@@ -73,42 +87,70 @@ fn fingerprint(byte: u8) -> Fingerprint {
     Fingerprint::from_bytes([byte; 16])
 }
 
+/// Somebody's attempt at `key`.
+fn attempt_at(key: StoreKey) -> Attempt {
+    Attempt::new(key, fingerprint(1), Token::random())
+}
+
 fn record(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
 impl<S: Store> Suite<S> {
-    async fn claim(&self, key: StoreKey, token: Token) -> Claim {
-        self.claim_for(key, token, LONG).await
+    async fn claim(&self, attempt: &Attempt) -> Claim {
+        self.claim_for(attempt, LONG).await
     }
 
-    async fn claim_for(&self, key: StoreKey, token: Token, lease: Duration) -> Claim {
-        self.store.claim(key, fingerprint(1), token, lease).await.expect("`claim` works")
+    async fn claim_for(&self, attempt: &Attempt, lease: Duration) -> Claim {
+        self.store.claim(attempt, lease).await.expect("`claim` works")
     }
 
-    /// A fresh key, claimed by the token.
-    async fn claimed(&self) -> (StoreKey, Token) {
-        let (key, token) = (fresh_key(), Token::random());
-        let claim = self.claim(key, token).await;
+    /// An attempt that has claimed a fresh key.
+    async fn claimed(&self) -> Attempt {
+        let attempt = attempt_at(fresh_key());
+        let claim = self.claim(&attempt).await;
         assert!(is_claimed(&claim), "an absent key is claimed, not {claim:?}");
-        (key, token)
+        attempt
     }
 
-    async fn complete(&self, key: StoreKey, token: Token, record: Bytes, ttl: Duration) -> bool {
-        self.store.complete(key, token, record, ttl).await.expect("`complete` works")
+    /// A fresh key with this record.
+    async fn stored(&self, text: &'static str) -> Attempt {
+        let attempt = self.claimed().await;
+        self.assert_completes(&attempt, record(text), "the holder completes").await;
+        attempt
     }
 
-    async fn renew(&self, key: StoreKey, token: Token) -> bool {
-        self.store.renew(key, token, LONG).await.expect("`renew` works")
+    async fn complete(&self, attempt: &Attempt, record: Bytes, ttl: Duration) -> Hold {
+        self.store.complete(attempt, record, ttl).await.expect("`complete` works")
     }
 
-    async fn release(&self, key: StoreKey, token: Token) {
-        self.store.release(key, token).await.expect("`release` works");
+    async fn renew(&self, attempt: &Attempt) -> Hold {
+        self.store.renew(attempt, LONG).await.expect("`renew` works")
+    }
+
+    async fn release(&self, attempt: &Attempt) {
+        self.store.release(attempt).await.expect("`release` works");
+    }
+
+    async fn read(&self, key: StoreKey) -> State {
+        self.store.read(key).await.expect("`read` works")
+    }
+
+    async fn forget(&self, key: StoreKey, even_if_running: bool) -> Forgotten {
+        self.store.forget(key, even_if_running).await.expect("`forget` works")
     }
 
     /// What somebody else sees. A key that this finds absent is claimed by it.
     async fn look(&self, key: StoreKey) -> Claim {
-        self.claim(key, Token::random()).await
+        self.claim(&attempt_at(key)).await
+    }
+
+    async fn assert_completes(&self, attempt: &Attempt, record: Bytes, why: &str) {
+        assert_eq!(self.complete(attempt, record, LONG).await, Hold::Held, "{why}");
+    }
+
+    async fn assert_cannot_complete(&self, attempt: &Attempt, why: &str) {
+        assert_eq!(self.complete(attempt, record("late"), LONG).await, Hold::Lost, "{why}");
     }
 
     async fn assert_absent(&self, key: StoreKey, why: &str) {
@@ -129,261 +171,6 @@ impl<S: Store> Suite<S> {
             Claim::Stored { record, .. } => assert_eq!(&record, expected, "{why}: the record"),
             claim => panic!("{why}: the record is there, not {claim:?}"),
         }
-    }
-
-    async fn a_claim_is_read_by_others_and_kept_by_its_token(&self) {
-        let (key, token) = self.claimed().await;
-        match self.store.claim(key, fingerprint(2), Token::random(), LONG).await {
-            Ok(Claim::Running { fingerprint: found, .. }) => {
-                assert_eq!(found, fingerprint(1), "a running claim shows its own fingerprint");
-            }
-            claim => panic!("a claimed key is running for other tokens, not {claim:?}"),
-        }
-        let again = self.claim(key, token).await;
-        assert!(is_claimed(&again), "a claim repeated with its token is `Claimed`, not {again:?}");
-        self.assert_running(key, "after a repeated claim").await;
-    }
-
-    async fn a_record_replaces_its_claim(&self) {
-        let (key, token) = self.claimed().await;
-        assert!(self.complete(key, token, record("kept"), LONG).await, "the holder completes");
-        match self.store.claim(key, fingerprint(2), Token::random(), LONG).await {
-            Ok(Claim::Stored { fingerprint: found, record: kept }) => {
-                assert_eq!(found, fingerprint(1), "a record shows the fingerprint of its claim");
-                assert_eq!(kept, record("kept"));
-            }
-            claim => panic!("a completed key is stored, not {claim:?}"),
-        }
-        let own = self.claim(key, token).await;
-        assert!(matches!(own, Claim::Stored { .. }), "also for the token that stored it: {own:?}");
-    }
-
-    async fn a_record_comes_back_byte_for_byte(&self) {
-        let all_bytes = (0..=u8::MAX).collect::<Bytes>();
-        for record in [Bytes::new(), all_bytes.clone(), all_bytes.repeat(128).into()] {
-            let (key, token) = self.claimed().await;
-            assert!(self.complete(key, token, record.clone(), LONG).await, "the holder completes");
-            self.assert_stored(key, &record, "byte for byte").await;
-        }
-    }
-
-    async fn complete_is_fenced_by_the_token(&self) {
-        let (key, token) = self.claimed().await;
-        let stranger = Token::random();
-        assert!(
-            !self.complete(key, stranger, record("stolen"), LONG).await,
-            "a stranger completes"
-        );
-        self.assert_running(key, "after a stranger's `complete`").await;
-        assert!(self.complete(key, token, record("first"), LONG).await, "the holder completes");
-        assert!(self.complete(key, token, record("first"), LONG).await, "and may repeat it");
-        assert!(!self.complete(key, stranger, record("late"), LONG).await, "a stranger overwrites");
-        self.assert_stored(key, &record("first"), "after a stranger's late `complete`").await;
-        let absent = fresh_key();
-        assert!(
-            !self.complete(absent, token, record("none"), LONG).await,
-            "nobody's key completes"
-        );
-        self.assert_absent(absent, "after `complete` without a claim").await;
-    }
-
-    async fn release_is_fenced_by_the_token(&self) {
-        let (key, token) = self.claimed().await;
-        self.release(key, Token::random()).await;
-        self.assert_running(key, "after a stranger's `release`").await;
-        self.release(key, token).await;
-        self.assert_absent(key, "after `release`").await;
-        self.release(key, token).await;
-        self.assert_running(key, "after a late `release` of an older token").await;
-
-        let (key, token) = self.claimed().await;
-        self.complete(key, token, record("kept"), LONG).await;
-        self.release(key, token).await;
-        self.assert_stored(key, &record("kept"), "after `release` of a completed key").await;
-        self.release(fresh_key(), token).await;
-    }
-
-    async fn renew_is_fenced_by_the_token(&self) {
-        let (key, token) = self.claimed().await;
-        assert!(self.renew(key, token).await, "the holder renews");
-        assert!(!self.renew(key, Token::random()).await, "a stranger renews");
-        self.assert_running(key, "after renewals").await;
-        self.complete(key, token, record("kept"), LONG).await;
-        assert!(!self.renew(key, token).await, "a completed claim is renewed");
-        self.assert_stored(key, &record("kept"), "after `renew` of a completed key").await;
-        let absent = fresh_key();
-        assert!(!self.renew(absent, token).await, "an absent claim is renewed");
-        self.assert_absent(absent, "after `renew` without a claim").await;
-    }
-
-    async fn keys_do_not_meet(&self) {
-        let (first, token) = self.claimed().await;
-        let second = fresh_key();
-        assert!(is_claimed(&self.claim(second, token).await), "one token may hold two keys");
-        self.complete(first, token, record("first"), LONG).await;
-        self.assert_running(second, "after another key of its token completed").await;
-        self.release(second, token).await;
-        self.assert_stored(first, &record("first"), "after another key of its token was released")
-            .await;
-    }
-
-    async fn wait_returns_at_an_end_and_never_late(&self) {
-        let (key, token) = self.claimed().await;
-        let at_most = Duration::from_millis(200);
-        tokio::time::timeout(PATIENCE, self.store.wait(key, 0, at_most))
-            .await
-            .expect("`wait` returns after `at_most`");
-        self.release(key, token).await;
-        // The end came before the call, so this must not take `LONG`.
-        self.wait_for_end(key).await;
-
-        let (key, token) = self.claimed().await;
-        let store = Arc::clone(&self.store);
-        let waiter = tokio::spawn(async move { Suite { store }.wait_for_end(key).await });
-        tokio::task::yield_now().await;
-        self.complete(key, token, record("done"), LONG).await;
-        waiter.await.expect("`wait` returns at the end of the claim");
-    }
-
-    /// Waits until `key` no longer runs, as the runtime does.
-    async fn wait_for_end(&self, key: StoreKey) {
-        let deadline = Instant::now() + PATIENCE;
-        for attempt in 0.. {
-            tokio::time::timeout(PATIENCE, self.store.wait(key, attempt, LONG))
-                .await
-                .expect("`wait` does not miss the end of a claim");
-            if !matches!(self.look(key).await, Claim::Running { .. }) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "a claim that ended is still shown as running");
-        }
-    }
-
-    async fn a_cancelled_call_can_be_repeated(&self) {
-        for _ in 0..ROUNDS / 10 {
-            let (key, token) = (fresh_key(), Token::random());
-            poll_once(self.store.claim(key, fingerprint(1), token, LONG)).await;
-            let claim = self.claim(key, token).await;
-            assert!(is_claimed(&claim), "a claim can be repeated after a cancelled one: {claim:?}");
-            poll_once(self.store.wait(key, 0, LONG)).await;
-            poll_once(self.store.renew(key, token, LONG)).await;
-            poll_once(self.store.complete(key, token, record("kept"), LONG)).await;
-            assert!(
-                self.complete(key, token, record("kept"), LONG).await,
-                "`complete` can be repeated after a cancelled one"
-            );
-            self.assert_stored(key, &record("kept"), "after cancelled calls").await;
-        }
-    }
-
-    async fn one_of_many_threads_claims(&self) {
-        for round in 0..ROUNDS {
-            let key = fresh_key();
-            let claims = self.on_threads(move |suite| async move { suite.look(key).await }).await;
-            let winners = claims.iter().filter(|claim| is_claimed(claim)).count();
-            assert_eq!(winners, 1, "threads that claimed one key at once, in round {round}");
-        }
-    }
-
-    async fn one_of_many_waiters_takes_over(&self) {
-        for _ in 0..ROUNDS / 20 {
-            let (key, token) = self.claimed().await;
-            let won = Arc::new(AtomicBool::new(false));
-            let waiters = self.on_threads(move |suite| {
-                let won = Arc::clone(&won);
-                async move {
-                    for attempt in 0.. {
-                        // A thread that starts late waits for the one that took over already.
-                        let won_before = won.load(Ordering::SeqCst);
-                        match suite.look(key).await {
-                            Claim::Running { .. } if !won_before => {
-                                suite.store.wait(key, attempt, Duration::from_millis(100)).await;
-                            }
-                            claim => {
-                                won.store(true, Ordering::SeqCst);
-                                return is_claimed(&claim);
-                            }
-                        }
-                    }
-                    false
-                }
-            });
-            let (claims, ()) = tokio::join!(waiters, async {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                self.release(key, token).await;
-            });
-            let winners = claims.iter().filter(|claimed| **claimed).count();
-            assert_eq!(winners, 1, "waiters that took over a released key");
-        }
-    }
-
-    async fn no_moment_shows_a_completed_key_as_absent(&self) {
-        for _ in 0..ROUNDS / 4 {
-            let (key, token) = self.claimed().await;
-            let readers = self.on_threads(move |suite| async move { suite.look(key).await });
-            let (claims, stored) =
-                tokio::join!(readers, self.complete(key, token, record("kept"), LONG));
-            assert!(stored, "the holder completes");
-            assert!(
-                !claims.iter().any(is_claimed),
-                "a key was claimed while its holder completed it"
-            );
-        }
-    }
-
-    async fn a_record_expires_by_its_own_ttl(&self) {
-        let (short, token) = self.claimed().await;
-        let (long, other) = self.claimed().await;
-        self.complete(short, token, record("short"), SHORT).await;
-        self.complete(long, other, record("long"), LONG).await;
-        self.assert_stored(short, &record("short"), "before the ttl has passed").await;
-        let stored = Instant::now();
-        // Reading all the time: that must not extend it.
-        while matches!(self.look(short).await, Claim::Stored { .. }) {
-            assert!(stored.elapsed() < PATIENCE, "a record outlives its ttl");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(stored.elapsed() > SHORT / 2, "a record is gone long before its ttl");
-        self.assert_stored(long, &record("long"), "with a longer ttl").await;
-        let late = self.complete(short, token, record("late"), LONG).await;
-        assert!(!late, "the token of an expired record completes");
-    }
-
-    /// Only for stores whose claims can be orphaned; the others say `lease: None`.
-    async fn a_claim_lapses_with_its_lease(&self) {
-        let (key, token) = (fresh_key(), Token::random());
-        let Claim::Claimed { lease: Some(_) } = self.claim_for(key, token, SHORT).await else {
-            return;
-        };
-        let (renewed, keeper) = (fresh_key(), Token::random());
-        self.claim_for(renewed, keeper, SHORT).await;
-        assert!(self.renew(renewed, keeper).await, "the holder renews");
-
-        let since = Instant::now();
-        let successor = Token::random();
-        loop {
-            match self.claim(key, successor).await {
-                Claim::Claimed { .. } => break,
-                Claim::Running { lease_left: Some(left), .. } => {
-                    assert!(left <= SHORT, "`lease_left` is more than the lease");
-                }
-                claim => panic!("a claim with a lease runs with `lease_left`, not {claim:?}"),
-            }
-            assert!(since.elapsed() < PATIENCE, "a claim outlives its lease");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(since.elapsed() > SHORT / 2, "a claim lapses long before its lease");
-        self.assert_running(renewed, "with a renewed lease").await;
-
-        assert!(!self.renew(key, token).await, "a lapsed claim is renewed");
-        assert!(!self.complete(key, token, record("late"), LONG).await, "a lapsed claim completes");
-        self.release(key, token).await;
-        self.assert_running(key, "after the calls of a lapsed token").await;
-        assert!(
-            self.complete(key, successor, record("kept"), LONG).await,
-            "the successor completes"
-        );
-        self.assert_stored(key, &record("kept"), "of the successor").await;
     }
 
     /// Runs `check` on many threads at once.
@@ -416,6 +203,20 @@ impl<S: Store> Suite<S> {
 
 fn is_claimed(claim: &Claim) -> bool {
     matches!(claim, Claim::Claimed { .. })
+}
+
+/// Checks the fingerprint of a run that [`attempt_at`] began; it need not be known yet.
+fn assert_own_fingerprint(found: Option<Fingerprint>) {
+    assert!(
+        found.is_none_or(|found| found == fingerprint(1)),
+        "a running claim shows its own fingerprint"
+    );
+}
+
+/// Checks what is left of a lease of [`LONG`], of a store that answered the claim with `lease`.
+fn assert_lease_left(left: Option<Duration>, lease: Option<Duration>) {
+    assert_eq!(left.is_some(), lease.is_some(), "a claim with a lease runs with `lease_left`");
+    assert!(left.is_none_or(|left| left <= LONG), "`lease_left` is more than the lease");
 }
 
 /// Starts a call and drops it, as a caller does that goes away.
