@@ -5,6 +5,13 @@ use std::time::{Duration, Instant};
 use super::{LONG, PATIENCE, PAUSE, SHORT, Suite, attempt_at, fresh_key, record};
 use crate::{Claim, Hold, State, Store, StoreKey};
 
+/// The verb that looks at a key.
+#[derive(Clone, Copy)]
+enum Look {
+    Claim,
+    Read,
+}
+
 impl<S: Store> Suite<S> {
     pub(super) async fn a_record_expires_by_its_own_ttl(&self) {
         let (short, long) = (self.claimed().await, self.claimed().await);
@@ -33,21 +40,32 @@ impl<S: Store> Suite<S> {
 
     pub(super) async fn what_is_left_of_a_ttl_falls(&self) {
         let key = self.stored("kept").await.key;
-        let left = falls(LONG, async || self.left_by_claim(key).await).await;
-        falls(left, async || self.left_by_read(key).await).await;
-    }
-
-    async fn left_by_claim(&self, key: StoreKey) -> Duration {
-        match self.look(key).await {
-            Claim::Stored { expires_in, .. } => expires_in,
-            claim => panic!("the record is there, not {claim:?}"),
+        let mut least = LONG;
+        for look in [Look::Claim, Look::Read] {
+            let since = Instant::now();
+            let first = self.expires_in(key, look).await;
+            assert!(first <= least, "`expires_in` rises");
+            least = first;
+            while least == first {
+                assert!(since.elapsed() < PATIENCE, "`expires_in` does not fall");
+                tokio::time::sleep(PAUSE).await;
+                let left = self.expires_in(key, look).await;
+                assert!(left <= least, "`expires_in` rises");
+                least = left;
+            }
         }
     }
 
-    async fn left_by_read(&self, key: StoreKey) -> Duration {
-        match self.read(key).await {
-            State::Stored { expires_in, .. } => expires_in,
-            state => panic!("the record is there, not {state:?}"),
+    async fn expires_in(&self, key: StoreKey, look: Look) -> Duration {
+        match look {
+            Look::Claim => match self.look(key).await {
+                Claim::Stored { expires_in, .. } => expires_in,
+                claim => panic!("the record is there, not {claim:?}"),
+            },
+            Look::Read => match self.read(key).await {
+                State::Stored { expires_in, .. } => expires_in,
+                state => panic!("the record is there, not {state:?}"),
+            },
         }
     }
 
@@ -95,21 +113,5 @@ impl<S: Store> Suite<S> {
         self.assert_running(attempt.key, "after the calls of a lapsed token").await;
         self.assert_completes(&successor, record("kept"), "the successor completes").await;
         self.assert_stored(attempt.key, &record("kept"), "of the successor").await;
-    }
-}
-
-/// Looks at what is left of a ttl, at most `most`, until that has become less.
-async fn falls(most: Duration, left: impl AsyncFn() -> Duration) -> Duration {
-    let since = Instant::now();
-    let first = left().await;
-    assert!(first <= most, "`expires_in` rises");
-    loop {
-        assert!(since.elapsed() < PATIENCE, "`expires_in` does not fall");
-        tokio::time::sleep(PAUSE).await;
-        let now = left().await;
-        assert!(now <= first, "`expires_in` rises");
-        if now < first {
-            return now;
-        }
     }
 }
