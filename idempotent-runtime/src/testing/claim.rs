@@ -1,10 +1,10 @@
 //! `claim`: one of many gets an absent key, and everybody else is told what it holds.
 
 use super::{
-    ROUNDS, Suite, assert_lease_left, assert_own_fingerprint, attempt_at, fingerprint, fresh_key,
-    is_claimed, poll_once, record,
+    LONG, ROUNDS, Suite, assert_lease_left, assert_own_fingerprint, attempt_at, fingerprint,
+    fresh_key, is_claimed, poll_once, record,
 };
-use crate::{Attempt, Claim, Store, Token, testing::LONG};
+use crate::{Attempt, Claim, State, Store, Token};
 
 impl<S: Store> Suite<S> {
     pub(super) async fn a_claim_is_read_by_others_and_kept_by_its_token(&self) {
@@ -44,12 +44,18 @@ impl<S: Store> Suite<S> {
             assert!(is_claimed(&claim), "a claim can be repeated after a cancelled one: {claim:?}");
             poll_once(self.store.wait(attempt.key, LONG)).await;
             poll_once(self.store.read(attempt.key)).await;
-            poll_once(self.store.forget(attempt.key, false)).await;
             poll_once(self.store.renew(&attempt, LONG)).await;
             poll_once(self.store.complete(&attempt, record("kept"), LONG)).await;
             let why = "`complete` can be repeated after a cancelled one";
             self.assert_completes(&attempt, record("kept"), why).await;
             self.assert_stored(attempt.key, &record("kept"), "after cancelled calls").await;
+
+            let gone = self.stored("gone").await.key;
+            poll_once(self.store.forget(gone, false)).await;
+            // Freed by this call, or by the cancelled one.
+            self.forget(gone, false).await;
+            let state = self.read(gone).await;
+            assert_eq!(state, State::Absent, "`forget` can be repeated after a cancelled one");
         }
     }
 

@@ -77,7 +77,7 @@ async fn every_verb_is_one_statement_and_one_is_all_a_replay_takes() {
 }
 
 #[tokio::test]
-async fn a_replay_and_a_look_take_no_transaction_id_and_writes_no_wal() {
+async fn a_replay_and_a_look_take_no_transaction_id_and_write_no_wal() {
     let quiet = ["autovacuum=off", "wal_level=minimal", "max_wal_senders=0"];
     let server = Postgres::start_with(&quiet);
     let pooler = PgBouncer::start(&server, PoolMode::Transaction);
