@@ -9,13 +9,13 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use crate::{
     body::Chunks,
-    digest::Fingerprint,
     fingerprint,
     fuzzing::{self, now},
     identity::Scope,
     key,
     policy::{Format, Policy},
     record::{self, DecodeError, Record},
+    store::Fingerprint,
 };
 
 const UUID: Policy = Policy::DEFAULT;

@@ -12,7 +12,7 @@ use idempotent_runtime::{
     testing::conformance,
 };
 
-use crate::at;
+use crate::{assert_found, at};
 
 /// Which promise a [`Broken`] store does not keep.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -191,18 +191,6 @@ impl Store for Broken {
     }
 }
 
-/// Asserts that the suite fails a store with `fault`, and says so in these words.
-async fn assert_found(fault: Fault, words: &str) {
-    let error = tokio::spawn(conformance(Broken::new(fault)))
-        .await
-        .expect_err("the suite accepts a broken store");
-    let panic = error.into_panic();
-    let text = panic.downcast_ref::<String>().cloned();
-    let text =
-        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
-    assert!(text.contains(words), "{text}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_memory_store_conforms() {
     conformance(MemoryStore::new()).await;
@@ -212,7 +200,7 @@ macro_rules! found {
     ($($name:ident: $fault:ident => $words:literal;)*) => {
         $(#[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            assert_found(Fault::$fault, $words).await;
+            assert_found(Broken::new(Fault::$fault), $words).await;
         })*
     };
 }

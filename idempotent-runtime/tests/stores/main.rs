@@ -3,13 +3,14 @@
 
 #[cfg(feature = "memory")]
 mod conformance;
+mod leases;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 
 use bytes::Bytes;
-use idempotent_runtime::{Attempt, Fingerprint, Hold, StoreError, StoreKey, Token};
+use idempotent_runtime::{Attempt, Fingerprint, Hold, Store, StoreError, StoreKey, Token, testing};
 
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
 const RECORD: Bytes = Bytes::from_static(b"record");
@@ -36,4 +37,16 @@ fn at(key: StoreKey) -> Attempt {
 #[track_caller]
 fn is_held(answer: Result<Hold, StoreError>) -> bool {
     answer.expect("the server answers") == Hold::Held
+}
+
+/// Asserts that the conformance suite fails `store`, and says so in these words.
+async fn assert_found(store: impl Store, words: &str) {
+    let error = tokio::spawn(testing::conformance(store))
+        .await
+        .expect_err("the suite accepts a broken store");
+    let panic = error.into_panic();
+    let text = panic.downcast_ref::<String>().cloned();
+    let text =
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+    assert!(text.contains(words), "{text}");
 }
