@@ -35,6 +35,7 @@ struct Entry {
     attempt: Attempt,
     /// `None` while the claim is running.
     record: Option<Bytes>,
+    lease: Duration,
     expires: Instant,
 }
 
@@ -75,7 +76,8 @@ impl Leasing {
 impl Store for Leasing {
     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
         let held = if self.fault == Fault::LapsesAtOnce { lease / 4 } else { lease };
-        let new = Entry { attempt: attempt.clone(), record: None, expires: Instant::now() + held };
+        let new =
+            Entry { attempt: attempt.clone(), record: None, lease, expires: Instant::now() + held };
         let mut entries = self.entries(attempt.key);
         let entry = entries.entry(attempt.key).or_insert(new);
         Ok(match self.state(entry) {
@@ -140,7 +142,7 @@ impl Store for Leasing {
         let Some(entry) = entries.get_mut(&key) else { return Ok(State::Absent) };
         let state = self.state(entry);
         if self.fault == Fault::ReadExtends && entry.record.is_none() {
-            entry.expires += Duration::from_secs(1);
+            entry.expires = Instant::now() + entry.lease;
         }
         Ok(state)
     }
