@@ -18,12 +18,14 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-#[cfg(feature = "redis")]
-pub use self::store::RedisStore;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
 pub use self::store::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
 pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
+#[cfg(feature = "redis")]
+pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use self::{
     engine::OnStoreError,
     http::{

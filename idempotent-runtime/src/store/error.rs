@@ -29,6 +29,8 @@ enum Kind {
     NotSent,
     TimedOut,
     TooLarge,
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    ForeignEntry,
     #[cfg(not(feature = "memory"))]
     Unconfigured,
 }
@@ -63,6 +65,13 @@ impl StoreError {
         Self { source: Some(source.into()), ..self }
     }
 
+    /// The key holds an entry that this release cannot read. Another release may be running it, so
+    /// it counts neither as absent nor as a failure of the store.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
+    pub(crate) fn foreign_entry() -> Self {
+        Self { kind: Kind::ForeignEntry, source: None }
+    }
+
     /// The store did not answer in time.
     pub(crate) fn timed_out() -> Self {
         Self { kind: Kind::TimedOut, source: None }
@@ -79,18 +88,21 @@ impl StoreError {
         match self.kind {
             #[cfg(not(feature = "memory"))]
             Kind::Unconfigured => true,
-            Kind::Failed(_) | Kind::NotSent | Kind::TimedOut | Kind::TooLarge => false,
+            _ => false,
+        }
+    }
+
+    /// Whether the key holds an entry that this release cannot read: the request must not run.
+    pub(crate) fn is_foreign_entry(&self) -> bool {
+        match self.kind {
+            #[cfg(any(feature = "postgres", feature = "redis"))]
+            Kind::ForeignEntry => true,
+            _ => false,
         }
     }
 
     pub(crate) fn is_not_sent(&self) -> bool {
         self.kind == Kind::NotSent
-    }
-
-    /// Whether the key holds what only another release can read.
-    #[expect(clippy::unused_self, reason = "no store says so yet")]
-    pub(crate) fn is_foreign_entry(&self) -> bool {
-        false
     }
 
     pub(crate) fn is_too_large(&self) -> bool {
@@ -105,6 +117,11 @@ impl fmt::Display for StoreError {
             Kind::NotSent => "the idempotency store could not be reached",
             Kind::TimedOut => "the idempotency store did not answer within `store_timeout`",
             Kind::TooLarge => "the record is larger than the idempotency store",
+            #[cfg(any(feature = "postgres", feature = "redis"))]
+            Kind::ForeignEntry => {
+                "the key holds an entry that this release cannot read: another release, or another \
+                 program, has written it"
+            }
             #[cfg(not(feature = "memory"))]
             Kind::Unconfigured => {
                 "`#[idempotent]` has no store: put an `Idempotency` layer around the router, \

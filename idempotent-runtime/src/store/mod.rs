@@ -9,6 +9,8 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 
 mod attempt;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod connect_error;
 pub(crate) mod digest;
 mod erased;
 mod error;
@@ -23,6 +25,8 @@ pub(crate) mod redis;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub use self::connect_error::ConnectError;
 pub use self::{
     attempt::{Attempt, Token},
     digest::{Fingerprint, StoreKey},
@@ -39,7 +43,7 @@ pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
+pub use self::redis::{RedisConnection, RedisStore, RedisStoreBuilder};
 #[cfg(not(feature = "memory"))]
 pub(crate) use self::unconfigured::Unconfigured;
 

@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
+use idempotent_runtime::{
+    Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey, Token,
+};
 use tokio::sync::Notify;
 
 use crate::lock;
@@ -23,7 +25,19 @@ pub struct Leased {
 struct Entry {
     fingerprint: Fingerprint,
     token: Token,
+    /// While it runs, what it was claimed for; once stored, the ttl. Both stand still.
+    left: Duration,
     record: Option<Bytes>,
+}
+
+impl Entry {
+    fn state(&self) -> State {
+        let Self { fingerprint, left, .. } = *self;
+        match &self.record {
+            Some(record) => State::Stored { fingerprint, record: record.clone(), expires_in: left },
+            None => State::Running { fingerprint: Some(fingerprint), lease_left: Some(left) },
+        }
+    }
 }
 
 impl Leased {
@@ -46,53 +60,60 @@ impl Leased {
 }
 
 impl Store for Leased {
-    async fn claim(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Claim, StoreError> {
+    async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
+        let Attempt { key, fingerprint, token, .. } = *attempt;
         let mut entries = lock(&self.entries);
-        let entry = entries.entry(key).or_insert(Entry { fingerprint, token, record: None });
-        let fingerprint = entry.fingerprint;
+        let new = Entry { fingerprint, token, left: lease, record: None };
+        let entry = entries.entry(key).or_insert(new);
         Ok(match &entry.record {
-            Some(record) => Claim::Stored { fingerprint, record: record.clone() },
+            Some(record) => Claim::Stored {
+                fingerprint: entry.fingerprint,
+                record: record.clone(),
+                expires_in: entry.left,
+            },
             None if entry.token == token => Claim::Claimed { lease: Some(lease) },
-            None => Claim::Running { fingerprint, lease_left: Some(lease) },
+            None => Claim::Running {
+                fingerprint: Some(entry.fingerprint),
+                lease_left: Some(entry.left),
+            },
         })
     }
 
-    async fn renew(&self, key: StoreKey, token: Token, _: Duration) -> Result<bool, StoreError> {
+    async fn renew(&self, attempt: &Attempt, _: Duration) -> Result<Hold, StoreError> {
         let entries = lock(&self.entries);
-        Ok(entries.get(&key).is_some_and(|entry| entry.token == token && entry.record.is_none()))
+        let is_held = entries
+            .get(&attempt.key)
+            .is_some_and(|entry| entry.token == attempt.token && entry.record.is_none());
+        Ok(if is_held { Hold::Held } else { Hold::Lost })
     }
 
     async fn complete(
         &self,
-        key: StoreKey,
-        token: Token,
+        attempt: &Attempt,
         record: Bytes,
-        _: Duration,
-    ) -> Result<bool, StoreError> {
+        ttl: Duration,
+    ) -> Result<Hold, StoreError> {
         let mut entries = lock(&self.entries);
-        let Some(entry) = entries.get_mut(&key).filter(|entry| entry.token == token) else {
-            return Ok(false);
-        };
-        entry.record.get_or_insert(record);
+        let entry = entries.get_mut(&attempt.key).filter(|entry| entry.token == attempt.token);
+        let Some(entry) = entry else { return Ok(Hold::Lost) };
+        if entry.record.is_none() {
+            entry.record = Some(record);
+            entry.left = ttl;
+        }
         drop(entries);
         self.changed.notify_waiters();
-        Ok(true)
+        Ok(Hold::Held)
     }
 
-    async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-        lock(&self.entries)
-            .retain(|other, entry| *other != key || entry.token != token || entry.record.is_some());
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        lock(&self.entries).retain(|key, entry| {
+            *key != attempt.key || entry.token != attempt.token || entry.record.is_some()
+        });
         self.changed.notify_waiters();
         Ok(())
     }
 
-    async fn wait(&self, key: StoreKey, _: u32, at_most: Duration) {
+    async fn wait(&self, key: StoreKey, at_most: Duration) {
         let changed = self.changed.notified();
         let running = {
             let entries = lock(&self.entries);
@@ -101,5 +122,21 @@ impl Store for Leased {
         if running {
             let _ = tokio::time::timeout(at_most, changed).await;
         }
+    }
+
+    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+        Ok(lock(&self.entries).get(&key).map_or(State::Absent, Entry::state))
+    }
+
+    async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.get(&key) else { return Ok(Forgotten::Absent) };
+        if entry.record.is_none() && !even_if_running {
+            return Ok(Forgotten::StillRunning { lease_left: Some(entry.left) });
+        }
+        entries.remove(&key);
+        drop(entries);
+        self.changed.notify_waiters();
+        Ok(Forgotten::Freed)
     }
 }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use idempotent_runtime::{Claim, Fingerprint, Store, StoreError, StoreKey, Token};
+use idempotent_runtime::{
+    Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey,
+};
 
 use crate::{Counter, Gate, lock};
 
@@ -118,20 +120,27 @@ pub struct Probe<S> {
     pub release: Verb,
     /// Its `wait`.
     pub wait: Verb,
+    /// Its `read`.
+    pub read: Verb,
+    /// Its `forget`.
+    pub forget: Verb,
     claims: Arc<Mutex<Vec<(StoreKey, Fingerprint)>>>,
 }
 
 impl<S> Probe<S> {
     /// Around `store`.
     pub fn on(store: S) -> Self {
-        let [claim, renew, complete, release, wait] = std::array::from_fn(|_| Verb::default());
-        Self { store, claim, renew, complete, release, wait, claims: Arc::default() }
+        let [claim, renew, complete, release, wait, read, forget] =
+            std::array::from_fn(|_| Verb::default());
+        let claims = Arc::default();
+        Self { store, claim, renew, complete, release, wait, read, forget, claims }
     }
 
     /// What happens to every call of any verb from now on that has no fault of its own.
     #[must_use]
     pub fn always(self, fault: Fault) -> Self {
-        for verb in [&self.claim, &self.renew, &self.complete, &self.release, &self.wait] {
+        let Self { claim, renew, complete, release, wait, read, forget, .. } = &self;
+        for verb in [claim, renew, complete, release, wait, read, forget] {
             verb.always(fault);
         }
         self
@@ -145,45 +154,41 @@ impl<S> Probe<S> {
 }
 
 impl<S: Store> Store for Probe<S> {
-    async fn claim(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Claim, StoreError> {
-        lock(&self.claims).push((key, fingerprint));
-        self.claim.call(self.store.claim(key, fingerprint, token, lease)).await
+    async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
+        lock(&self.claims).push((attempt.key, attempt.fingerprint));
+        self.claim.call(self.store.claim(attempt, lease)).await
     }
 
-    async fn renew(
-        &self,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> Result<bool, StoreError> {
-        self.renew.call(self.store.renew(key, token, lease)).await
+    async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
+        self.renew.call(self.store.renew(attempt, lease)).await
     }
 
     async fn complete(
         &self,
-        key: StoreKey,
-        token: Token,
+        attempt: &Attempt,
         record: Bytes,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
-        self.complete.call(self.store.complete(key, token, record, ttl)).await
+    ) -> Result<Hold, StoreError> {
+        self.complete.call(self.store.complete(attempt, record, ttl)).await
     }
 
-    async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-        self.release.call(self.store.release(key, token)).await
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        self.release.call(self.store.release(attempt)).await
     }
 
-    async fn wait(&self, key: StoreKey, attempt: u32, at_most: Duration) {
+    async fn wait(&self, key: StoreKey, at_most: Duration) {
         let wait = async {
-            self.store.wait(key, attempt, at_most).await;
+            self.store.wait(key, at_most).await;
             Ok(())
         };
         let _ = self.wait.call(wait).await;
+    }
+
+    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+        self.read.call(self.store.read(key)).await
+    }
+
+    async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
+        self.forget.call(self.store.forget(key, even_if_running)).await
     }
 }

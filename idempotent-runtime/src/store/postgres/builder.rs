@@ -8,11 +8,9 @@ use sqlx::{
 };
 
 use super::{
-    Inner, PostgresStore, error,
-    migrate::Table,
-    sql::{Protocol, Statements},
+    PostgresStore, error, migrate::Table, run::Inner, sql::Statements, statement::Protocol,
 };
-use crate::store::{StoreError, poll::Pollers};
+use crate::store::{ConnectError, Pollers};
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_MAX_CONNECTIONS: u32 = 10;
@@ -65,7 +63,7 @@ impl PostgresStoreBuilder {
     /// statement is sent in one message, with its arguments as literals, and leaves nothing in the
     /// session. It costs the server a plan for every statement, and a record is sent as hex.
     /// Statements are not logged by the client then, because their text contains the records;
-    /// with [`build`](Self::build) that is the pool's affair. Where the *server* logs the text of
+    /// with [`build`](Self::build) that is the pool's affair. If the *server* logs the text of
     /// statements (`log_statement`, `log_min_duration_statement`, failed ones), its log contains
     /// them too.
     ///
@@ -92,33 +90,28 @@ impl PostgresStoreBuilder {
     ///
     /// # Errors
     ///
-    /// See [`PostgresStore::connect`]; also, a name is not valid.
-    pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        let options = self.options(url)?;
+    /// Returns an error if a name is not valid, or [`PostgresStore::connect`] would.
+    pub async fn connect(self, url: impl AsRef<str>) -> Result<PostgresStore, ConnectError> {
+        let options = self.options(url.as_ref())?;
         let place = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
+        let unusable =
+            |why: &str| ConnectError::new(format!("cannot use PostgreSQL at `{place}`: {why}"));
         let limit = self.connect_timeout;
         match tokio::time::timeout(limit, self.probe(&options)).await {
             Ok(Ok(())) => {}
+            Ok(Err(Refusal::Error(error))) if self.is_refused_by_pooler(&error) => {
+                return Err(unusable(POOLER).because(error));
+            }
             Ok(Err(Refusal::Error(error))) => {
-                let hint = if self.is_refused_by_pooler(&error) { POOLER } else { "" };
-                let message = format!("cannot connect to PostgreSQL at `{place}`{hint}");
-                return Err(StoreError::described(message).because(error));
+                return Err(ConnectError::unreachable("PostgreSQL", &place).because(error));
             }
-            Ok(Err(Refusal::Pooler)) => {
-                let message = format!("cannot use PostgreSQL at `{place}`{POOLER}");
-                return Err(StoreError::described(message));
-            }
-            Ok(Err(Refusal::ReadOnly)) => {
-                let message = format!("cannot use PostgreSQL at `{place}`: {}", error::read_only());
-                return Err(StoreError::described(message));
-            }
-            Err(_) => {
-                return Err(StoreError::described(format!(
-                    "cannot connect to PostgreSQL at `{place}`: no answer within {limit:?}"
-                )));
+            Ok(Err(Refusal::Pooler)) => return Err(unusable(POOLER)),
+            Ok(Err(Refusal::ReadOnly)) => return Err(unusable(error::READ_ONLY_SERVER)),
+            Err(elapsed) => {
+                return Err(ConnectError::silent("PostgreSQL", &place, limit).because(elapsed));
             }
         }
         let pool = PgPoolOptions::new()
@@ -134,8 +127,8 @@ impl PostgresStoreBuilder {
     ///
     /// # Errors
     ///
-    /// The name of schema or table is not valid.
-    pub fn build(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
+    /// Returns an error if the name of schema or table is not valid.
+    pub fn build(self, pool: PgPool) -> Result<PostgresStore, ConnectError> {
         let table = Table::new(&self.schema, &self.table)?;
         Ok(self.build_on(pool, table))
     }
@@ -146,10 +139,12 @@ impl PostgresStoreBuilder {
         PostgresStore { inner: Arc::new(inner) }
     }
 
-    fn options(&self, url: &str) -> Result<PgConnectOptions, StoreError> {
+    fn options(&self, url: &str) -> Result<PgConnectOptions, ConnectError> {
         Table::new(&self.schema, &self.table)?;
         let options = PgConnectOptions::from_str(url).map_err(|error| {
-            StoreError::described("the URL of the PostgreSQL server is not valid").because(error)
+            let message = "the URL of the PostgreSQL server is not valid: it has the form \
+                           `postgres://user:password@host:5432/database`";
+            ConnectError::new(message).because(error)
         })?;
         Ok(match self.protocol {
             Protocol::Extended => options.options([(DIRECT, "on")]),
@@ -192,7 +187,7 @@ impl PostgresStoreBuilder {
     }
 }
 
-const POOLER: &str = ": a connection pooler stands in between, and would run statements in other \
+const POOLER: &str = "a connection pooler stands in between, and would run statements in other \
                       sessions than their own; use \
                       `PostgresStore::builder().transaction_pooler()`";
 

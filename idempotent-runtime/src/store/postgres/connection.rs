@@ -16,7 +16,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// A connection of the pool for one call.
 ///
 /// A call that is dropped half way leaves its answer on the wire. The pool reads it off before it
-/// gives the connection to somebody else, but without a limit: where the server is silent, every
+/// gives the connection to somebody else, but without a limit: if the server is silent, every
 /// abandoned call would take one connection out of the pool for good. So this sets a limit.
 pub(crate) struct Connection(Option<PoolConnection<Postgres>>);
 

@@ -9,6 +9,9 @@ use crate::store::StoreError;
 
 /// `SQLSTATE` of what a server without the right to write answers.
 const READ_ONLY: &str = "25006";
+pub(super) const READ_ONLY_SERVER: &str = "the server is read-only, as a replica is or under \
+                                           `default_transaction_read_only`: the idempotency \
+                                           store needs the primary";
 const UNDEFINED_TABLE: &str = "42P01";
 /// A prepared statement that is missing, or that is there though this connection never made it.
 const FOREIGN_SESSION: [&str; 2] = ["26000", "42P05"];
@@ -41,11 +44,15 @@ pub(super) fn is_useless_connection(error: &Error) -> bool {
     is_dead_connection(error) || code(error) == READ_ONLY
 }
 
-/// The error with a message that says what to do, where that is known.
+/// The error with a message that says what to do, if that is known.
 pub(super) fn describe(error: Error, table: &Table) -> StoreError {
+    if let Error::ColumnDecode { .. } = error {
+        // The columns are there, and hold something else than this release writes.
+        return StoreError::foreign_entry().because(error);
+    }
     let code = code(&error);
     let message = if code == READ_ONLY {
-        read_only()
+        READ_ONLY_SERVER.to_owned()
     } else if code == UNDEFINED_TABLE {
         format!("the table {table} does not exist: call `PostgresStore::migrate`")
     } else if FOREIGN_SESSION.contains(&&*code) {
@@ -58,12 +65,24 @@ pub(super) fn describe(error: Error, table: &Table) -> StoreError {
     StoreError::described(message).because(error)
 }
 
-pub(super) fn read_only() -> String {
-    "PostgreSQL is read-only, as a replica is or under `default_transaction_read_only`: the \
-     idempotency store needs the primary"
-        .to_owned()
-}
-
 fn code(error: &Error) -> Cow<'_, str> {
     error.as_database_error().and_then(DatabaseError::code).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_foreign() {
+        let described = |error| describe(error, &Table::default());
+        let unread = || Error::ColumnDecode { index: "0".into(), source: "16 bytes".into() };
+        assert!(described(unread()).is_foreign_entry());
+        for error in [Error::RowNotFound, Error::Io(io::ErrorKind::BrokenPipe.into())] {
+            let error = described(error);
+            assert!(!error.is_foreign_entry() && !error.is_not_sent(), "{error}");
+        }
+    }
 }

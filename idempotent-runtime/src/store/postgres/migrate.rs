@@ -4,7 +4,7 @@ use std::fmt;
 
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection, Row as _};
 
-use crate::store::StoreError;
+use crate::store::{ConnectError, StoreError};
 
 /// The table's comment tells it from a stranger's table of the same name, and its format from
 /// those of other releases.
@@ -33,14 +33,14 @@ impl Table {
     pub(crate) const DEFAULT_NAME: &str = "idempotency_keys";
 
     /// Checks both names. They may need quoting, but nothing in them can end a quotation.
-    pub(crate) fn new(schema: &str, table: &str) -> Result<Self, StoreError> {
+    pub(crate) fn new(schema: &str, table: &str) -> Result<Self, ConnectError> {
         let checked = |what, name: &str| {
             let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
             if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.chars().all(is_allowed) {
                 Ok(name.to_owned())
             } else {
-                Err(StoreError::described(format!(
-                    "`{name}` is no {what} name for the idempotency store: use 1 to \
+                Err(ConnectError::new(format!(
+                    "`{name}` is not a {what} name for the idempotency store: use 1 to \
                      {MAX_NAME_BYTES} ASCII letters, digits, `_` and `-`"
                 )))
             }
@@ -53,7 +53,7 @@ impl Table {
     ///
     /// The index serves purging. It also means that a renewal writes the index, which is rare: a
     /// handler that ends within a third of its lease never renews.
-    pub(crate) fn migration(&self) -> String {
+    pub(crate) fn schema_sql(&self) -> String {
         let Self { schema, .. } = self;
         format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n{table}", table = self.create_table())
     }
@@ -73,8 +73,8 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         )
     }
 
-    /// What to say where the table is somebody else's.
-    pub(crate) fn is_foreign(&self) -> StoreError {
+    /// The error that the table is somebody else's.
+    pub(crate) fn taken_error(&self) -> StoreError {
         StoreError::described(format!(
             "a table {self} is there that the idempotency store did not make: choose another with \
              `PostgresStore::builder().table(…)`, or set the comment `{COMMENT}` on it if it is \
@@ -82,7 +82,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         ))
     }
 
-    /// Makes schema and table where they are missing; `false`: the table is somebody else's.
+    /// Makes schema and table if they are missing; `false`: the table is somebody else's.
     pub(crate) async fn migrate(&self, connection: &mut PgConnection) -> Result<bool, Error> {
         let Self { schema, .. } = self;
         // The simple protocol in one transaction, so that it works through any pooler.
@@ -97,7 +97,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         let comment: Option<String> = row.try_get(2)?;
         if row.try_get(1)? {
             // Asking for a schema that exists takes the right to create it.
-            let sql = if row.try_get(0)? { self.migration() } else { self.create_table() };
+            let sql = if row.try_get(0)? { self.schema_sql() } else { self.create_table() };
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
         } else if !comment.is_some_and(|comment| comment.starts_with(OWN_COMMENTS)) {
             return Ok(false);

@@ -8,22 +8,21 @@ mod connection;
 mod error;
 mod migrate;
 mod purge;
+mod run;
 mod sql;
+mod statement;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 
 pub use self::{builder::PostgresStoreBuilder, purge::PurgeTask};
-use self::{connection::Connection, migrate::Table, sql::Statements};
-use super::{BoxFuture, Claim, Store, StoreError, Token, poll::Pollers};
-use crate::digest::{Fingerprint, StoreKey};
+use self::{migrate::Table, run::Inner};
+use super::{Attempt, Claim, ConnectError, Forgotten, Hold, State, Store, StoreError, StoreKey};
 
-/// How often a claim may find that another one came first and ended at once.
-const CLAIM_TRIES: usize = 16;
-/// How often a verb may meet another transaction, beside all dead connections.
-const PASSING_TRIES: u32 = 8;
+/// How often a verb may find that the row was changed while it looked at it.
+const LOOKS: usize = 16;
 /// A field of PostgreSQL holds less than 1 GiB, and a literal is twice as long as its bytes.
 const MAX_RECORD_BYTES: usize = 256 << 20;
 
@@ -48,8 +47,8 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///
 /// # What it guarantees
 ///
-/// - **Atomicity.** Every verb is one statement and one round trip (two where a connection prepares
-///   it for the first time); the server's row lock decides who claims. Nothing rests on advisory
+/// - **Atomicity.** Every verb is one statement and one round trip (two if a connection prepares it
+///   for the first time); the server's row lock decides who claims. Nothing rests on advisory
 ///   locks or on state of a session. A verb is judged by the clock of the server
 ///   (`clock_timestamp()`), never by that of an instance.
 /// - **Durability.** A claim or a record that the store acknowledged is as durable as a commit is on
@@ -58,7 +57,7 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   what was acknowledged in the last instants (by default up to 0.6 s): a handler whose record is
 ///   lost runs again for a retry.
 /// - **Failover.** A standby that replicates asynchronously lacks the last commits when it is
-///   promoted, with the same consequence. Where that must not happen, replicate synchronously
+///   promoted, with the same consequence. If that must not happen, replicate synchronously
 ///   (`synchronous_standby_names`, and `synchronous_commit = on` or above).
 /// - **Replicas.** The store needs the primary. [`connect`](Self::connect) refuses a server that is
 ///   read-only; a connection whose server turns read-only is dropped with the error, so that the
@@ -80,13 +79,6 @@ pub struct PostgresStore {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    pool: PgPool,
-    table: Table,
-    statements: Statements,
-    pollers: Pollers,
-}
-
 impl PostgresStore {
     /// Connects to the server at `url`, as `postgres://user:password@host:port/database`.
     ///
@@ -96,11 +88,11 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// The URL is malformed; the server refuses, or does not answer within
-    /// [2 seconds](PostgresStoreBuilder::connect_timeout); it is read-only; a pooler stands in
+    /// Returns an error if the URL is not valid, the server refuses, does not answer within
+    /// [2 seconds](PostgresStoreBuilder::connect_timeout) or is read-only, or a pooler stands in
     /// between ([`transaction_pooler`](PostgresStoreBuilder::transaction_pooler)). The message says
     /// which.
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         Self::builder().connect(url).await
     }
 
@@ -122,21 +114,21 @@ impl PostgresStore {
     /// Makes the table, unless it is there.
     ///
     /// Any number of instances may call it at once: an advisory lock of the transaction lets one of
-    /// them do it. Where the table exists, the role needs no right to create anything.
-    /// [`migration`](Self::migration) is the same as text, for a migration tool.
+    /// them do it. If the table exists, the role needs no right to create anything.
+    /// [`schema_sql`](Self::schema_sql) is the same as text, for a migration tool.
     ///
     /// # Errors
     ///
-    /// The server cannot be asked, the role may not create the table, or a table of that name is
-    /// there that was not made by this store.
+    /// Returns an error if the server cannot be asked, the role may not create the table, or a
+    /// table of that name is there that was not made by this store.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.inner.connection().await.map_err(StoreError::not_sent)?;
         let migrated = self.inner.table.migrate(&mut connection).await;
         connection.settle(migrated.as_ref().err());
         match migrated {
             Ok(true) => Ok(()),
-            Ok(false) => Err(self.inner.table.is_foreign()),
-            Err(error) => Err(self.describe(error)),
+            Ok(false) => Err(self.inner.table.taken_error()),
+            Err(error) => Err(self.inner.describe(error)),
         }
     }
 
@@ -148,12 +140,12 @@ impl PostgresStore {
     /// use sqlx::PgPool;
     ///
     /// let store = PostgresStore::new(PgPool::connect_lazy("postgres://localhost").unwrap());
-    /// assert!(store.migration().contains(r#"CREATE TABLE "public"."idempotency_keys""#));
+    /// assert!(store.schema_sql().contains(r#"CREATE TABLE "public"."idempotency_keys""#));
     /// # });
     /// ```
     #[must_use]
-    pub fn migration(&self) -> String {
-        self.inner.table.migration()
+    pub fn schema_sql(&self) -> String {
+        self.inner.table.schema_sql()
     }
 
     /// Deletes expired rows, now and then `every` so often, until the task or the store is gone.
@@ -164,133 +156,77 @@ impl PostgresStore {
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime.
+    /// Panics if it is called outside a Tokio runtime.
     pub fn purge_expired(&self, every: Duration) -> PurgeTask {
         PurgeTask::spawn(Arc::downgrade(&self.inner), every)
-    }
-
-    async fn connection(&self) -> Result<Connection, StoreError> {
-        self.inner.connection().await.map_err(|error| self.describe(error))
-    }
-
-    fn describe(&self, error: sqlx::Error) -> StoreError {
-        error::describe(error, &self.inner.table)
-    }
-
-    async fn run<T>(&self, verb: impl Verb<T>) -> Result<T, StoreError> {
-        self.inner.run(verb).await.map_err(|error| self.describe(error))
-    }
-}
-
-/// A verb, to be run on whichever connection is at hand, perhaps more than once.
-trait Verb<T>:
-    for<'c> Fn(&'c Statements, &'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
-    + Send
-    + Sync
-{
-}
-
-impl<T, F> Verb<T> for F where
-    F: for<'c> Fn(&'c Statements, &'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
-        + Send
-        + Sync
-{
-}
-
-impl Inner {
-    async fn connection(&self) -> Result<Connection, sqlx::Error> {
-        Ok(Connection::new(self.pool.acquire().await?))
-    }
-
-    /// Runs `verb`; again where the connection it had turns out to be dead.
-    ///
-    /// After a restart of the server all pooled connections may be dead, hence the bound. Every
-    /// verb may be repeated, so it does not matter whether the server got to run it.
-    async fn run<T>(&self, verb: impl Verb<T>) -> Result<T, sqlx::Error> {
-        let mut tries_left =
-            self.pool.options().get_max_connections().saturating_add(PASSING_TRIES);
-        loop {
-            let mut connection = self.connection().await?;
-            let result = verb(&self.statements, &mut connection).await;
-            connection.settle(result.as_ref().err());
-            match result {
-                Err(error) if tries_left > 0 && error::is_passing(&error) => {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "a statement failed for a passing reason, trying again"
-                    );
-                    tries_left -= 1;
-                }
-                result => return result,
-            }
-        }
     }
 }
 
 impl Store for PostgresStore {
-    async fn claim(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Claim, StoreError> {
-        for _ in 0..CLAIM_TRIES {
-            let claim = self.run(move |statements: &Statements, connection| {
-                Box::pin(statements.claim(connection, key, fingerprint, token, lease))
-            });
-            if let Some(claim) = claim.await? {
+    async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
+        let statement = self.inner.statements.claim(attempt, lease);
+        for _ in 0..LOOKS {
+            let row = self.inner.run(&statement).await?;
+            let claim = sql::found_by_claim(row.as_ref(), lease);
+            if let Some(claim) = claim.map_err(|error| self.inner.describe(error))? {
                 return Ok(claim);
             }
         }
-        Err(StoreError::new("the key changed hands faster than it could be read"))
+        Err(contended())
     }
 
-    async fn renew(
-        &self,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> Result<bool, StoreError> {
-        let renew = self.run(move |statements: &Statements, connection| {
-            Box::pin(statements.renew(connection, key, token, lease))
-        });
-        renew.await
+    async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
+        let row = self.inner.run(&self.inner.statements.renew(attempt, lease)).await?;
+        Ok(row.map_or(Hold::Lost, |_| Hold::Held))
     }
 
     async fn complete(
         &self,
-        key: StoreKey,
-        token: Token,
+        attempt: &Attempt,
         record: Bytes,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Hold, StoreError> {
         if record.len() > MAX_RECORD_BYTES {
             return Err(StoreError::too_large());
         }
-        let complete = self.run(move |statements: &Statements, connection| {
-            Box::pin(statements.complete(connection, key, token, record.clone(), ttl))
-        });
-        complete.await
+        let row = self.inner.run(&self.inner.statements.complete(attempt, &record, ttl)).await?;
+        Ok(row.map_or(Hold::Lost, |_| Hold::Held))
     }
 
-    async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-        let release = self.run(move |statements: &Statements, connection| {
-            Box::pin(statements.release(connection, key, token))
-        });
-        release.await
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        self.inner.run(&self.inner.statements.release(attempt)).await?;
+        Ok(())
     }
 
-    async fn wait(&self, key: StoreKey, _attempt: u32, at_most: Duration) {
+    async fn wait(&self, key: StoreKey, at_most: Duration) {
         let is_running = || async {
-            let is_running = self.inner.run(move |statements: &Statements, connection| {
-                Box::pin(statements.is_running(connection, key))
-            });
+            let row = self.inner.run(&self.inner.statements.is_running(&key)).await;
             // The claim that follows tells the caller what is wrong.
-            is_running.await.unwrap_or(false)
+            row.is_ok_and(|row| row.is_some())
         };
         self.inner.pollers.wait(key, at_most, is_running).await;
     }
+
+    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+        let row = self.inner.run(&self.inner.statements.read(&key)).await?;
+        sql::state(row.as_ref()).map_err(|error| self.inner.describe(error))
+    }
+
+    async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
+        let statement = self.inner.statements.forget(&key, even_if_running);
+        for _ in 0..LOOKS {
+            let row = self.inner.run(&statement).await?;
+            let forgotten = sql::forgotten(row.as_ref(), even_if_running);
+            if let Some(forgotten) = forgotten.map_err(|error| self.inner.describe(error))? {
+                return Ok(forgotten);
+            }
+        }
+        Err(contended())
+    }
+}
+
+fn contended() -> StoreError {
+    StoreError::new("the key changed hands faster than it could be read")
 }
 
 impl fmt::Debug for PostgresStore {

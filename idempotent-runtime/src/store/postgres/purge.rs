@@ -5,12 +5,11 @@ use std::{
     time::Duration,
 };
 
+use sqlx::Row as _;
 use tokio::task::JoinHandle;
 
-use super::{
-    Inner,
-    sql::{PURGE_BATCH, Statements},
-};
+use super::{run::Inner, sql::PURGE_BATCH};
+use crate::store::StoreError;
 
 /// Deletes expired rows until it is dropped, or its store is.
 ///
@@ -48,10 +47,7 @@ impl Drop for PurgeTask {
 async fn purge(store: &Arc<Inner>) {
     let mut purged = 0;
     loop {
-        let batch = store
-            .run(|statements: &Statements, connection| Box::pin(statements.purge(connection)))
-            .await;
-        match batch {
+        match purge_batch(store).await {
             Ok(rows) => {
                 purged += rows;
                 if rows < PURGE_BATCH {
@@ -70,4 +66,11 @@ async fn purge(store: &Arc<Inner>) {
     if purged > 0 {
         tracing::debug!(purged, "expired idempotency records deleted");
     }
+}
+
+/// Deletes one batch; how many rows that were.
+async fn purge_batch(store: &Inner) -> Result<i64, StoreError> {
+    let row = store.run(&store.statements.purge()).await?;
+    let rows = row.ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
+    rows.map_err(|error| store.describe(error))
 }

@@ -1,34 +1,14 @@
-//! The SQL: one statement a verb, run on a connection, so that it can run in anybody's transaction.
+//! The SQL: one statement a verb, and what its row says.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use sqlx::{
-    AssertSqlSafe, Error, PgConnection, Row as _,
-    postgres::{PgArguments, PgRow},
-    query::Query,
-};
+use sqlx::{Error, Row as _, postgres::PgRow};
 
-use crate::{
-    digest::{Fingerprint, StoreKey},
-    store::{Claim, Token},
-};
+use super::statement::{Argument, Protocol, Statement};
+use crate::store::{Attempt, Claim, Fingerprint, Forgotten, State, StoreKey};
 
-/// How many rows one call of [`Statements::purge`] deletes at most.
+/// How many rows one statement of [`Statements::purge`] deletes at most.
 pub(crate) const PURGE_BATCH: i64 = 500;
-/// Within what a `timestamptz` can hold.
-const LONGEST_MILLIS: i64 = 100 * 366 * 24 * 3_600_000;
-
-/// How a statement travels to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Prepared once for a connection, arguments apart, in two round trips the first time and one
-    /// from then on.
-    Extended,
-    /// One message with the arguments as literals. Nothing outlives it in the server's session, so
-    /// a pooler may give every statement to another server connection.
-    Simple,
-}
 
 /// The statements for one table.
 #[derive(Debug)]
@@ -38,6 +18,8 @@ pub(crate) struct Statements {
     renew: Arc<str>,
     complete: Arc<str>,
     release: Arc<str>,
+    read: Arc<str>,
+    forget: Arc<str>,
     is_running: Arc<str>,
     purge: Arc<str>,
 }
@@ -48,13 +30,14 @@ impl Statements {
     /// The statements for `table`, a quoted name.
     pub(crate) fn new(protocol: Protocol, table: &str) -> Self {
         let live = "expires > clock_timestamp()";
+        let left = "ceil(extract(epoch FROM expires - clock_timestamp()) * 1000)::int8";
         let from_now = |millis| format!("clock_timestamp() + {millis} * interval '1 millisecond'");
         let held = format!("key = $1 AND token = $2 AND record IS NULL AND {live}");
 
-        // `found` reads what others hold. Only where there is nothing, a row is inserted or an
-        // expired one replaced: `ON CONFLICT` locks the row and judges its newest version, so that
-        // one of many wins. The others find no row of theirs, and no row at all where their
-        // snapshot is older than the winner.
+        // `found` reads what others hold. Only if there is nothing, a row is inserted or an expired
+        // one replaced: `ON CONFLICT` locks the row and judges its newest version, so that one of
+        // many wins. The others find no row of theirs, and no row at all if their snapshot is
+        // older than the winner.
         let claim = format!(
             "WITH found AS (
                 SELECT fingerprint, record, expires FROM {table}
@@ -69,9 +52,8 @@ impl Statements {
                     OR (old.token = excluded.token AND old.record IS NULL)
                 RETURNING fingerprint
             )
-            SELECT false, fingerprint, record,
-                ceil(extract(epoch FROM expires - clock_timestamp()) * 1000)::int8 FROM found
-            UNION ALL SELECT true, fingerprint, NULL, NULL FROM claimed",
+            SELECT fingerprint, record, {left}, false FROM found
+            UNION ALL SELECT fingerprint, NULL, NULL, true FROM claimed",
             lease = from_now("$4"),
         );
         let renew =
@@ -86,6 +68,21 @@ impl Statements {
         );
         let release =
             format!("DELETE FROM {table} WHERE key = $1 AND token = $2 AND record IS NULL");
+        let read =
+            format!("SELECT fingerprint, record, {left} FROM {table} WHERE key = $1 AND {live}");
+        // As with a claim, the deletion judges the newest version of the row that it locks, and
+        // `found` an older one if somebody else has just changed the row.
+        let forget = format!(
+            "WITH found AS (
+                SELECT record IS NULL AS is_running, {left} AS milliseconds FROM {table}
+                WHERE key = $1 AND {live}
+            ), gone AS (
+                DELETE FROM {table} WHERE key = $1 AND {live} AND (record IS NOT NULL OR $2)
+                RETURNING true
+            )
+            SELECT EXISTS (SELECT FROM gone), (SELECT is_running FROM found),
+                (SELECT milliseconds FROM found)"
+        );
         let is_running =
             format!("SELECT true FROM {table} WHERE key = $1 AND record IS NULL AND {live}");
         // `clock_timestamp()` cannot use the index, and an older time deletes nothing too early.
@@ -105,198 +102,126 @@ impl Statements {
             renew: renew.into(),
             complete: complete.into(),
             release: release.into(),
+            read: read.into(),
+            forget: forget.into(),
             is_running: is_running.into(),
             purge: purge.into(),
         }
     }
 
-    /// Claims or reads; `None`: somebody else came first, look again.
-    pub(crate) async fn claim(
-        &self,
-        connection: &mut PgConnection,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Option<Claim>, Error> {
-        let arguments = [
-            Argument::Bytes(key.as_bytes()),
-            Argument::Bytes(fingerprint.as_bytes()),
-            Argument::Bytes(token.as_bytes()),
-            Argument::millis(lease),
-        ];
-        let Some(row) = self.run(&self.claim, &arguments, connection).await? else {
-            return Ok(None);
-        };
-        if row.try_get(0)? {
-            return Ok(Some(Claim::Claimed { lease: Some(lease) }));
-        }
-        let fingerprint = Fingerprint::from_bytes(row.try_get(1)?);
-        if let Some(record) = row.try_get::<Option<Vec<u8>>, _>(2)? {
-            return Ok(Some(Claim::Stored { fingerprint, record: record.into() }));
-        }
-        // The lease may have lapsed while this was answered; a wait of nothing would spin.
-        let left = u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or(0).max(1);
-        Ok(Some(Claim::Running { fingerprint, lease_left: Some(Duration::from_millis(left)) }))
+    /// Claims or reads, as [`found_by_claim`] tells.
+    pub(crate) fn claim<'a>(&'a self, attempt: &'a Attempt, lease: Duration) -> Statement<'a> {
+        self.statement(
+            &self.claim,
+            vec![
+                Argument::Bytes(attempt.key.as_bytes()),
+                Argument::Bytes(attempt.fingerprint.as_bytes()),
+                Argument::Bytes(attempt.token.as_bytes()),
+                Argument::millis(lease),
+            ],
+        )
     }
 
-    /// Whether the claim is still held, for `lease` from now.
-    pub(crate) async fn renew(
-        &self,
-        connection: &mut PgConnection,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> Result<bool, Error> {
-        let arguments = [
-            Argument::Bytes(key.as_bytes()),
-            Argument::Bytes(token.as_bytes()),
-            Argument::millis(lease),
-        ];
-        Ok(self.run(&self.renew, &arguments, connection).await?.is_some())
+    /// Gives a row if the claim is still held, for `lease` from now.
+    pub(crate) fn renew<'a>(&'a self, attempt: &'a Attempt, lease: Duration) -> Statement<'a> {
+        self.statement(&self.renew, [held_by(attempt), vec![Argument::millis(lease)]].concat())
     }
 
-    /// Whether the record of `token` is stored, now or before.
-    pub(crate) async fn complete(
-        &self,
-        connection: &mut PgConnection,
-        key: StoreKey,
-        token: Token,
-        record: Bytes,
+    /// Gives a row if the record is stored, now or before.
+    pub(crate) fn complete<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        record: &'a [u8],
         ttl: Duration,
-    ) -> Result<bool, Error> {
-        let arguments = [
-            Argument::Bytes(key.as_bytes()),
-            Argument::Bytes(token.as_bytes()),
-            Argument::Bytes(&record),
-            Argument::millis(ttl),
-        ];
-        Ok(self.run(&self.complete, &arguments, connection).await?.is_some())
+    ) -> Statement<'a> {
+        let arguments = vec![Argument::Bytes(record), Argument::millis(ttl)];
+        self.statement(&self.complete, [held_by(attempt), arguments].concat())
     }
 
-    /// Deletes the claim of `token`.
-    pub(crate) async fn release(
-        &self,
-        connection: &mut PgConnection,
-        key: StoreKey,
-        token: Token,
-    ) -> Result<(), Error> {
-        let arguments = [Argument::Bytes(key.as_bytes()), Argument::Bytes(token.as_bytes())];
-        self.run(&self.release, &arguments, connection).await.map(drop)
+    /// Deletes the claim.
+    pub(crate) fn release<'a>(&'a self, attempt: &'a Attempt) -> Statement<'a> {
+        self.statement(&self.release, held_by(attempt))
     }
 
-    /// Whether anybody holds a claim on `key`.
-    pub(crate) async fn is_running(
-        &self,
-        connection: &mut PgConnection,
-        key: StoreKey,
-    ) -> Result<bool, Error> {
-        let arguments = [Argument::Bytes(key.as_bytes())];
-        Ok(self.run(&self.is_running, &arguments, connection).await?.is_some())
+    /// Gives the row that [`state`] reads.
+    pub(crate) fn read<'a>(&'a self, key: &'a StoreKey) -> Statement<'a> {
+        self.statement(&self.read, vec![Argument::Bytes(key.as_bytes())])
     }
 
-    /// Deletes up to [`PURGE_BATCH`] expired rows that nobody else is deleting; how many.
-    pub(crate) async fn purge(&self, connection: &mut PgConnection) -> Result<i64, Error> {
-        let row = self.run(&self.purge, &[], connection).await?.ok_or(Error::RowNotFound)?;
-        row.try_get(0)
+    /// Deletes the row of `key` unless it is a claim and `even_if_running` is not set, as
+    /// [`forgotten`] tells.
+    pub(crate) fn forget<'a>(&'a self, key: &'a StoreKey, even_if_running: bool) -> Statement<'a> {
+        let arguments = vec![Argument::Bytes(key.as_bytes()), Argument::Bool(even_if_running)];
+        self.statement(&self.forget, arguments)
     }
 
-    async fn run(
-        &self,
-        sql: &Arc<str>,
-        arguments: &[Argument<'_>],
-        connection: &mut PgConnection,
-    ) -> Result<Option<PgRow>, Error> {
-        match self.protocol {
-            Protocol::Extended => {
-                let query = sqlx::query(AssertSqlSafe(Arc::clone(sql)));
-                let bound = arguments.iter().fold(query, |query, argument| argument.bind(query));
-                bound.fetch_optional(connection).await
-            }
-            Protocol::Simple => {
-                let sql = with_literals(sql, arguments);
-                sqlx::raw_sql(AssertSqlSafe(sql)).fetch_optional(connection).await
-            }
+    /// Gives a row if anybody holds a claim on `key`.
+    pub(crate) fn is_running<'a>(&'a self, key: &'a StoreKey) -> Statement<'a> {
+        self.statement(&self.is_running, vec![Argument::Bytes(key.as_bytes())])
+    }
+
+    /// Deletes up to [`PURGE_BATCH`] expired rows that nobody else is deleting, and gives their
+    /// number.
+    pub(crate) fn purge(&self) -> Statement<'_> {
+        self.statement(&self.purge, Vec::new())
+    }
+
+    fn statement<'a>(&self, sql: &'a Arc<str>, arguments: Vec<Argument<'a>>) -> Statement<'a> {
+        Statement { protocol: self.protocol, sql, arguments }
+    }
+}
+
+fn held_by(attempt: &Attempt) -> Vec<Argument<'_>> {
+    vec![Argument::Bytes(attempt.key.as_bytes()), Argument::Bytes(attempt.token.as_bytes())]
+}
+
+/// What a claim for `lease` found, or made; `None`: somebody else came first, look again.
+pub(crate) fn found_by_claim(row: Option<&PgRow>, lease: Duration) -> Result<Option<Claim>, Error> {
+    let Some(row) = row else { return Ok(None) };
+    if row.try_get(3)? {
+        return Ok(Some(Claim::Claimed { lease: Some(lease) }));
+    }
+    Ok(match state(Some(row))? {
+        State::Absent => None,
+        State::Running { fingerprint, lease_left } => {
+            Some(Claim::Running { fingerprint, lease_left })
         }
-    }
-}
-
-/// An argument of a statement.
-#[derive(Clone, Copy)]
-enum Argument<'a> {
-    Bytes(&'a [u8]),
-    Millis(i64),
-}
-
-type Bound<'q> = Query<'q, sqlx::Postgres, PgArguments>;
-
-impl Argument<'_> {
-    /// `duration` in milliseconds, rounded up: the shortest one is not nothing.
-    fn millis(duration: Duration) -> Self {
-        let millis = duration.as_nanos().div_ceil(1_000_000);
-        Self::Millis(i64::try_from(millis).unwrap_or(i64::MAX).min(LONGEST_MILLIS))
-    }
-
-    fn bind<'q>(&self, query: Bound<'q>) -> Bound<'q> {
-        match *self {
-            Self::Bytes(bytes) => query.bind(bytes),
-            Self::Millis(millis) => query.bind(millis),
+        State::Stored { fingerprint, record, expires_in } => {
+            Some(Claim::Stored { fingerprint, record, expires_in })
         }
-    }
+    })
+}
 
-    /// Writes the literal, whatever `standard_conforming_strings` is. Hex digits need no quoting.
-    fn write(&self, sql: &mut String) {
-        match *self {
-            Self::Bytes(bytes) => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                sql.push_str("decode('");
-                for byte in bytes {
-                    sql.push(char::from(DIGITS[usize::from(byte >> 4)]));
-                    sql.push(char::from(DIGITS[usize::from(byte & 15)]));
-                }
-                sql.push_str("', 'hex')");
-            }
-            Self::Millis(millis) => {
-                write!(sql, "{millis}").expect("a string takes all that is written");
-            }
+/// What a row of fingerprint, record and the milliseconds that are left says.
+pub(crate) fn state(row: Option<&PgRow>) -> Result<State, Error> {
+    let Some(row) = row else { return Ok(State::Absent) };
+    let fingerprint = Fingerprint::from_bytes(row.try_get(0)?);
+    let left = time_left(row.try_get(2)?);
+    Ok(match row.try_get::<Option<Vec<u8>>, _>(1)? {
+        Some(record) => State::Stored { fingerprint, record: record.into(), expires_in: left },
+        None => State::Running { fingerprint: Some(fingerprint), lease_left: Some(left) },
+    })
+}
+
+/// What a [`Statements::forget`] did; `None`: somebody else changed the row meanwhile, look again.
+pub(crate) fn forgotten(
+    row: Option<&PgRow>,
+    even_if_running: bool,
+) -> Result<Option<Forgotten>, Error> {
+    let row = row.ok_or(Error::RowNotFound)?;
+    if row.try_get(0)? {
+        return Ok(Some(Forgotten::Freed));
+    }
+    Ok(match row.try_get(1)? {
+        None => Some(Forgotten::Absent),
+        Some(true) if !even_if_running => {
+            Some(Forgotten::StillRunning { lease_left: Some(time_left(row.try_get(2)?)) })
         }
-    }
+        Some(_) => None,
+    })
 }
 
-/// `sql` with each `$n` replaced by its argument.
-fn with_literals(sql: &str, arguments: &[Argument<'_>]) -> String {
-    let mut parts = sql.split('$');
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (digit, rest) = part.split_at(1);
-        let index: usize = digit.parse().expect("a parameter is a digit");
-        arguments[index - 1].write(&mut out);
-        out.push_str(rest);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_become_literals_without_anything_to_escape() {
-        let arguments = [Argument::Bytes(b"'\\\0\xff"), Argument::Millis(1500)];
-        assert_eq!(
-            with_literals("key = $1 AND $2 * $1", &arguments),
-            "key = decode('275c00ff', 'hex') AND 1500 * decode('275c00ff', 'hex')"
-        );
-    }
-
-    #[test]
-    fn durations_round_up_and_stay_in_range() {
-        let millis = |duration| match Argument::millis(duration) {
-            Argument::Millis(millis) => millis,
-            Argument::Bytes(_) => unreachable!("a duration is not bytes"),
-        };
-        assert_eq!(millis(Duration::from_nanos(1)), 1);
-        assert_eq!(millis(Duration::from_millis(20)), 20);
-        assert_eq!(millis(Duration::MAX), LONGEST_MILLIS);
-    }
+/// It may have passed while this was answered; a wait of nothing would spin.
+fn time_left(milliseconds: i64) -> Duration {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0).max(1))
 }

@@ -1,30 +1,30 @@
 //! [`RedisStore`]: many processes, one Redis, Valkey or Redis Cluster.
 //!
-//! An operation is one key whose value is its state (`r`, running, or `s`, stored), the token, the
-//! fingerprint and, once stored, the record. It expires with the lease or the ttl. A verb is one
-//! Lua script, so it is atomic, and judged by the server's clock. A later release that changes the
-//! layout takes other letters for the states: this one answers them with an error, never a miss.
+//! An operation is one key, which expires with the lease or the ttl. A verb is one Lua script, so it
+//! is atomic, and judged by the server's clock.
 
+mod builder;
 mod cluster;
 mod connect;
 mod connection;
+mod entry;
+mod eviction;
+mod failure;
+mod script;
+mod server;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use ::redis::{
-    ErrorKind, FromRedisValue, Script, ServerErrorKind, aio::ConnectionManager,
-    cluster_async::ClusterConnection,
-};
+use ::redis::FromRedisValue;
 use bytes::Bytes;
 
-use self::connection::Connection;
-use super::{Claim, Store, StoreError, Token, poll::Pollers};
-use crate::digest::{Fingerprint, StoreKey};
-
-const RUNNING: u8 = b'r';
-const STORED: u8 = b's';
-/// State, token, fingerprint.
-const HEAD: usize = 1 + 16 + 16;
+pub use self::{builder::RedisStoreBuilder, connection::RedisConnection};
+use self::{
+    connection::Connection,
+    entry::{Entry, claimed_by, held_by, milliseconds},
+    script::Script,
+};
+use super::{Attempt, Claim, Forgotten, Hold, Pollers, State, Store, StoreError, StoreKey};
 
 /// A store that all instances of a service share: Redis 6.2 or later, Valkey, or a Redis Cluster.
 ///
@@ -32,7 +32,7 @@ const HEAD: usize = 1 + 16 + 16;
 /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
 /// use idempotent_runtime::{Idempotency, RedisStore};
 ///
-/// let store = RedisStore::connect("redis://127.0.0.1:6379").await?.prefix("shop");
+/// let store = RedisStore::connect("redis://127.0.0.1:6379").await?;
 /// let idempotency = Idempotency::new(store);
 /// # Ok(())
 /// # }
@@ -69,8 +69,8 @@ const HEAD: usize = 1 + 16 + 16;
 /// | partition, the old primary still takes writes | what it took until it noticed | two runs, one on each side; `min-replicas-to-write` with a short `min-replicas-max-lag` bounds the time |
 /// | clock of the server set forward | leases and ttls that have passed thereby | early second runs |
 ///
-/// `WAIT` would narrow the window of a failover and not close it; this store does not use it. Where
-/// a lost second costs money, use `appendfsync always` on a server without automatic failover, or
+/// `WAIT` would narrow the window of a failover and not close it; this store does not use it. If a
+/// lost second costs money, use `appendfsync always` on a server without automatic failover, or
 /// `PostgresStore` with a synchronous standby.
 ///
 /// # Timeouts
@@ -89,98 +89,29 @@ pub struct RedisStore {
     pollers: Arc<Pollers>,
 }
 
-/// The script of one verb.
-struct Verb {
-    code: &'static str,
-    hash: Box<str>,
-}
-
-impl Verb {
-    fn new(code: &'static str) -> Self {
-        Self { code, hash: Script::new(code).get_hash().into() }
-    }
-}
-
-macro_rules! verbs {
-    ($($name:ident = $file:literal;)*) => {
-        $(static $name: std::sync::LazyLock<Verb> =
-            std::sync::LazyLock::new(|| Verb::new(include_str!($file)));)*
-    };
-}
-
-verbs! {
-    CLAIM = "claim.lua";
-    RENEW = "renew.lua";
-    COMPLETE = "complete.lua";
-    RELEASE = "release.lua";
-}
-
 impl RedisStore {
-    /// Keys begin with `prefix` and a colon. Default: `idempotent`.
-    ///
-    /// Services with equal prefixes share their keys where the scopes of their handlers are equal.
-    #[must_use]
-    pub fn prefix(self, prefix: impl Into<Arc<str>>) -> Self {
-        // Pollers of their own: a key under another prefix is another key.
-        Self { prefix: prefix.into(), pollers: Arc::default(), ..self }
-    }
-
-    fn new(connection: Connection) -> Self {
-        Self { connection, prefix: "idempotent".into(), pollers: Arc::default() }
-    }
-
     fn name(&self, key: StoreKey) -> String {
         format!("{}:{key}", self.prefix)
     }
 
-    async fn call<T: FromRedisValue>(
+    async fn run<T: FromRedisValue>(
         &self,
-        verb: &Verb,
+        script: &Script,
         key: StoreKey,
         arguments: &[&[u8]],
     ) -> Result<T, StoreError> {
-        let name = self.name(key);
-        let command = |eval: &str, script: &str| {
-            let mut command = ::redis::cmd(eval);
-            command.arg(script).arg(1).arg(&name).arg(arguments);
-            command
-        };
-        let result = match self.connection.query(&name, &command("EVALSHA", &verb.hash)).await {
-            // The server was restarted or has dropped the script. `EVAL` runs it and keeps it.
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.connection.query(&name, &command("EVAL", verb.code)).await
-            }
-            result => result,
-        };
-        result.map_err(StoreError::new)
+        Ok(script.run(&self.connection, &self.name(key), arguments).await?)
     }
 
-    /// Whether `key` is claimed; false also where that cannot be told.
+    /// Whether `key` is claimed; false also if that cannot be told.
     async fn is_running(&self, key: StoreKey) -> bool {
         let name = self.name(key);
         let mut state = ::redis::cmd("GETRANGE");
         state.arg(&name).arg(0).arg(0);
-        self.connection.query(&name, &state).await.is_ok_and(|state: Bytes| *state == [RUNNING])
-    }
-}
-
-/// Uses a connection of yours. Its response timeout and its reconnecting apply beside
-/// [`store_timeout`](crate::Idempotency::store_timeout).
-impl From<ConnectionManager> for RedisStore {
-    fn from(connection: ConnectionManager) -> Self {
-        Self::new(Connection::Single(connection))
-    }
-}
-
-/// Uses a connection of yours. Its response timeout and its retries apply beside
-/// [`store_timeout`](crate::Idempotency::store_timeout).
-///
-/// Prefer [`connect_cluster`](RedisStore::connect_cluster). In redis 1.8 such a connection answers
-/// for no node while it looks for one that is dead, and a burst of calls at that moment can stop it
-/// for good.
-impl From<ClusterConnection> for RedisStore {
-    fn from(connection: ClusterConnection) -> Self {
-        Self::new(Connection::Cluster(connection))
+        self.connection
+            .query(&name, &state)
+            .await
+            .is_ok_and(|state: Bytes| *state == [entry::RUNNING])
     }
 }
 
@@ -191,39 +122,29 @@ impl fmt::Debug for RedisStore {
 }
 
 impl Store for RedisStore {
-    async fn claim(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Claim, StoreError> {
-        let claim = [&running(token)[..], fingerprint.as_bytes()].concat();
-        let (entry, left): (Bytes, i64) =
-            self.call(&CLAIM, key, &[&claim, &milliseconds(lease)]).await?;
-        read(&entry, left, token, lease)
+    async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
+        let arguments = [&claimed_by(attempt)[..], &milliseconds(lease)];
+        let (entry, left): (Bytes, i64) = self.run(&script::CLAIM, attempt.key, &arguments).await?;
+        Ok(Entry::parse(&entry, left)?.claim(attempt.token, lease))
     }
 
-    async fn renew(
-        &self,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> Result<bool, StoreError> {
-        self.call(&RENEW, key, &[&running(token), &milliseconds(lease)]).await
+    async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
+        let arguments = [&held_by(attempt.token)[..], &milliseconds(lease)];
+        let is_held = self.run(&script::RENEW, attempt.key, &arguments).await?;
+        Ok(if is_held { Hold::Held } else { Hold::Lost })
     }
 
     async fn complete(
         &self,
-        key: StoreKey,
-        token: Token,
+        attempt: &Attempt,
         record: Bytes,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
-        let arguments = [&token.as_bytes()[..], &record, &milliseconds(ttl)];
-        match self.call(&COMPLETE, key, &arguments).await? {
-            1 => Ok(true),
-            0 => Ok(false),
+    ) -> Result<Hold, StoreError> {
+        let key = attempt.key;
+        let arguments = [&attempt.token.as_bytes()[..], &record, &milliseconds(ttl)];
+        match self.run(&script::COMPLETE, key, &arguments).await? {
+            1 => Ok(Hold::Held),
+            0 => Ok(Hold::Lost),
             _ => {
                 tracing::error!(%key, "Redis has no memory for a response: its duplicates get 409");
                 // The runtime then stores a note without the response, for which there is room.
@@ -232,73 +153,31 @@ impl Store for RedisStore {
         }
     }
 
-    async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-        let _: i64 = self.call(&RELEASE, key, &[&running(token)]).await?;
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        let _: i64 = self.run(&script::RELEASE, attempt.key, &[&held_by(attempt.token)]).await?;
         Ok(())
     }
 
-    async fn wait(&self, key: StoreKey, _attempt: u32, at_most: Duration) {
+    async fn wait(&self, key: StoreKey, at_most: Duration) {
         self.pollers.wait(key, at_most, || self.is_running(key)).await;
     }
-}
 
-/// The head of a claim, without its fingerprint.
-fn running(token: Token) -> [u8; 17] {
-    let mut head = [RUNNING; 17];
-    head[1..].copy_from_slice(token.as_bytes());
-    head
-}
-
-/// What the entry of a key says to the holder of `token`, when `left` milliseconds of it are left.
-fn read(entry: &Bytes, left: i64, token: Token, lease: Duration) -> Result<Claim, StoreError> {
-    let bytes = |range: std::ops::Range<usize>| {
-        entry.get(range).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok())
-    };
-    match (entry.first(), bytes(1..17), bytes(17..HEAD).map(Fingerprint::from_bytes)) {
-        (Some(&RUNNING), Some(holder), Some(_)) if holder == *token.as_bytes() => {
-            Ok(Claim::Claimed { lease: Some(lease) })
+    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+        let (entry, left): (Option<Bytes>, i64) = self.run(&script::READ, key, &[]).await?;
+        match entry {
+            Some(entry) => Ok(Entry::parse(&entry, left)?.state()),
+            None => Ok(State::Absent),
         }
-        (Some(&RUNNING), Some(_), Some(fingerprint)) => {
-            // Negative only where somebody took the key's expiry away.
-            let lease_left = u64::try_from(left).ok().map(Duration::from_millis);
-            Ok(Claim::Running { fingerprint, lease_left })
-        }
-        (Some(&STORED), Some(_), Some(fingerprint)) => {
-            Ok(Claim::Stored { fingerprint, record: entry.slice(HEAD..) })
-        }
-        _ => Err(StoreError::new("the key in Redis holds something this release does not know")),
-    }
-}
-
-/// As Redis takes a time: in decimal, never 0, and far from the overflow of its clock.
-fn milliseconds(time: Duration) -> Vec<u8> {
-    const MAX: u128 = i64::MAX as u128 / 4;
-    time.as_millis().clamp(1, MAX).to_string().into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_what_redis_accepts() {
-        assert_eq!(milliseconds(Duration::ZERO), b"1");
-        assert_eq!(milliseconds(Duration::from_micros(1500)), b"1");
-        assert_eq!(milliseconds(Duration::from_hours(1)), b"3600000");
-        assert_eq!(milliseconds(Duration::MAX), b"2305843009213693951");
     }
 
-    #[test]
-    fn an_unknown_entry_is_an_error_and_never_a_miss() {
-        let read = |entry: &[u8]| {
-            read(&Bytes::copy_from_slice(entry), 1, Token::random(), Duration::from_secs(1))
-        };
-        for entry in [&b""[..], b"r", b"s0123456789abcdef", &[b't'; HEAD], &[b'R'; 2 * HEAD]] {
-            assert!(read(entry).is_err(), "{entry:?}");
+    async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
+        let argument: &[u8] = if even_if_running { b"1" } else { b"0" };
+        let (outcome, left): (String, i64) = self.run(&script::FORGET, key, &[argument]).await?;
+        match &*outcome {
+            "freed" => Ok(Forgotten::Freed),
+            "absent" => Ok(Forgotten::Absent),
+            "running" => Ok(Forgotten::StillRunning { lease_left: entry::time_left(left) }),
+            _ => Err(StoreError::foreign_entry()),
         }
-        assert!(
-            matches!(read(&[b's'; HEAD]), Ok(Claim::Stored { record, .. }) if record.is_empty())
-        );
-        assert!(matches!(read(&[b'r'; HEAD]), Ok(Claim::Running { .. })));
     }
 }

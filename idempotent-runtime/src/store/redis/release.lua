@@ -1,4 +1,4 @@
--- Frees KEYS[1] where it is claimed by this token.
+-- Frees KEYS[1] if it is claimed by this token.
 --
 -- ARGV[1] the claim's head: 'r', token (16 bytes)
 

@@ -1,0 +1,132 @@
+//! One statement with its arguments, and how it travels to the server.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use sqlx::{
+    AssertSqlSafe, Error, PgConnection,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
+
+/// Within what a `timestamptz` can hold.
+const LONGEST_MILLIS: i64 = 100 * 366 * 24 * 3_600_000;
+
+/// How a statement travels to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Prepared once for a connection, arguments apart, in two round trips the first time and one
+    /// from then on.
+    Extended,
+    /// One message with the arguments as literals. Nothing outlives it in the server's session, so
+    /// a pooler may give every statement to another server connection.
+    Simple,
+}
+
+/// One statement, which can run on any connection, in anybody's transaction, and more than once.
+pub(crate) struct Statement<'a> {
+    pub(super) protocol: Protocol,
+    pub(super) sql: &'a Arc<str>,
+    pub(super) arguments: Vec<Argument<'a>>,
+}
+
+impl Statement<'_> {
+    /// Runs it and gives its first row.
+    pub(crate) async fn run(&self, connection: &mut PgConnection) -> Result<Option<PgRow>, Error> {
+        match self.protocol {
+            Protocol::Extended => {
+                let query = sqlx::query(AssertSqlSafe(Arc::clone(self.sql)));
+                let bound =
+                    self.arguments.iter().fold(query, |query, argument| argument.bind(query));
+                bound.fetch_optional(connection).await
+            }
+            Protocol::Simple => {
+                let sql = with_literals(self.sql, &self.arguments);
+                sqlx::raw_sql(AssertSqlSafe(sql)).fetch_optional(connection).await
+            }
+        }
+    }
+}
+
+/// An argument of a statement.
+#[derive(Clone, Copy)]
+pub(super) enum Argument<'a> {
+    Bytes(&'a [u8]),
+    Millis(i64),
+    Bool(bool),
+}
+
+type Bound<'q> = Query<'q, sqlx::Postgres, PgArguments>;
+
+impl Argument<'_> {
+    /// `duration` in milliseconds, rounded up: the shortest one is not nothing.
+    pub(super) fn millis(duration: Duration) -> Self {
+        let millis = duration.as_nanos().div_ceil(1_000_000);
+        Self::Millis(i64::try_from(millis).unwrap_or(i64::MAX).min(LONGEST_MILLIS))
+    }
+
+    fn bind<'q>(&self, query: Bound<'q>) -> Bound<'q> {
+        match *self {
+            Self::Bytes(bytes) => query.bind(bytes),
+            Self::Millis(millis) => query.bind(millis),
+            Self::Bool(is_set) => query.bind(is_set),
+        }
+    }
+
+    /// Writes the literal, whatever `standard_conforming_strings` is. Hex digits need no quoting.
+    fn write(&self, sql: &mut String) {
+        match *self {
+            Self::Bytes(bytes) => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                sql.push_str("decode('");
+                for byte in bytes {
+                    sql.push(char::from(DIGITS[usize::from(byte >> 4)]));
+                    sql.push(char::from(DIGITS[usize::from(byte & 15)]));
+                }
+                sql.push_str("', 'hex')");
+            }
+            Self::Millis(millis) => {
+                write!(sql, "{millis}").expect("a string takes all that is written");
+            }
+            Self::Bool(is_set) => sql.push_str(if is_set { "true" } else { "false" }),
+        }
+    }
+}
+
+/// `sql` with each `$n` replaced by its argument.
+fn with_literals(sql: &str, arguments: &[Argument<'_>]) -> String {
+    let mut parts = sql.split('$');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digit, rest) = part.split_at(1);
+        let index: usize = digit.parse().expect("a parameter is a digit");
+        arguments[index - 1].write(&mut out);
+        out.push_str(rest);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_become_literals_without_anything_to_escape() {
+        let arguments =
+            [Argument::Bytes(b"'\\\0\xff"), Argument::Millis(1500), Argument::Bool(true)];
+        assert_eq!(
+            with_literals("key = $1 AND $2 * $1 OR $3", &arguments),
+            "key = decode('275c00ff', 'hex') AND 1500 * decode('275c00ff', 'hex') OR true"
+        );
+    }
+
+    #[test]
+    fn durations_round_up_and_stay_in_range() {
+        let millis = |duration| match Argument::millis(duration) {
+            Argument::Millis(millis) => millis,
+            _ => unreachable!("a duration is a number"),
+        };
+        assert_eq!(millis(Duration::from_nanos(1)), 1);
+        assert_eq!(millis(Duration::from_millis(20)), 20);
+        assert_eq!(millis(Duration::MAX), LONGEST_MILLIS);
+    }
+}

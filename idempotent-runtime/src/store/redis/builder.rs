@@ -1,0 +1,116 @@
+//! [`RedisStoreBuilder`]: the options of a [`RedisStore`], and the ways to make one.
+
+use std::sync::Arc;
+
+use super::{RedisConnection, RedisStore, connect, connection::Connection};
+use crate::store::ConnectError;
+
+/// Builds a [`RedisStore`].
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+/// use idempotent_runtime::RedisStore;
+///
+/// let store = RedisStore::builder().prefix("shop").connect("redis://127.0.0.1:6379").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "call `connect`, `connect_cluster` or `build`"]
+pub struct RedisStoreBuilder {
+    prefix: Arc<str>,
+}
+
+impl RedisStoreBuilder {
+    /// Keys begin with `prefix` and a colon. Default: `idempotent`.
+    ///
+    /// Services with equal prefixes share their keys if the scopes of their handlers are equal.
+    pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Connects to the server at `url`, as [`RedisStore::connect`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the URL is not valid, or no server answers at that address within two
+    /// seconds.
+    pub async fn connect(self, url: impl AsRef<str>) -> Result<RedisStore, ConnectError> {
+        Ok(self.build_on(connect::connect(url.as_ref()).await?))
+    }
+
+    /// Connects to a Redis Cluster, as [`RedisStore::connect_cluster`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a URL is not valid, or no node answers within two seconds.
+    pub async fn connect_cluster(
+        self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<RedisStore, ConnectError> {
+        Ok(self.build_on(connect::connect_cluster(urls).await?))
+    }
+
+    /// A store on a connection of yours, a `ConnectionManager` or a `ClusterConnection`.
+    #[must_use]
+    pub fn build(self, connection: impl Into<RedisConnection>) -> RedisStore {
+        self.build_on(connection.into().into_inner())
+    }
+
+    fn build_on(self, connection: Connection) -> RedisStore {
+        RedisStore { connection, prefix: self.prefix, pollers: Arc::default() }
+    }
+}
+
+impl RedisStore {
+    /// Connects to one server: `redis://host:6379/0`, `rediss://user:password@host`,
+    /// `unix:///run/redis.sock`.
+    ///
+    /// `rediss://` trusts the certificates that the system trusts. If the process has no rustls
+    /// crypto provider, the first such connection installs `ring`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the URL is not valid, or no server answers at that address within two
+    /// seconds.
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, ConnectError> {
+        Self::builder().connect(url).await
+    }
+
+    /// Connects to a Redis Cluster, of which `urls` name at least one node. All nodes are
+    /// reached as the first of them: with its user, its password and its TLS.
+    ///
+    /// An operation is one key, so it lives on one node. Each node has a connection of its own:
+    /// while one is dead or hangs, its keys are out of reach and the others' are served as before.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a URL is not valid, or no node answers within two seconds.
+    pub async fn connect_cluster(
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, ConnectError> {
+        Self::builder().connect_cluster(urls).await
+    }
+
+    /// A store on a connection of yours, a `ConnectionManager` or a `ClusterConnection`.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+    /// use idempotent_runtime::RedisStore;
+    ///
+    /// let client = redis::Client::open("redis://127.0.0.1:6379")?;
+    /// let store = RedisStore::new(client.get_connection_manager().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn new(connection: impl Into<RedisConnection>) -> Self {
+        Self::builder().build(connection)
+    }
+
+    /// A store with options.
+    pub fn builder() -> RedisStoreBuilder {
+        RedisStoreBuilder { prefix: "idempotent".into() }
+    }
+}

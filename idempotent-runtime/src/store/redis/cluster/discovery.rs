@@ -1,0 +1,109 @@
+//! Which nodes a cluster has and which slots they serve: asked of all nodes at once, so that one
+//! that hangs holds nothing up.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ::redis::{Cmd, FromRedisValue, RedisResult, Value};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+
+use super::{
+    Cluster, Node,
+    address::Address,
+    slots::{Range, SLOTS},
+    unknown,
+};
+
+/// The limit of a question about the cluster itself, which no caller's limit ends.
+const QUESTION_LIMIT: Duration = Duration::from_secs(1);
+/// The limit to how often a cluster is looked at anew while a node stays away.
+const DISCOVER_EVERY: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// Looks at the cluster anew, in the background: the slots of `suspect` may have another node.
+    pub(super) fn discover_soon(self: &Arc<Self>, suspect: Option<&Arc<Node>>) {
+        let mut view = self.view();
+        if view.since.elapsed() < DISCOVER_EVERY {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        view.since = Instant::now();
+        drop(view);
+        let (this, suspect) = (Arc::clone(self), suspect.cloned());
+        runtime.spawn(async move {
+            if let Err(error) = this.discover(suspect.as_deref()).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "no node tells the slots of the cluster"
+                );
+            }
+        });
+    }
+
+    /// Asks all nodes but `suspect`, which may have missed what became of it, and takes the first
+    /// answer.
+    pub(super) async fn discover(&self, suspect: Option<&Node>) -> RedisResult<()> {
+        let known = self.view().nodes.values().cloned().collect::<Vec<_>>();
+        let others = known
+            .into_iter()
+            .filter(|node| suspect.is_none_or(|suspect| suspect.address != node.address));
+        if let Ok(ranges) = first_ranges(others.collect()).await {
+            return self.learn(ranges);
+        }
+        // Once, so that what will not go away is said at once, a refused certificate say.
+        let once = self.config.clone().set_number_of_retries(0);
+        let connect = |address: &Address| self.connect_to(address.clone(), once.clone());
+        let named = self.named.iter().map(|address| connect(address).map(Arc::new));
+        self.learn(first_ranges(named.collect::<Result<_, _>>()?).await?)
+    }
+
+    fn learn(&self, ranges: Vec<Range>) -> RedisResult<()> {
+        let (mut nodes, mut slots) = (HashMap::new(), vec![None; usize::from(SLOTS)]);
+        for Range { first, last, address } in ranges {
+            let node = self.node(address)?;
+            slots[usize::from(first)..=usize::from(last)].fill(Some(Arc::clone(&node)));
+            nodes.insert(node.address.clone(), node);
+        }
+        let mut view = self.view();
+        view.nodes = nodes;
+        view.slots = slots.into();
+        Ok(())
+    }
+}
+
+/// Sends `command` to all `nodes` at once.
+pub(super) fn ask<T: FromRedisValue + Send + 'static>(
+    nodes: Vec<Arc<Node>>,
+    command: Cmd,
+) -> JoinSet<(Arc<Node>, RedisResult<T>)> {
+    let command = Arc::new(command);
+    let ask = |node: Arc<Node>| {
+        let command = Arc::clone(&command);
+        async move {
+            let answer = timeout(QUESTION_LIMIT, node.server.send(&command)).await;
+            let answer = answer.unwrap_or_else(|elapsed| Err(std::io::Error::from(elapsed).into()));
+            (node, answer)
+        }
+    };
+    nodes.into_iter().map(ask).collect()
+}
+
+async fn first_ranges(nodes: Vec<Arc<Node>>) -> RedisResult<Vec<Range>> {
+    let mut command = ::redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    let mut answers = ask::<Value>(nodes, command);
+    let mut failure = unknown("no node of the cluster is known");
+    while let Some(answer) = answers.join_next().await {
+        // One that panicked is one that did not answer.
+        let Ok((node, answer)) = answer else { continue };
+        match answer.map(|answer| Range::parse(answer, &node.address)) {
+            Ok(ranges) if ranges.is_empty() => failure = unknown("the cluster serves no slots"),
+            Ok(ranges) => return Ok(ranges),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,17 @@
+-- Frees KEYS[1] if it holds a record, or if it is claimed and ARGV[1] is '1'.
+--
+-- Answers 'freed', 'absent', 'running' or 'foreign', and what is left of its time, in milliseconds. The last two leave
+-- it as it is.
+
+local left = redis.call('PTTL', KEYS[1])
+if left == -2 then
+  return { 'absent', left }
+end
+local state = redis.call('GETRANGE', KEYS[1], 0, 0)
+if state ~= 'r' and state ~= 's' then
+  return { 'foreign', left }
+elseif state == 'r' and ARGV[1] ~= '1' then
+  return { 'running', left }
+end
+redis.call('DEL', KEYS[1])
+return { 'freed', left }

@@ -1,0 +1,58 @@
+//! One Lua script a verb: atomic, and judged by the server's clock.
+
+use std::sync::LazyLock;
+
+use ::redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
+
+use super::{connection::Connection, failure::Failure};
+
+/// The script of one verb.
+pub(super) struct Script {
+    code: &'static str,
+    hash: Box<str>,
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        Self { code, hash: ::redis::Script::new(code).get_hash().into() }
+    }
+
+    /// Runs it on the key `name`.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        connection: &Connection,
+        name: &str,
+        arguments: &[&[u8]],
+    ) -> Result<T, Failure> {
+        let command = |eval: &str, script: &str| -> Cmd {
+            let mut command = ::redis::cmd(eval);
+            command.arg(script).arg(1).arg(name).arg(arguments);
+            command
+        };
+        match connection.query(name, &command("EVALSHA", &self.hash)).await {
+            // The server was restarted or has dropped the script. `EVAL` runs it and keeps it.
+            Err(Failure { error, .. })
+                if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
+            {
+                connection.query(name, &command("EVAL", self.code)).await
+            }
+            result => result,
+        }
+    }
+}
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal;)*) => {
+        $(pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(include_str!($file)));)*
+    };
+}
+
+scripts! {
+    CLAIM = "claim.lua";
+    RENEW = "renew.lua";
+    COMPLETE = "complete.lua";
+    RELEASE = "release.lua";
+    READ = "read.lua";
+    FORGET = "forget.lua";
+}

@@ -1,0 +1,117 @@
+//! What expires: records by their ttl, claims by their lease. Being looked at extends neither.
+
+use std::time::{Duration, Instant};
+
+use super::{LONG, PATIENCE, PAUSE, SHORT, Suite, attempt_at, fresh_key, record};
+use crate::{Claim, Hold, State, Store, StoreKey};
+
+/// The verb that looks at a key.
+#[derive(Clone, Copy)]
+enum Look {
+    Claim,
+    Read,
+}
+
+impl<S: Store> Suite<S> {
+    pub(super) async fn a_record_expires_by_its_own_ttl(&self) {
+        let (short, long) = (self.claimed().await, self.claimed().await);
+        assert_eq!(self.complete(&short, record("short"), SHORT).await, Hold::Held);
+        assert_eq!(self.complete(&long, record("long"), LONG).await, Hold::Held);
+        self.assert_stored(short.key, &record("short"), "before the ttl has passed").await;
+        let stored = Instant::now();
+        // Reading all the time: that must not extend it.
+        while matches!(self.read(short.key).await, State::Stored { .. })
+            && matches!(self.look(short.key).await, Claim::Stored { .. })
+        {
+            assert!(stored.elapsed() < PATIENCE, "a record outlives its ttl");
+            tokio::time::sleep(PAUSE).await;
+        }
+        assert!(stored.elapsed() > SHORT / 2, "a record is gone long before its ttl");
+        self.assert_stored(long.key, &record("long"), "with a longer ttl").await;
+        self.assert_cannot_complete(&short, "the token of an expired record completes").await;
+
+        let expired = self.claimed().await;
+        assert_eq!(self.complete(&expired, record("short"), SHORT).await, Hold::Held);
+        self.until_absent(expired.key, "a record outlives its ttl").await;
+        let forgotten = self.forget(expired.key, true).await;
+        assert_eq!(forgotten, crate::Forgotten::Absent, "an expired record is absent");
+        self.assert_absent(expired.key, "after its ttl").await;
+    }
+
+    pub(super) async fn what_is_left_of_a_ttl_falls(&self) {
+        let key = self.stored("kept").await.key;
+        let mut least = LONG;
+        for look in [Look::Claim, Look::Read] {
+            let since = Instant::now();
+            let first = self.expires_in(key, look).await;
+            assert!(first <= least, "`expires_in` rises");
+            least = first;
+            while least == first {
+                assert!(since.elapsed() < PATIENCE, "`expires_in` does not fall");
+                tokio::time::sleep(PAUSE).await;
+                let left = self.expires_in(key, look).await;
+                assert!(left <= least, "`expires_in` rises");
+                least = left;
+            }
+        }
+    }
+
+    async fn expires_in(&self, key: StoreKey, look: Look) -> Duration {
+        match look {
+            Look::Claim => match self.look(key).await {
+                Claim::Stored { expires_in, .. } => expires_in,
+                claim => panic!("the record is there, not {claim:?}"),
+            },
+            Look::Read => match self.read(key).await {
+                State::Stored { expires_in, .. } => expires_in,
+                state => panic!("the record is there, not {state:?}"),
+            },
+        }
+    }
+
+    /// Reads `key` until it is absent: reading must not keep what it holds alive.
+    async fn until_absent(&self, key: StoreKey, otherwise: &str) {
+        let since = Instant::now();
+        while self.read(key).await != State::Absent {
+            assert!(since.elapsed() < PATIENCE, "{otherwise}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Only for stores whose claims can be orphaned; the others say `lease: None`.
+    pub(super) async fn a_claim_lapses_with_its_lease(&self) {
+        let attempt = attempt_at(fresh_key());
+        let Claim::Claimed { lease: Some(_) } = self.claim_for(&attempt, SHORT).await else {
+            return;
+        };
+        let (renewed, read) = (attempt_at(fresh_key()), attempt_at(fresh_key()));
+        self.claim_for(&renewed, SHORT).await;
+        assert_eq!(self.renew(&renewed).await, Hold::Held, "the holder renews");
+        self.claim_for(&read, SHORT).await;
+
+        let since = Instant::now();
+        let successor = attempt_at(attempt.key);
+        loop {
+            match self.claim(&successor).await {
+                Claim::Claimed { .. } => break,
+                Claim::Running { lease_left: Some(left), .. } => {
+                    assert!(left <= SHORT, "`lease_left` is more than the lease");
+                }
+                claim => panic!("a claim with a lease runs with `lease_left`, not {claim:?}"),
+            }
+            self.read(read.key).await;
+            assert!(since.elapsed() < PATIENCE, "a claim outlives its lease");
+            tokio::time::sleep(PAUSE).await;
+        }
+        assert!(since.elapsed() > SHORT / 2, "a claim lapses long before its lease");
+        self.until_absent(read.key, "a claim that is read outlives its lease").await;
+        self.assert_running(renewed.key, "with a renewed lease").await;
+
+        assert_eq!(self.renew(&attempt).await, Hold::Lost, "a lapsed claim is renewed");
+        self.assert_cannot_complete(&attempt, "a lapsed claim completes").await;
+        self.release(&attempt).await;
+        self.assert_running(attempt.key, "after the calls of a lapsed token").await;
+        self.assert_completes(&successor, record("kept"), "the successor completes").await;
+        self.assert_stored(attempt.key, &record("kept"), "of the successor").await;
+    }
+}

@@ -1,0 +1,52 @@
+//! Each store against the conformance suite and the faults of its server.
+#![cfg(feature = "testing")]
+
+#[cfg(feature = "memory")]
+mod conformance;
+mod leases;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+
+use bytes::Bytes;
+use idempotent_runtime::{Attempt, Fingerprint, Hold, Store, StoreError, StoreKey, Token, testing};
+
+const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
+const RECORD: Bytes = Bytes::from_static(b"record");
+/// What a call says that certainly reached no server.
+const NOT_SENT: &str = "the idempotency store could not be reached";
+/// What a call says of an entry that this release cannot read.
+const FOREIGN: &str = "the key holds an entry that this release cannot read";
+
+fn fresh_key() -> StoreKey {
+    StoreKey::from_bytes(*Token::random().as_bytes())
+}
+
+/// An attempt at a key that nobody has used.
+fn fresh() -> Attempt {
+    at(fresh_key())
+}
+
+/// Somebody's attempt at `key`.
+fn at(key: StoreKey) -> Attempt {
+    Attempt::new(key, FINGERPRINT, Token::random())
+}
+
+/// Whether an answer says that the token holds its key.
+#[track_caller]
+fn is_held(answer: Result<Hold, StoreError>) -> bool {
+    answer.expect("the server answers") == Hold::Held
+}
+
+/// Asserts that the conformance suite fails `store`, and says so in these words.
+async fn assert_found(store: impl Store, words: &str) {
+    let error = tokio::spawn(testing::conformance(store))
+        .await
+        .expect_err("the suite accepts a broken store");
+    let panic = error.into_panic();
+    let text = panic.downcast_ref::<String>().cloned();
+    let text =
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+    assert!(text.contains(words), "{text}");
+}

@@ -1,0 +1,217 @@
+//! What a server does that restarts, dies, is silent, loses an answer, or only lets itself be read.
+
+use std::{collections::HashSet, error::Error as _, process::Command, sync::Arc, time::Duration};
+
+use idempotent_runtime::{Claim, Hold, PostgresStore, Store};
+use idempotent_test_support::chain;
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use test_servers::{Fault, Postgres, Proxy};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    LONG, assert_stored, claim, claimed,
+    connecting::{closed_address, refusal},
+    is_claimed, migrated, stored, until,
+};
+use crate::{NOT_SENT, RECORD, at, fresh, fresh_key, is_held};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_calls_after_a_restart_of_the_server_succeed() {
+    let server = Postgres::start();
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    // Many at once, so that the pool is full of connections that will be dead.
+    let held = (0..40).map(|_| {
+        let store = store.clone();
+        async move { claimed(&store).await }
+    });
+    let held = held.collect::<JoinSet<_>>().join_all().await;
+    let key = stored(&store).await;
+    server.restart();
+    assert_stored(&store, key).await;
+    server.restart();
+    assert!(is_held(store.renew(&held[0], LONG).await));
+    server.restart();
+    assert!(is_held(store.complete(&held[0], RECORD, LONG).await));
+    server.restart();
+    store.release(&held[1]).await.unwrap();
+    assert!(is_claimed(&claim(&store, &at(held[1].key)).await));
+    for attempt in &held[2..] {
+        assert!(is_held(store.complete(attempt, RECORD, LONG).await));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_and_restarted_under_use_loses_nothing_acknowledged() {
+    let server = Arc::new(Postgres::start());
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    let mut clients = JoinSet::new();
+    let rounds = Arc::new(tokio::sync::Semaphore::new(0));
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for _ in 0..8 {
+        let (store, rounds, stop) = (store.clone(), Arc::clone(&rounds), Arc::clone(&stop));
+        clients.spawn(async move {
+            let mut acknowledged = HashSet::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let attempt = fresh();
+                let claim = store.claim(&attempt, LONG);
+                if !matches!(timeout(LONG, claim).await, Ok(Ok(Claim::Claimed { .. }))) {
+                    continue;
+                }
+                if let Ok(Hold::Held) = store.complete(&attempt, RECORD, LONG).await {
+                    acknowledged.insert(attempt.key);
+                    rounds.add_permits(1);
+                }
+            }
+            acknowledged
+        });
+    }
+    for _ in 0..4 {
+        // The store works, before and between the faults.
+        rounds.acquire_many(50).await.unwrap().forget();
+        let server = Arc::clone(&server);
+        tokio::task::spawn_blocking(move || server.restart()).await.unwrap();
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for acknowledged in clients.join_all().await {
+        for key in acknowledged {
+            assert_stored(&store, key).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_was_lost_may_be_made_again() {
+    let server = Postgres::start();
+    let proxy = Proxy::start(server.address());
+    // One message a statement, so that the first answer to be lost is that of the statement.
+    let builder = PostgresStore::builder().transaction_pooler();
+    let store = migrated(builder, &server.url_through(&proxy)).await;
+    let rows = || server.execute("SELECT count(*), count(record) FROM idempotency_keys");
+
+    until("a claim arrives whose answer is lost", async || {
+        let (other, attempt) = (stored(&store).await, fresh());
+        let before = rows();
+        proxy.set(Fault::LoseReplies);
+        let lost = store.claim(&attempt, LONG).await;
+        proxy.set(Fault::None);
+        let error = lost.expect_err("no answer has come").to_string();
+        let has_arrived = rows() != before;
+        assert!(!has_arrived || error != NOT_SENT, "it was sent");
+        assert!(is_claimed(&claim(&store, &attempt).await), "its token has it");
+        assert_stored(&store, other).await;
+        has_arrived
+    })
+    .await;
+    until("a record arrives whose acknowledgement is lost", async || {
+        let attempt = claimed(&store).await;
+        let before = rows();
+        proxy.set(Fault::LoseReplies);
+        let lost = store.complete(&attempt, RECORD, LONG).await;
+        proxy.set(Fault::None);
+        let error = lost.expect_err("no answer has come").to_string();
+        let has_arrived = rows() != before;
+        assert!(!has_arrived || error != NOT_SENT, "it was sent");
+        assert!(is_held(store.complete(&attempt, RECORD, LONG).await), "it is not lost");
+        assert_stored(&store, attempt.key).await;
+        has_arrived
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_abandoned_at_a_silent_server_give_their_connections_back() {
+    let server = Postgres::start();
+    let url = server.url() + "?application_name=abandoned";
+    let store = migrated(PostgresStore::builder().max_connections(2), &url).await;
+    let (one, two) = (claimed(&store), claimed(&store));
+    tokio::join!(one, two);
+    // Only the sessions of the pool fall silent; the server goes on taking new ones.
+    let sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'abandoned'";
+    let sessions: Vec<_> = server.execute(sessions).lines().map(str::to_owned).collect();
+    assert_eq!(sessions.len(), 2);
+    let signal = |name: &str| {
+        assert!(Command::new("kill").arg(name).args(&sessions).status().unwrap().success());
+    };
+    signal("-STOP");
+    let abandoned = async || {
+        let attempt = fresh();
+        let call = claim(&store, &attempt);
+        timeout(Duration::from_millis(200), call).await.expect_err("the session is silent");
+    };
+    tokio::join!(abandoned(), abandoned());
+    until("a claim gets a new connection", async || store.claim(&fresh(), LONG).await.is_ok())
+        .await;
+    signal("-CONT");
+}
+
+#[tokio::test]
+async fn a_read_only_server_is_refused_and_claims_nothing() {
+    let server = Postgres::start();
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    let set_read_only = |value: &str| {
+        server.execute(&format!(
+            "ALTER DATABASE postgres SET default_transaction_read_only = {value}"
+        ));
+    };
+    let running = claimed(&store).await;
+    set_read_only("on");
+    // The store's session began before; the setting is for those to come.
+    until("the store meets it", async || {
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name <> 'psql' AND backend_type = 'client backend'",
+        );
+        store.claim(&fresh(), LONG).await.is_err()
+    })
+    .await;
+    let rows = || server.execute("SELECT count(*) FROM idempotency_keys");
+    let before = rows();
+    let key = fresh_key();
+    for key in [key, running.key] {
+        let error = store.claim(&at(key), LONG).await.unwrap_err();
+        assert!(error.to_string().contains("read-only"), "{}", chain(&error));
+        assert!(error.source().is_some());
+    }
+    let error = refusal(PostgresStore::connect(&server.url())).await;
+    assert!(error.to_string().contains("read-only"), "{}", chain(&error));
+    assert_eq!(rows(), before);
+
+    // As after a failover: sessions that are still read-only are given up, one a failed call.
+    server.execute(
+        "SET transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only",
+    );
+    until("the store recovers by itself", async || store.claim(&at(key), LONG).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_call_without_a_connection_was_not_sent() {
+    let server = Postgres::start();
+    let refused = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_millis(100))
+        .connect_lazy(&server.url().replace(&server.address().to_string(), &closed_address()))
+        .unwrap();
+    let options =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(100));
+    let busy = options.connect(&server.url()).await.unwrap();
+    let _busy = busy.acquire().await.unwrap();
+    let closed = PgPool::connect(&server.url()).await.unwrap();
+    closed.close().await;
+    let unresolved = PgPool::connect_lazy("postgres://nowhere.invalid").unwrap();
+    for pool in [refused, busy, closed, unresolved] {
+        let error = PostgresStore::new(pool).claim(&fresh(), LONG).await.unwrap_err();
+        assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+        assert!(error.source().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_broke_before_no_connection_was_left_may_have_been_made() {
+    let server = Postgres::start();
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    let attempt = claimed(&store).await;
+    server.kill();
+    let error = store.renew(&attempt, LONG).await.unwrap_err();
+    assert_ne!(error.to_string(), NOT_SENT, "{}", chain(&error));
+    let error = store.renew(&attempt, LONG).await.unwrap_err();
+    assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+}

@@ -1,0 +1,110 @@
+//! The table: how it comes to be, and which names it may have.
+
+use std::{error::Error as _, sync::Arc};
+
+use idempotent_runtime::{PostgresStore, Store};
+use idempotent_test_support::chain;
+use test_servers::Postgres;
+use tokio::task::JoinSet;
+
+use super::{
+    LONG, SHARED, assert_stored, claim, fresh_table, is_claimed, migrated, store_at, stored,
+};
+use crate::{at, fresh, fresh_key};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_instances_migrate_at_once() {
+    for round in 0..5 {
+        let schema = format!("Round-{round}");
+        let mut instances = JoinSet::new();
+        let start = Arc::new(tokio::sync::Barrier::new(10));
+        for _ in 0..10 {
+            let (builder, start) = (PostgresStore::builder().schema(&schema), Arc::clone(&start));
+            instances.spawn(async move {
+                let store = builder.connect(&SHARED.url()).await.expect("the server is up");
+                start.wait().await;
+                store.migrate().await.map(|()| store)
+            });
+        }
+        for store in instances.join_all().await {
+            let store = store.expect("every instance migrates");
+            assert!(is_claimed(&claim(&store, &fresh()).await));
+            store.migrate().await.expect("and may do it again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_create_anything_migrates_what_is_there() {
+    let store = store_at(&SHARED.url()).await;
+    let schema = store.schema_sql();
+    let table = schema.lines().find_map(|line| line.strip_prefix("CREATE TABLE ")).unwrap();
+    let table = table.trim_end_matches(" (");
+    SHARED.execute(&format!(
+        "CREATE ROLE clerk LOGIN; CREATE SCHEMA AUTHORIZATION clerk;
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO clerk"
+    ));
+    let url = SHARED.url().replace("postgres@", "clerk@");
+    let name = table.split('"').nth(3).unwrap();
+    let clerk = migrated(PostgresStore::builder().table(name), &url).await;
+    let key = stored(&clerk).await;
+    assert_stored(&store, key).await;
+
+    // Of its own schema it needs no right to create schemas.
+    migrated(PostgresStore::builder().schema("clerk"), &url).await;
+    let other = PostgresStore::builder().table("other").connect(&url).await.unwrap();
+    let error = chain(&other.migrate().await.expect_err("it may not create a table"));
+    assert!(error.contains("permission denied"), "{error}");
+}
+
+#[tokio::test]
+async fn the_schema_as_text_makes_the_same_table() {
+    let server = Postgres::start();
+    let store = PostgresStore::connect(&server.url()).await.unwrap();
+    server.execute(&store.schema_sql());
+    store.migrate().await.expect("the table is known");
+    let key = stored(&store).await;
+    assert_stored(&store, key).await;
+}
+
+#[tokio::test]
+async fn stores_of_different_tables_and_schemas_do_not_meet() {
+    let key = fresh_key();
+    for schema in ["Shop", "shop", "select"] {
+        for table in ["Order-Keys", "order-keys", "table"] {
+            let builder = PostgresStore::builder().schema(schema).table(table);
+            let store = migrated(builder, &SHARED.url()).await;
+            assert!(is_claimed(&claim(&store, &at(key)).await));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_could_end_its_quotation_is_refused() {
+    for name in ["", "a\"b", "a'b", "a.b", "a b", "ä", "a\0", &"a".repeat(64)] {
+        for builder in [
+            PostgresStore::builder().schema(name),
+            PostgresStore::builder().table(name).transaction_pooler(),
+        ] {
+            let error = builder.connect(&SHARED.url()).await.expect_err("it is refused");
+            assert!(error.to_string().contains("ASCII letters, digits"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_somebody_else_is_refused() {
+    let table = fresh_table();
+    SHARED.execute(&format!("CREATE TABLE {table} (key text)"));
+    let store = PostgresStore::builder().table(&table).connect(&SHARED.url()).await.unwrap();
+    let error = store.migrate().await.expect_err("it is refused");
+    assert!(error.to_string().contains("did not make"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_table_is_named_with_its_remedy() {
+    let store = PostgresStore::builder().table("nowhere").connect(&SHARED.url()).await.unwrap();
+    let error = store.claim(&fresh(), LONG).await.expect_err("there is no table");
+    assert!(error.to_string().contains("PostgresStore::migrate"), "{error}");
+    assert!(error.source().is_some());
+}
