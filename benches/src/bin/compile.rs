@@ -6,7 +6,7 @@
 //! hits all. Counted are the instructions of cargo and its children, if `perf stat` can count them
 //! (a Debian package, `linux-perf`; most virtual machines hide the processor's counters), otherwise
 //! their processor time, which is steadier than the clock on a shared machine. What parallel code
-//! generation would hide is in both. Valgrind would count anywhere, but at some fifty times the
+//! generation would hide is in both. Valgrind would count anywhere, but takes tens of times the
 //! time. Compilation is not incremental. Printed are the ratio to the same handlers without
 //! attribute, the median over all rounds, and what one handler adds to the crate without handlers.
 //!
