@@ -40,7 +40,7 @@ tokio = { version = "1", features = ["rt"] }
 tracing = "0.1"
 "#;
 
-const SHARED: &str = r#"
+const SHARED: &str = r"
 #![allow(missing_docs, unused_imports)]
 use axum::{Json, Router, extract::{Path, State}, http::StatusCode, response::IntoResponse, routing::post};
 
@@ -59,7 +59,7 @@ impl IntoResponse for Failed {
         StatusCode::CONFLICT.into_response()
     }
 }
-"#;
+";
 
 const HANDLER: &str = r#"
 async fn handler_N(State(app): State<App>, Path(id): Path<u64>, Json(invite): Json<Invite>) -> Result<(StatusCode, Json<Invite>), Failed> {
