@@ -53,7 +53,9 @@ fn main() -> ExitCode {
         Task::Compare { all, details, steady, update } => {
             let sizes = if all { &SIZES[..] } else { &SIZES[..1] };
             let profiles = Profiles::count(Case::all(sizes), steady);
-            sizes.iter().for_each(|&bytes| profiles.print(bytes));
+            for &bytes in sizes {
+                profiles.print(bytes);
+            }
             if details {
                 profiles.print_details();
             }
