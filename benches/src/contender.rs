@@ -101,7 +101,8 @@ impl Contender {
             Self::Idempotent => idempotent(handler.bare()),
         };
         let sessions = if self == Self::AxumIdempotent { SESSIONS } else { 0 };
-        Service { router, sessions: std::iter::repeat_with(session).take(sessions).collect() }
+        let sessions = std::iter::repeat_with(session).take(sessions).collect();
+        Service { router, sessions, has_user: handler == Handler::Authenticated }
     }
 }
 
@@ -111,6 +112,8 @@ pub struct Service {
     pub router: Router,
     /// The cookies of its clients, if it tells them apart.
     sessions: Vec<HeaderValue>,
+    /// Whether its handler asks for a user.
+    has_user: bool,
 }
 
 impl Service {
@@ -121,6 +124,10 @@ impl Service {
         let client = key.map_or(0, |key| usize::from(key.as_bytes()[0]));
         if let Some(session) = self.sessions.get(client) {
             request.headers_mut().insert(header::COOKIE, session.clone());
+        }
+        if self.has_user {
+            let token = HeaderValue::from_static("Bearer 7");
+            request.headers_mut().insert(header::AUTHORIZATION, token);
         }
         request
     }

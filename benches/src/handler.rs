@@ -26,8 +26,8 @@ impl Handler {
     /// The route without `#[idempotent]`.
     pub fn bare(self) -> Router {
         let route = match self {
-            Self::Returns => post(order::<false>),
-            Self::Awaits => post(order::<true>),
+            Self::Returns => post(order),
+            Self::Awaits => post(order_after_await),
             Self::Authenticated => post(order_of_user),
         };
         Router::new().route("/orders", route)
@@ -36,8 +36,8 @@ impl Handler {
     /// The route with `#[idempotent]`.
     pub fn idempotent(self) -> Router {
         let route = match self {
-            Self::Returns => post(idempotent_order::<false>),
-            Self::Awaits => post(idempotent_order::<true>),
+            Self::Returns => post(idempotent_order),
+            Self::Awaits => post(idempotent_order_after_await),
             Self::Authenticated => post(idempotent_order_of_user),
         };
         Router::new().route("/orders", route)
@@ -66,22 +66,33 @@ impl<S: Sync> FromRequestParts<S> for User {
     }
 }
 
-async fn order<const AWAITS: bool>(Json(order): Json<Order>) -> Json<Order> {
-    run::<AWAITS>(order).await
+async fn order(Json(order): Json<Order>) -> Json<Order> {
+    number(order)
 }
 
 #[idempotent]
-async fn idempotent_order<const AWAITS: bool>(Json(order): Json<Order>) -> Json<Order> {
-    run::<AWAITS>(order).await
+async fn idempotent_order(Json(order): Json<Order>) -> Json<Order> {
+    number(order)
+}
+
+async fn order_after_await(Json(order): Json<Order>) -> Json<Order> {
+    tokio::task::yield_now().await;
+    number(order)
+}
+
+#[idempotent]
+async fn idempotent_order_after_await(Json(order): Json<Order>) -> Json<Order> {
+    tokio::task::yield_now().await;
+    number(order)
 }
 
 async fn order_of_user(_user: User, Json(order): Json<Order>) -> Json<Order> {
-    run::<false>(order).await
+    number(order)
 }
 
 #[idempotent(principal = user.0)]
 async fn idempotent_order_of_user(user: User, Json(order): Json<Order>) -> Json<Order> {
-    run::<false>(order).await
+    number(order)
 }
 
 thread_local! {
@@ -89,10 +100,7 @@ thread_local! {
     static RUNS: Cell<u64> = Cell::new(fastrand::u64(1 << 48..1 << 49));
 }
 
-async fn run<const AWAITS: bool>(order: Order) -> Json<Order> {
-    if AWAITS {
-        tokio::task::yield_now().await;
-    }
+fn number(order: Order) -> Json<Order> {
     let id = RUNS.replace(RUNS.get() + 1);
     Json(Order { id, ..order })
 }

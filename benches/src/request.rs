@@ -37,7 +37,6 @@ pub fn request(key: Option<Uuid>, body: Bytes) -> Request {
         .header(header::HOST, "shop.example")
         .header(header::USER_AGENT, "bench/1.0")
         .header(header::ACCEPT, "*/*")
-        .header(header::AUTHORIZATION, "Bearer 7")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONTENT_LENGTH, body.len());
     if let Some(key) = key {

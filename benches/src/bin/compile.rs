@@ -3,15 +3,19 @@
 //!
 //! Crates with 0, 100 and 500 handlers are generated, one for each attribute, that share built
 //! dependencies. All of them take turns, round by round, so that whatever else the machine does
-//! hits all. Counted is the processor time of cargo and its children, without incremental
-//! compilation: it is steadier than the clock on a shared machine, and what parallel code
-//! generation would hide is in it. Printed are the ratio to the same handlers without attribute,
-//! the median over all rounds, and what one handler adds to the crate without handlers.
+//! hits all. Counted are the instructions of cargo and its children, if `perf stat` can count them
+//! (a Debian package, `linux-perf`; most virtual machines hide the processor's counters), otherwise
+//! their processor time, which is steadier than the clock on a shared machine. What parallel code
+//! generation would hide is in both. Valgrind would count anywhere, but takes tens of times the
+//! time. Compilation is not incremental. Printed are the ratio to the same handlers without
+//! attribute, the median over all rounds, and what one handler adds to the crate without handlers.
 //!
 //! One round (`--quick`) on two cores, 500 handlers: `cargo check` 2.22 with the attribute, 3.96
 //! with `instrument`, 3.17 with `debug_handler`; a release build 1.53, 2.00 and 0.93.
 
 use std::{fmt::Write as _, fs, io, path::PathBuf, process::Command};
+
+use benches::{program, table};
 
 /// Ticks of the processor clock in a second, a constant of Linux's interface.
 const TICKS: f64 = 100.0;
@@ -36,7 +40,7 @@ tokio = { version = "1", features = ["rt"] }
 tracing = "0.1"
 "#;
 
-const SHARED: &str = r#"
+const SHARED: &str = r"
 #![allow(missing_docs, unused_imports)]
 use axum::{Json, Router, extract::{Path, State}, http::StatusCode, response::IntoResponse, routing::post};
 
@@ -55,7 +59,7 @@ impl IntoResponse for Failed {
         StatusCode::CONFLICT.into_response()
     }
 }
-"#;
+";
 
 const HANDLER: &str = r#"
 async fn handler_N(State(app): State<App>, Path(id): Path<u64>, Json(invite): Json<Invite>) -> Result<(StatusCode, Json<Invite>), Failed> {
@@ -69,21 +73,78 @@ async fn handler_N(State(app): State<App>, Path(id): Path<u64>, Json(invite): Js
 "#;
 
 fn main() -> io::Result<()> {
-    let rounds = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
-        [] => 5,
-        [quick] if quick == "--quick" => 1,
-        _ => {
-            eprintln!("usage: benches/run compile [--quick]");
-            std::process::exit(2);
-        }
-    };
+    let rounds = program::arguments("compile [--quick]", |arguments| match arguments {
+        [] => Some(5),
+        ["--quick"] => Some(1),
+        _ => None,
+    });
+    let meter = Meter::new();
     let crates = Crates::generate()?;
     for (title, command) in [("cargo check", "check"), ("cargo build --release", "build")] {
-        println!("{title}: ratio to no attribute (added by one handler)");
-        crates.compare(command, rounds)?;
-        println!();
+        crates.compare(title, command, meter, rounds)?;
     }
     Ok(())
+}
+
+/// What compiling is measured in.
+#[derive(Clone, Copy)]
+enum Meter {
+    Instructions,
+    ProcessorTime,
+}
+
+impl Meter {
+    /// Instructions, if this machine counts them.
+    fn new() -> Self {
+        match perf(&mut Command::new("true")) {
+            Ok(_) => Self::Instructions,
+            Err(_) => Self::ProcessorTime,
+        }
+    }
+
+    /// Runs a command; gives millions of instructions, or milliseconds.
+    fn measure(self, command: &mut Command) -> io::Result<f64> {
+        match self {
+            Self::Instructions => perf(command),
+            Self::ProcessorTime => {
+                let before = processor_time()?;
+                if !command.status()?.success() {
+                    return Err(io::Error::other(format!("{command:?} failed")));
+                }
+                Ok(processor_time()? - before)
+            }
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Instructions => "million instructions",
+            Self::ProcessorTime => "ms",
+        }
+    }
+}
+
+/// Runs a command under `perf stat`; gives the millions of instructions that it and its children took
+/// outside of the kernel.
+fn perf(command: &mut Command) -> io::Result<f64> {
+    let mut perf = Command::new("perf");
+    perf.args(["stat", "--field-separator", ",", "--event", "instructions:u", "--"]);
+    perf.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        perf.env(name, value.unwrap_or_default());
+    }
+    if let Some(directory) = command.get_current_dir() {
+        perf.current_dir(directory);
+    }
+    let output = perf.output()?;
+    let report = String::from_utf8_lossy(&output.stderr);
+    // `<count>,<unit>,instructions:u,…`; what the command itself says stands before it.
+    let line = report.lines().rev().find(|line| line.contains("instructions:u"));
+    let count = line.and_then(|line| line.split(',').next()?.parse::<f64>().ok());
+    match count {
+        Some(count) if output.status.success() => Ok(count / 1e6),
+        _ => Err(io::Error::other(format!("{command:?} under perf: {report}"))),
+    }
 }
 
 /// The generated workspace.
@@ -92,7 +153,7 @@ struct Crates(PathBuf);
 impl Crates {
     fn generate() -> io::Result<Self> {
         let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let root = here.join("../..").canonicalize()?;
+        let root = here.join("..").canonicalize()?;
         let workspace = here.join("target/generated");
         fs::create_dir_all(&workspace)?;
         fs::write(
@@ -114,34 +175,40 @@ impl Crates {
         Ok(Self(workspace))
     }
 
-    fn compare(&self, command: &str, rounds: usize) -> io::Result<()> {
+    fn compare(&self, title: &str, command: &str, meter: Meter, rounds: usize) -> io::Result<()> {
         // The first build is that of the dependencies.
-        self.compile(command, "none", 0)?;
-        let mut seconds = vec![vec![Vec::new(); COUNTS.len()]; ATTRIBUTES.len()];
+        self.compile(command, "none", 0, meter)?;
+        let mut taken = vec![vec![Vec::new(); COUNTS.len()]; ATTRIBUTES.len()];
         for _ in 0..rounds {
-            for (index, (name, _)) in ATTRIBUTES.iter().enumerate() {
-                for (count, seconds) in COUNTS.into_iter().zip(&mut seconds[index]) {
-                    seconds.push(self.compile(command, name, count)?);
+            for (row, (name, _)) in taken.iter_mut().zip(ATTRIBUTES) {
+                for (taken, count) in row.iter_mut().zip(COUNTS) {
+                    taken.push(self.compile(command, name, count, meter)?);
                 }
             }
         }
         let medians: Vec<Vec<f64>> =
-            seconds.into_iter().map(|row| row.into_iter().map(median).collect()).collect();
+            taken.into_iter().map(|row| row.into_iter().map(table::median).collect()).collect();
+        let columns = COUNTS[1..].iter().map(|count| format!("{count} handlers"));
+        let columns: Vec<_> = std::iter::once(String::new()).chain(columns).collect();
+        let unit = meter.unit();
+        table::head(
+            &format!("{title}: ratio to no attribute (added by one handler, in {unit})"),
+            &columns.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
         for (row, (name, _)) in medians.iter().zip(ATTRIBUTES) {
-            print!("{name:>14}");
-            for (index, count) in COUNTS.into_iter().enumerate().skip(1) {
+            let cells = COUNTS.into_iter().enumerate().skip(1).map(|(index, count)| {
                 let ratio = row[index] / medians[0][index];
                 #[allow(clippy::cast_precision_loss, reason = "a few hundred handlers")]
-                let each = (row[index] - medians[0][0]) / count as f64 * 1e3;
-                print!("   {count}: {ratio:.2} ({each:.1} ms)");
-            }
-            println!();
+                let each = (row[index] - medians[0][0]) / count as f64;
+                format!("{ratio:.2} ({each:.1})")
+            });
+            table::row(std::iter::once(name.to_owned()).chain(cells));
         }
         Ok(())
     }
 
-    /// Compiles one crate anew; gives the processor time in seconds.
-    fn compile(&self, command: &str, name: &str, count: usize) -> io::Result<f64> {
+    /// Compiles one crate anew.
+    fn compile(&self, command: &str, name: &str, count: usize, meter: Meter) -> io::Result<f64> {
         let package = format!("{name}_{count}");
         let source = self.0.join(&package).join("src/lib.rs");
         fs::write(&source, fs::read(&source)?)?;
@@ -152,11 +219,7 @@ impl Crates {
         if command == "build" {
             cargo.arg("--release");
         }
-        let before = processor_time()?;
-        if !cargo.status()?.success() {
-            return Err(io::Error::other(format!("{package} does not compile")));
-        }
-        Ok(processor_time()? - before)
+        meter.measure(&mut cargo)
     }
 }
 
@@ -174,15 +237,10 @@ fn source(attribute: &str, count: usize) -> String {
     )
 }
 
-/// The processor time of all children that have ended, in seconds.
+/// The processor time of all children that have ended, in milliseconds.
 fn processor_time() -> io::Result<f64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     // Behind the name, which may hold spaces; `cutime` and `cstime` of proc_pid_stat(5).
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(13).take(2);
-    Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS * 1e3)
 }

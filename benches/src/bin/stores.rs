@@ -21,6 +21,8 @@ use uuid::Uuid;
 const ROUNDS: usize = 3000;
 /// Their times are not taken: connections open, statements are prepared, scripts loaded.
 const WARM_UP: usize = 200;
+/// Requests whose commands are counted.
+const COUNTED: u64 = 100;
 
 fn main() {
     program::arguments("stores", |arguments| arguments.is_empty().then_some(()));
@@ -93,7 +95,6 @@ async fn print(
         format!("{median:.0} [{low:.0}–{high:.0}], {:.2} ×", median / trip[1])
     };
 
-    const COUNTED: u64 = 100;
     let of_counting = {
         let before = commands();
         commands() - before
