@@ -8,8 +8,8 @@ use axum::{Router, extract::State, routing::post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use idempotent_axum::{
-    Claim, Fingerprint, Idempotency, PostgresStore, RedisStore, Store, StoreError, StoreKey, Token,
-    idempotent,
+    Attempt, Claim, Forgotten, Hold, Idempotency, PostgresStore, RedisStore, State, Store,
+    StoreError, StoreKey, idempotent,
 };
 use idempotent_test_support::{Answer, Counter, Gate, Probe, Server, fresh_key};
 use test_servers::{Postgres, Redis};
@@ -18,55 +18,51 @@ use test_servers::{Postgres, Redis};
 const VERSION: usize = 2;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
 
-const THIS: u8 = 1;
-const NEXT: u8 = 2;
+const THIS: u8 = 2;
+const NEXT: u8 = 3;
 
 /// What the next release makes of a store: it writes records of its own version, and reads those of
 /// this one as well.
 struct OfNextRelease<S>(S);
 
 impl<S: Store> Store for OfNextRelease<S> {
-    async fn claim(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        token: Token,
-        lease: Duration,
-    ) -> Result<Claim, StoreError> {
-        Ok(match self.0.claim(key, fingerprint, token, lease).await? {
-            Claim::Stored { fingerprint, record } if record[VERSION] == NEXT => {
-                Claim::Stored { fingerprint, record: with_version(THIS, &record) }
+    async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
+        Ok(match self.0.claim(attempt, lease).await? {
+            Claim::Stored { fingerprint, record, expires_in } if record[VERSION] == NEXT => {
+                Claim::Stored { fingerprint, record: with_version(THIS, &record), expires_in }
             }
             claim => claim,
         })
     }
 
-    async fn renew(
-        &self,
-        key: StoreKey,
-        token: Token,
-        lease: Duration,
-    ) -> Result<bool, StoreError> {
-        self.0.renew(key, token, lease).await
+    async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
+        self.0.renew(attempt, lease).await
     }
 
     async fn complete(
         &self,
-        key: StoreKey,
-        token: Token,
+        attempt: &Attempt,
         record: Bytes,
         ttl: Duration,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Hold, StoreError> {
         assert_eq!(record[VERSION], THIS, "this release has another version by now");
-        self.0.complete(key, token, with_version(NEXT, &record), ttl).await
+        self.0.complete(attempt, with_version(NEXT, &record), ttl).await
     }
 
-    async fn release(&self, key: StoreKey, token: Token) -> Result<(), StoreError> {
-        self.0.release(key, token).await
+    async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        self.0.release(attempt).await
     }
 
-    async fn wait(&self, key: StoreKey, attempt: u32, at_most: Duration) {
-        self.0.wait(key, attempt, at_most).await;
+    async fn wait(&self, key: StoreKey, at_most: Duration) {
+        self.0.wait(key, at_most).await;
+    }
+
+    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+        self.0.read(key).await
+    }
+
+    async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
+        self.0.forget(key, even_if_running).await
     }
 }
 

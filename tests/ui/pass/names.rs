@@ -67,7 +67,8 @@ mod imports {
     #[library::idempotent(crate = library, principal = name, fingerprint = name)]
     pub(super) async fn handler(name: String) -> ::core::result::Result<impl IntoResponse, ()> {
         name.hash(&mut DefaultHasher::new());
-        other(Idempotent::from(name.text())).await;
+        assert!(name.text().is_some());
+        other(Idempotent::from(Some(name))).await;
         Ok(())
     }
 
