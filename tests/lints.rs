@@ -137,7 +137,8 @@ impl Packages {
                 "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n[dependencies]\n{library}axum = \"0.8\"\nserde = {{ version = \"1\", features = [\"derive\"] }}\ntokio = {{ version = \"1\", features = [\"rt\"] }}\n"
             )
         };
-        let library = format!("idempotent-axum = {{ path = {:?} }}\n", root());
+        let root = root().to_str().expect("a path of text");
+        let library = format!("idempotent-axum = {{ path = {root:?} }}\n");
         put("attributed/Cargo.toml", &manifest("attributed", &library));
         put("attributed/src/lib.rs", handlers);
         // The lines keep their numbers.
