@@ -62,7 +62,7 @@ async fn references(Path(id): Path<Box<str>>, Json(user): Json<User>) -> String 
     format!("{id}{}", user.id)
 }
 
-#[idempotent(principal = format!("{body}"), fingerprint = { let body = body.len(); body })]
+#[idempotent(principal = format!("{body}!"), fingerprint = { let size = body.len(); (size, size > 1) })]
 async fn formatted_last(headers: HeaderMap, mut body: String) -> String {
     body.push('!');
     format!("{body}{}", headers.len())

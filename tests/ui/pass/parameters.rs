@@ -11,8 +11,8 @@
 use axum::{
     Form, Json, Router,
     body::Bytes,
-    extract::{Multipart, Path, Query, Request},
-    http::{HeaderMap, Method, Uri},
+    extract::{FromRequestParts, Multipart, Path, Query, Request},
+    http::{HeaderMap, Method, Uri, request::Parts},
     routing::{MethodRouter, get, post},
 };
 use idempotent_axum::{IdempotencyKey, idempotent};
@@ -119,13 +119,10 @@ async fn multipart(mut parts: Multipart) -> String {
 
 struct Nothing;
 
-impl<S: Sync> axum::extract::FromRequestParts<S> for Nothing {
+impl<S: Sync> FromRequestParts<S> for Nothing {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(
-        _: &mut axum::http::request::Parts,
-        _: &S,
-    ) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(Self)
     }
 }
