@@ -12,8 +12,8 @@ use std::{
 
 use serde::Deserialize;
 
-/// What Clippy, or a lint of rustc, sees only in an `async fn` that is compiled as it is written: the
-/// lint, the function (`""`: any), and why it is silent, or says it elsewhere.
+/// Where the two differ: the lint, the function (`""`: any), and why it is silent under the attribute or
+/// speaks elsewhere.
 const KNOWN: [(&str, &str, &str); 10] = [
     ("clippy::implicit_return", "", "it looks at functions and closures, not at async blocks"),
     ("clippy::unused_async", "associated_one_line", "the compiled handler awaits"),
@@ -137,7 +137,8 @@ impl Packages {
                 "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n[dependencies]\n{library}axum = \"0.8\"\nserde = {{ version = \"1\", features = [\"derive\"] }}\ntokio = {{ version = \"1\", features = [\"rt\"] }}\n"
             )
         };
-        let library = format!("idempotent-axum = {{ path = {:?} }}\n", root());
+        let root = root().to_str().expect("a path of text");
+        let library = format!("idempotent-axum = {{ path = {root:?} }}\n");
         put("attributed/Cargo.toml", &manifest("attributed", &library));
         put("attributed/src/lib.rs", handlers);
         // The lines keep their numbers.

@@ -48,7 +48,8 @@ impl Last {
 /// It is another name than the user's own one all the same: no lint about shadowing sees it.
 fn argument(names: &[Ident]) -> Ident {
     let mut argument = match names {
-        [name] => name.clone(),
+        // In capitals it may be a unit struct or a constant, which binds nothing.
+        [name] if !name.to_string().contains(char::is_uppercase) => name.clone(),
         _ => hidden_last(),
     };
     argument.set_span(Span::mixed_site());

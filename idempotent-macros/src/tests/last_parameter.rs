@@ -75,6 +75,8 @@ fn the_wrapped_parameter_keeps_the_name_that_the_user_gave_it() {
         ("Json((_, mut second)): Json<(A, B)>", "second"),
         ("Json((a, b)): Json<(A, B)>", "__last"),
         ("_: Body", "__last"),
+        ("Json(IgnoredAny): Json<IgnoredAny>", "__last"),
+        ("Unit: Unit", "__last"),
         ("Json(_): Json<A>", "__last"),
     ] {
         let expansion = expand("", &format!("async fn f(user: User, {last}) {{}}"));

@@ -62,10 +62,29 @@ async fn references(Path(id): Path<Box<str>>, Json(user): Json<User>) -> String 
     format!("{id}{}", user.id)
 }
 
+#[idempotent(principal = format!("{body}!"), fingerprint = { let size = body.len(); (size, size > 1) })]
+async fn formatted_last(headers: HeaderMap, mut body: String) -> String {
+    body.push('!');
+    format!("{body}{}", headers.len())
+}
+
+#[idempotent(principal = user.id, fingerprint = (user.tenant.as_deref().map(str::len), id))]
+async fn moved(
+    State(mut user): State<User>,
+    Path(id): Path<u64>,
+    body: String,
+) -> Result<String, String> {
+    let first: u64 = body.parse().map_err(|_| user.id.clone())?;
+    user.id.push('!');
+    tokio::task::spawn(async move { (user, body) }).await.map_err(|_| String::new())?;
+    Ok(format!("{id}{first}"))
+}
+
 fn main() {
     let user = User { id: String::new(), tenant: None, balance: None };
     let _: Router = Router::new()
         .route("/a", post(field).put(option).patch(method).get(macros))
         .route("/b", post(branches).put(array).patch(references))
+        .route("/c/{id}", post(formatted_last).put(moved))
         .with_state(user);
 }

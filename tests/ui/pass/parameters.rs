@@ -11,8 +11,8 @@
 use axum::{
     Form, Json, Router,
     body::Bytes,
-    extract::{Multipart, Path, Query, Request},
-    http::{HeaderMap, Method, Uri},
+    extract::{FromRequestParts, Multipart, Path, Query, Request},
+    http::{HeaderMap, Method, Uri, request::Parts},
     routing::{MethodRouter, get, post},
 };
 use idempotent_axum::{IdempotencyKey, idempotent};
@@ -117,6 +117,19 @@ async fn multipart(mut parts: Multipart) -> String {
     format!("{:?}", parts.next_field().await.is_ok())
 }
 
+struct Nothing;
+
+impl<S: Sync> FromRequestParts<S> for Nothing {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self)
+    }
+}
+
+#[idempotent]
+async fn unit(Nothing: Nothing) {}
+
 #[idempotent]
 async fn form(Form(_fields): Form<Vec<(String, String)>>) {}
 
@@ -125,5 +138,6 @@ fn main() {
     let _: Router = Router::new()
         .route("/a", get(none).put(one_line).patch(nested).merge(sixteen))
         .route("/b", post(attributes).patch(last_is_cut).delete(all_are_cut).get(optional))
-        .route("/c", post(tuple).put(request).patch(multipart).delete(form));
+        .route("/c", post(tuple).put(request).patch(multipart).delete(form))
+        .route("/d", post(unit));
 }
