@@ -30,7 +30,7 @@ use crate::{
     body::{self, Chunks, Read, Reader},
     capture::{self, Captured},
     detach::{Detach, catching_panics},
-    fingerprint,
+        fingerprint,
     idempotency::{Idempotency, OnStoreError, Settings},
     idempotency_key::IdempotencyKey,
     identity::{Facts, Scope},

@@ -48,7 +48,9 @@ impl Operation {
     /// in the background, also when the caller goes away while it waits for the answer.
     pub(crate) async fn claim(&self) -> Result<Claim, StoreError> {
         let release = ReleaseOnDrop(self);
-        let claim = || self.settings.store.claim(&self.attempt, self.settings.lease);
+        let claim = || {
+            self.settings.store.claim(&self.attempt, self.settings.lease)
+        };
         let twice = async {
             match claim().await {
                 Err(error) => {
