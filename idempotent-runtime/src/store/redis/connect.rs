@@ -46,9 +46,14 @@ pub(super) async fn connect_cluster(
     urls: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<Connection, ConnectError> {
     let nodes = urls.into_iter().map(|url| info(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = nodes.first().cloned() else {
+        return Err(ConnectError::new(
+            "no node of the Redis Cluster is named: pass one URL or more",
+        ));
+    };
     let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
     within(&addresses.join("`, `"), async {
-        let cluster = Cluster::connect(nodes, config()).await?;
+        let cluster = Cluster::connect(first, &nodes, config()).await?;
         Ok(Connection::Cluster(Arc::new(cluster)))
     })
     .await

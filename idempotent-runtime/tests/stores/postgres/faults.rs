@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, error::Error as _, process::Command, sync::Arc, time::Duration};
 
-use idempotent_runtime::{Claim, Hold, PostgresStore, Store};
+use idempotent_runtime::{Attempt, Claim, Hold, PostgresStore, Store};
 use idempotent_test_support::chain;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use test_servers::{Fault, Postgres, Proxy};
@@ -204,11 +204,34 @@ async fn a_call_without_a_connection_was_not_sent() {
     }
 }
 
+/// A store whose one connection is there and at rest, and a claim in it.
+async fn claimed_and_idle(url: &str) -> (PostgresStore, Attempt) {
+    let options = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+    let pool = options.acquire_timeout(Duration::from_secs(2)).connect(url).await.unwrap();
+    let store = PostgresStore::new(pool.clone());
+    store.migrate().await.unwrap();
+    let attempt = claimed(&store).await;
+    until("the connection is back", async || pool.num_idle() == 1).await;
+    (store, attempt)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_on_its_way_may_have_arrived() {
+    let server = Postgres::start();
+    let proxy = Proxy::start(server.address());
+    let (store, attempt) = claimed_and_idle(&server.url_through(&proxy)).await;
+    proxy.set(Fault::Stall);
+    let call = tokio::spawn(async move { store.renew(&attempt, LONG).await });
+    proxy.await_stalled();
+    proxy.set(Fault::Reset);
+    let error = call.await.unwrap().expect_err("the connection is reset");
+    assert_ne!(error.to_string(), NOT_SENT, "{}", chain(&error));
+}
+
 #[tokio::test]
 async fn a_call_that_broke_before_no_connection_was_left_may_have_been_made() {
     let server = Postgres::start();
-    let store = migrated(PostgresStore::builder(), &server.url()).await;
-    let attempt = claimed(&store).await;
+    let (store, attempt) = claimed_and_idle(&server.url()).await;
     server.kill();
     let error = store.renew(&attempt, LONG).await.unwrap_err();
     assert_ne!(error.to_string(), NOT_SENT, "{}", chain(&error));

@@ -62,8 +62,15 @@ async fn connecting_to_nobody_is_one_clear_error() {
         format!("cannot connect to Redis at `{address}`: check the URL, and that the server is up")
     );
 
-    let error = RedisStore::connect("localhost").await.expect_err("not a URL");
-    assert!(error.to_string().contains("URL of the Redis server is not valid"), "{error}");
+    for url in ["localhost", "redis://user:secret@host:port"] {
+        let error = RedisStore::connect(url).await.expect_err("not a URL");
+        assert!(error.to_string().contains("URL of the Redis server is not valid"), "{error}");
+        assert!(!format!("{error:?} {}", chain(&error)).contains("secret"));
+    }
+
+    let none: [&str; 0] = [];
+    let error = RedisStore::connect_cluster(none).await.expect_err("no node");
+    assert!(error.to_string().contains("pass one URL or more"), "{error}");
 }
 
 /// What the library logs meanwhile on this thread: level, message and fields.

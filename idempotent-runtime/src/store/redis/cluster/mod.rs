@@ -64,14 +64,13 @@ struct Target {
 }
 
 impl Cluster {
+    /// Connects to the cluster of `nodes`, each as `info` says.
     pub(super) async fn connect(
-        nodes: Vec<ConnectionInfo>,
+        info: ConnectionInfo,
+        nodes: &[ConnectionInfo],
         config: ConnectionManagerConfig,
     ) -> RedisResult<Self> {
         let named = nodes.iter().map(|node| node.addr().try_into()).collect::<Result<_, _>>()?;
-        let Some(info) = nodes.into_iter().next() else {
-            return Err((ErrorKind::InvalidClientConfig, "no node of the cluster is named").into());
-        };
         let slots = vec![None; usize::from(SLOTS)].into();
         let view = Mutex::new(View { nodes: HashMap::new(), slots, since: Instant::now() });
         let cluster = Self { info, config, named, view };
