@@ -33,8 +33,8 @@ pub use self::{
         Outcome, Problem, ProblemCode,
     },
     store::{
-        Attempt, Claim, Fingerprint, Forgotten, Hold, Pollers, State, Store, StoreError, StoreKey,
-        Token,
+        Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,
+        StoreKey, Token,
     },
 };
 
@@ -53,10 +53,5 @@ pub mod __private {
     #[must_use]
     pub fn output<T>() -> T {
         unreachable!("the expansion never calls this")
-    }
-
-    /// The future of a handler's body, as it is.
-    pub fn body<F: Future>(future: F) -> F {
-        future
     }
 }

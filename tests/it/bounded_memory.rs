@@ -12,7 +12,8 @@ use std::{
 use axum::{Router, extract::State, http::Method, routing::post};
 use bytes::Bytes;
 use idempotent_axum::{
-    Claim, Fingerprint, Idempotency, MemoryStore, Store as _, StoreKey, Token, idempotent,
+    Attempt, Claim, Fingerprint, Hold, Idempotency, MemoryStore, Store as _, StoreKey, Token,
+    idempotent,
 };
 use idempotent_test_support::{Events, ask};
 use tracing::Level;
@@ -25,22 +26,26 @@ fn fresh_key() -> StoreKey {
     StoreKey::from_bytes(*Token::random().as_bytes())
 }
 
-async fn claim(store: &MemoryStore, key: StoreKey, token: Token) -> Claim {
-    store.claim(key, FINGERPRINT, token, HOUR).await.unwrap()
+fn attempt(key: StoreKey) -> Attempt {
+    Attempt::new(key, FINGERPRINT, Token::random())
+}
+
+async fn claim(store: &MemoryStore, attempt: &Attempt) -> Claim {
+    store.claim(attempt, HOUR).await.unwrap()
 }
 
 /// Stores a record under a fresh key.
 async fn put(store: &MemoryStore, record: Bytes, ttl: Duration) -> StoreKey {
-    let (key, token) = (fresh_key(), Token::random());
-    assert_eq!(claim(store, key, token).await, Claim::Claimed { lease: None });
-    assert!(store.complete(key, token, record, ttl).await.unwrap());
-    key
+    let attempt = attempt(fresh_key());
+    assert_eq!(claim(store, &attempt).await, Claim::Claimed { lease: None });
+    assert_eq!(store.complete(&attempt, record, ttl).await.unwrap(), Hold::Held);
+    attempt.key
 }
 
 async fn is_stored(store: &MemoryStore, key: StoreKey) -> bool {
-    let token = Token::random();
-    let found = claim(store, key, token).await;
-    store.release(key, token).await.unwrap();
+    let attempt = attempt(key);
+    let found = claim(store, &attempt).await;
+    store.release(&attempt).await.unwrap();
     matches!(found, Claim::Stored { .. })
 }
 
@@ -148,19 +153,20 @@ async fn claims_in_flight_survive_a_flood() {
     let store = MemoryStore::builder().max_bytes(1 << 20).build();
     let mut claims = Vec::new();
     for _ in 0..1000 {
-        let (key, token) = (fresh_key(), Token::random());
-        claim(&store, key, token).await;
-        claims.push((key, token));
+        let attempt = attempt(fresh_key());
+        claim(&store, &attempt).await;
+        claims.push(attempt);
     }
     for _ in 0..20_000 {
         put(&store, Bytes::from_static(&[0; 1000]), HOUR).await;
     }
     assert!(store.evicted() > 0);
-    for (key, token) in claims {
-        let found = claim(&store, key, Token::random()).await;
+    for ours in claims {
+        let found = claim(&store, &attempt(ours.key)).await;
         assert!(matches!(found, Claim::Running { .. }), "{found:?}");
-        assert!(store.complete(key, token, Bytes::from_static(b"done"), HOUR).await.unwrap());
-        assert!(is_stored(&store, key).await);
+        let stored = store.complete(&ours, Bytes::from_static(b"done"), HOUR).await;
+        assert_eq!(stored.unwrap(), Hold::Held);
+        assert!(is_stored(&store, ours.key).await);
     }
 }
 
@@ -231,12 +237,13 @@ async fn expiry_frees_memory_without_traffic() {
 #[tokio::test]
 async fn a_record_larger_than_max_bytes_is_refused_and_its_claim_untouched() {
     let store = MemoryStore::builder().max_bytes(1 << 20).build();
-    let (key, token) = (fresh_key(), Token::random());
-    claim(&store, key, token).await;
-    let refused = store.complete(key, token, vec![0; 2 << 20].into(), HOUR).await;
+    let ours = attempt(fresh_key());
+    claim(&store, &ours).await;
+    let refused = store.complete(&ours, vec![0; 2 << 20].into(), HOUR).await;
     assert!(refused.unwrap_err().to_string().contains("larger than"));
-    assert!(matches!(claim(&store, key, Token::random()).await, Claim::Running { .. }));
-    assert!(store.complete(key, token, Bytes::from_static(b"small"), HOUR).await.unwrap());
+    assert!(matches!(claim(&store, &attempt(ours.key)).await, Claim::Running { .. }));
+    let stored = store.complete(&ours, Bytes::from_static(b"small"), HOUR).await;
+    assert_eq!(stored.unwrap(), Hold::Held);
 }
 
 #[idempotent]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use idempotent_axum::{
-    Fingerprint, MemoryStore, PostgresStore, RedisStore, Store, StoreKey, Token,
+    Attempt, Fingerprint, Hold, MemoryStore, PostgresStore, RedisStore, Store, StoreKey, Token,
 };
 use test_servers::{Postgres, Redis};
 
@@ -20,10 +20,10 @@ async fn fill(store: &impl Store, record: Option<Bytes>) {
     for _ in 0..KEYS {
         let key = StoreKey::from_bytes(uuid::Uuid::new_v4().into_bytes());
         let fingerprint = Fingerprint::from_bytes(uuid::Uuid::new_v4().into_bytes());
-        let token = Token::random();
-        store.claim(key, fingerprint, token, LONG).await.unwrap();
+        let attempt = Attempt::new(key, fingerprint, Token::random());
+        store.claim(&attempt, LONG).await.unwrap();
         if let Some(record) = record.clone() {
-            assert!(store.complete(key, token, record, LONG).await.unwrap());
+            assert_eq!(store.complete(&attempt, record, LONG).await.unwrap(), Hold::Held);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Attempt, Claim, Forgotten, Hold, State, Store, StoreError, StoreKey};
+use super::{Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -12,6 +12,7 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 macro_rules! verbs {
     ($($verb:ident($subject:ident: $(&$borrowed:ident)? $($copied:ident)? $(, $argument:ident: $ty:ty)*) -> $output:ty;)*) => {
         /// [`Store`], callable through a pointer.
+        #[expect(dead_code, reason = "no part of the engine reads or forgets a key yet")]
         pub(crate) trait ErasedStore: Send + Sync {
             $(fn $verb<'a>(
                 &'a self,
@@ -50,6 +51,6 @@ verbs! {
     complete(attempt: &Attempt, record: Bytes, ttl: Duration) -> Result<Hold, StoreError>;
     release(attempt: &Attempt) -> Result<(), StoreError>;
     wait(key: StoreKey, at_most: Duration) -> ();
-    read(key: StoreKey) -> Result<State, StoreError>;
+    read(key: StoreKey) -> Result<KeyState, StoreError>;
     forget(key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError>;
 }

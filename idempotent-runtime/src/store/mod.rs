@@ -84,7 +84,7 @@ pub(crate) type Extracted = fn() -> std::any::TypeId;
 ///
 /// use bytes::Bytes;
 /// use idempotent_runtime::{
-///     Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey, Token,
+///     Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Store, StoreError, StoreKey, Token,
 /// };
 ///
 /// #[derive(Default)]
@@ -182,15 +182,15 @@ pub(crate) type Extracted = fn() -> std::any::TypeId;
 ///         tokio::time::sleep(at_most.min(Duration::from_millis(20))).await;
 ///     }
 ///
-///     async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+///     async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
 ///         let entries = self.entries(key);
-///         let Some(entry) = entries.get(&key) else { return Ok(State::Absent) };
+///         let Some(entry) = entries.get(&key) else { return Ok(KeyState::Absent) };
 ///         let fingerprint = entry.fingerprint;
 ///         Ok(match &entry.record {
 ///             Some(record) => {
-///                 State::Stored { fingerprint, record: record.clone(), expires_in: entry.left() }
+///                 KeyState::Stored { fingerprint, record: record.clone(), expires_in: entry.left() }
 ///             }
-///             None => State::Running {
+///             None => KeyState::Running {
 ///                 fingerprint: Some(fingerprint),
 ///                 lease_left: Some(entry.left()),
 ///             },
@@ -286,7 +286,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns an error if the store could not be asked, or its answer did not arrive.
-    fn read(&self, key: StoreKey) -> impl Future<Output = Result<State, StoreError>> + Send;
+    fn read(&self, key: StoreKey) -> impl Future<Output = Result<KeyState, StoreError>> + Send;
 
     /// Frees `key` if it holds a record, or a running claim and `even_if_running` is set.
     ///
@@ -334,7 +334,7 @@ pub enum Claim {
 /// What [`Store::read`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum State {
+pub enum KeyState {
     /// The key holds nothing.
     Absent,
     /// A token holds the key.

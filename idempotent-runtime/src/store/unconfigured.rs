@@ -4,7 +4,7 @@ use std::{sync::Once, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Attempt, Claim, Forgotten, Hold, State, Store, StoreError, StoreKey};
+use super::{Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
 /// Fails every call, and says once in the log what to do.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Store for Unconfigured {
 
     async fn wait(&self, _: StoreKey, _: Duration) {}
 
-    async fn read(&self, _: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, _: StoreKey) -> Result<KeyState, StoreError> {
         Err(error())
     }
 

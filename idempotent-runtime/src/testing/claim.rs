@@ -4,7 +4,7 @@ use super::{
     LONG, ROUNDS, Suite, assert_lease_left, assert_own_fingerprint, attempt_at, fingerprint,
     fresh_key, is_claimed, poll_once, record,
 };
-use crate::{Attempt, Claim, State, Store, Token};
+use crate::{Attempt, Claim, KeyState, Store, Token};
 
 impl<S: Store> Suite<S> {
     pub(super) async fn a_claim_is_read_by_others_and_kept_by_its_token(&self) {
@@ -55,7 +55,7 @@ impl<S: Store> Suite<S> {
             // Freed by this call, or by the cancelled one.
             self.forget(gone, false).await;
             let state = self.read(gone).await;
-            assert_eq!(state, State::Absent, "`forget` can be repeated after a cancelled one");
+            assert_eq!(state, KeyState::Absent, "`forget` can be repeated after a cancelled one");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{LONG, PATIENCE, PAUSE, SHORT, Suite, attempt_at, fresh_key, record};
-use crate::{Claim, Hold, State, Store, StoreKey};
+use crate::{Claim, Hold, KeyState, Store, StoreKey};
 
 /// The verb that looks at a key.
 #[derive(Clone, Copy)]
@@ -20,7 +20,7 @@ impl<S: Store> Suite<S> {
         self.assert_stored(short.key, &record("short"), "before the ttl has passed").await;
         let stored = Instant::now();
         // Reading all the time: that must not extend it.
-        while matches!(self.read(short.key).await, State::Stored { .. })
+        while matches!(self.read(short.key).await, KeyState::Stored { .. })
             && matches!(self.look(short.key).await, Claim::Stored { .. })
         {
             assert!(stored.elapsed() < PATIENCE, "a record outlives its ttl");
@@ -63,7 +63,7 @@ impl<S: Store> Suite<S> {
                 claim => panic!("the record is there, not {claim:?}"),
             },
             Look::Read => match self.read(key).await {
-                State::Stored { expires_in, .. } => expires_in,
+                KeyState::Stored { expires_in, .. } => expires_in,
                 state => panic!("the record is there, not {state:?}"),
             },
         }
@@ -72,7 +72,7 @@ impl<S: Store> Suite<S> {
     /// Reads `key` until it is absent: reading must not keep what it holds alive.
     async fn until_absent(&self, key: StoreKey, otherwise: &str) {
         let since = Instant::now();
-        while self.read(key).await != State::Absent {
+        while self.read(key).await != KeyState::Absent {
             assert!(since.elapsed() < PATIENCE, "{otherwise}");
             tokio::time::sleep(PAUSE).await;
         }

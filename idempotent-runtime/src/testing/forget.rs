@@ -1,14 +1,14 @@
 //! `forget`: frees a record, and a run only if it is told to.
 
 use super::{LONG, ROUNDS, Suite, assert_lease_left, attempt_at, fresh_key, record};
-use crate::{Claim, Forgotten, Hold, State, Store};
+use crate::{Claim, Forgotten, Hold, KeyState, Store};
 
 impl<S: Store> Suite<S> {
     pub(super) async fn forget_frees_a_record(&self) {
         for even_if_running in [false, true] {
             let key = fresh_key();
             assert_eq!(self.forget(key, even_if_running).await, Forgotten::Absent);
-            assert_eq!(self.read(key).await, State::Absent, "after `forget` of an absent key");
+            assert_eq!(self.read(key).await, KeyState::Absent, "after `forget` of an absent key");
 
             let (attempt, other) = (self.stored("gone").await, self.stored("kept").await);
             let key = attempt.key;
@@ -17,7 +17,7 @@ impl<S: Store> Suite<S> {
                 Forgotten::Freed,
                 "`forget` of a stored key"
             );
-            assert_eq!(self.read(key).await, State::Absent, "a forgotten record is gone");
+            assert_eq!(self.read(key).await, KeyState::Absent, "a forgotten record is gone");
             assert_eq!(
                 self.forget(key, even_if_running).await,
                 Forgotten::Absent,
@@ -46,7 +46,7 @@ impl<S: Store> Suite<S> {
         assert_eq!(self.renew(&attempt).await, Hold::Held, "a spared claim is renewed");
 
         assert_eq!(self.forget(key, true).await, Forgotten::Freed, "`forget` of a running key");
-        assert_eq!(self.read(key).await, State::Absent, "a forgotten claim is gone");
+        assert_eq!(self.read(key).await, KeyState::Absent, "a forgotten claim is gone");
         assert_eq!(self.renew(&attempt).await, Hold::Lost, "a forgotten claim is renewed");
         self.assert_cannot_complete(&attempt, "a forgotten claim completes").await;
         self.release(&attempt).await;
@@ -86,8 +86,8 @@ impl<S: Store> Suite<S> {
             );
             let is_freed = forgotten.contains(&Forgotten::Freed);
             match self.store.read(key).await.expect("`read` works") {
-                State::Absent => assert!(is_freed, "a record is gone that nobody has freed"),
-                State::Stored { expires_in, .. } => {
+                KeyState::Absent => assert!(is_freed, "a record is gone that nobody has freed"),
+                KeyState::Stored { expires_in, .. } => {
                     assert!(!is_freed, "a record is there that was freed");
                     assert!(expires_in <= LONG, "`expires_in` is more than the ttl");
                 }

@@ -30,7 +30,7 @@ use std::{
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::{Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreKey, Token};
+use crate::{Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Store, StoreKey, Token};
 
 const THREADS: usize = 16;
 const ROUNDS: usize = 200;
@@ -132,7 +132,7 @@ impl<S: Store> Suite<S> {
         self.store.release(attempt).await.expect("`release` works");
     }
 
-    async fn read(&self, key: StoreKey) -> State {
+    async fn read(&self, key: StoreKey) -> KeyState {
         self.store.read(key).await.expect("`read` works")
     }
 

@@ -4,20 +4,20 @@ use super::{
     LONG, Suite, assert_lease_left, assert_own_fingerprint, attempt_at, fingerprint, fresh_key,
     is_claimed, record,
 };
-use crate::{Claim, Hold, State, Store};
+use crate::{Claim, Hold, KeyState, Store};
 
 impl<S: Store> Suite<S> {
     pub(super) async fn read_tells_every_state_and_changes_none(&self) {
         let attempt = attempt_at(fresh_key());
         for _ in 0..2 {
-            assert_eq!(self.read(attempt.key).await, State::Absent, "`read` of an absent key");
+            assert_eq!(self.read(attempt.key).await, KeyState::Absent, "`read` of an absent key");
         }
         let Claim::Claimed { lease } = self.claim(&attempt).await else {
             panic!("after `read`: the key is absent");
         };
         for _ in 0..2 {
             match self.read(attempt.key).await {
-                State::Running { fingerprint, lease_left, .. } => {
+                KeyState::Running { fingerprint, lease_left, .. } => {
                     assert_own_fingerprint(fingerprint);
                     assert_lease_left(lease_left, lease);
                 }
@@ -30,7 +30,7 @@ impl<S: Store> Suite<S> {
         self.assert_completes(&attempt, record("kept"), "after `read`: the holder completes").await;
         for _ in 0..2 {
             match self.read(attempt.key).await {
-                State::Stored { fingerprint: found, record: kept, expires_in } => {
+                KeyState::Stored { fingerprint: found, record: kept, expires_in } => {
                     assert_eq!(found, fingerprint(1), "`read` shows the fingerprint of the claim");
                     assert_eq!(kept, record("kept"), "`read` shows the record");
                     assert!(expires_in <= LONG, "`expires_in` is more than the ttl");
@@ -43,6 +43,6 @@ impl<S: Store> Suite<S> {
 
         let released = self.claimed().await;
         self.release(&released).await;
-        assert_eq!(self.read(released.key).await, State::Absent, "`read` of a released key");
+        assert_eq!(self.read(released.key).await, KeyState::Absent, "`read` of a released key");
     }
 }

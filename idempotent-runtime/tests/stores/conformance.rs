@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Attempt, Claim, Forgotten, Hold, MemoryStore, State, Store, StoreError, StoreKey,
+    Attempt, Claim, Forgotten, Hold, KeyState, MemoryStore, Store, StoreError, StoreKey,
     testing::conformance,
 };
 
@@ -144,13 +144,13 @@ impl Store for Broken {
         self.store.wait(key, at_most).await;
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
         Ok(match self.store.read(key).await? {
-            State::Absent if self.fault == Fault::ReadClaims => {
+            KeyState::Absent if self.fault == Fault::ReadClaims => {
                 self.claim(&at(key), Duration::ZERO).await?;
-                State::Absent
+                KeyState::Absent
             }
-            State::Stored { fingerprint, record, expires_in } => {
+            KeyState::Stored { fingerprint, record, expires_in } => {
                 if self.fault == Fault::ReadExtends {
                     let holder = self.holder(key).expect("a stored key was claimed");
                     self.store.forget(key, false).await?;
@@ -158,7 +158,7 @@ impl Store for Broken {
                     let _ = self.store.complete(&holder, record.clone(), self.ttl(key)).await?;
                 }
                 let expires_in = self.expires_in(key, expires_in);
-                State::Stored { fingerprint, record, expires_in }
+                KeyState::Stored { fingerprint, record, expires_in }
             }
             state => state,
         })
@@ -169,8 +169,8 @@ impl Store for Broken {
             Fault::ForgetIgnoresThatItRuns => self.store.forget(key, true).await,
             Fault::ForgetSparesEveryRun => self.store.forget(key, false).await,
             Fault::ForgetLeavesTheRecord => Ok(match self.store.read(key).await? {
-                State::Absent => Forgotten::Absent,
-                State::Stored { .. } => Forgotten::Freed,
+                KeyState::Absent => Forgotten::Absent,
+                KeyState::Stored { .. } => Forgotten::Freed,
                 _ => return self.store.forget(key, even_if_running).await,
             }),
             Fault::ForgetFreesTwice => {
@@ -179,7 +179,7 @@ impl Store for Broken {
                 tokio::task::yield_now().await;
                 std::thread::yield_now();
                 match state {
-                    State::Stored { .. } => {
+                    KeyState::Stored { .. } => {
                         self.store.forget(key, even_if_running).await?;
                         Ok(Forgotten::Freed)
                     }

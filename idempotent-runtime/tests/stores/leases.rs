@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Attempt, Claim, Forgotten, Hold, State, Store, StoreError, StoreKey, testing::conformance,
+    Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreKey, testing::conformance,
 };
 
 use crate::assert_found;
@@ -62,14 +62,14 @@ impl Leasing {
         entries
     }
 
-    fn state(&self, entry: &Entry) -> State {
+    fn state(&self, entry: &Entry) -> KeyState {
         let fingerprint = entry.attempt.fingerprint;
         if let Some(record) = entry.record.clone() {
-            return State::Stored { fingerprint, record, expires_in: entry.left() };
+            return KeyState::Stored { fingerprint, record, expires_in: entry.left() };
         }
         let twice = self.fault == Fault::MoreIsLeftThanWasGiven;
         let lease_left = Some(entry.left() * if twice { 2 } else { 1 });
-        State::Running { fingerprint: Some(fingerprint), lease_left }
+        KeyState::Running { fingerprint: Some(fingerprint), lease_left }
     }
 }
 
@@ -81,13 +81,13 @@ impl Store for Leasing {
         let mut entries = self.entries(attempt.key);
         let entry = entries.entry(attempt.key).or_insert(new);
         Ok(match self.state(entry) {
-            State::Running { .. } if entry.attempt.token == attempt.token => {
+            KeyState::Running { .. } if entry.attempt.token == attempt.token => {
                 Claim::Claimed { lease: Some(lease) }
             }
-            State::Running { fingerprint, lease_left, .. } => {
+            KeyState::Running { fingerprint, lease_left, .. } => {
                 Claim::Running { fingerprint, lease_left }
             }
-            State::Stored { fingerprint, record, expires_in, .. } => {
+            KeyState::Stored { fingerprint, record, expires_in, .. } => {
                 Claim::Stored { fingerprint, record, expires_in }
             }
             state => unreachable!("{state:?}"),
@@ -137,9 +137,9 @@ impl Store for Leasing {
         tokio::time::sleep(at_most.min(Duration::from_millis(10))).await;
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
         let mut entries = self.entries(key);
-        let Some(entry) = entries.get_mut(&key) else { return Ok(State::Absent) };
+        let Some(entry) = entries.get_mut(&key) else { return Ok(KeyState::Absent) };
         let state = self.state(entry);
         if self.fault == Fault::ReadExtends && entry.record.is_none() {
             entry.expires = Instant::now() + entry.lease;

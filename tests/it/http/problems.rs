@@ -257,7 +257,7 @@ fn docs_url_must_be_a_url() {
 async fn error_response_replaces_the_format_of_every_problem() {
     fn envelope(problem: &Problem) -> (StatusCode, Json<Value>) {
         let error = json!({ "error": {
-            "code": problem.code(), "title": problem.title(), "text": problem.detail(),
+            "code": problem.code().as_str(), "title": problem.title(), "text": problem.detail(),
         }});
         (problem.status(), Json(error))
     }

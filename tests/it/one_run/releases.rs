@@ -8,7 +8,7 @@ use axum::{Router, extract::State, routing::post};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use idempotent_axum::{
-    Attempt, Claim, Forgotten, Hold, Idempotency, PostgresStore, RedisStore, State, Store,
+    Attempt, Claim, Forgotten, Hold, Idempotency, KeyState, PostgresStore, RedisStore, Store,
     StoreError, StoreKey, idempotent,
 };
 use idempotent_test_support::{Answer, Counter, Gate, Probe, Server, fresh_key};
@@ -57,7 +57,7 @@ impl<S: Store> Store for OfNextRelease<S> {
         self.0.wait(key, at_most).await;
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
         self.0.read(key).await
     }
 

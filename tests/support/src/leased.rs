@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey, Token,
+    Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Store, StoreError, StoreKey, Token,
 };
 use tokio::sync::Notify;
 
@@ -31,11 +31,13 @@ struct Entry {
 }
 
 impl Entry {
-    fn state(&self) -> State {
+    fn state(&self) -> KeyState {
         let Self { fingerprint, left, .. } = *self;
         match &self.record {
-            Some(record) => State::Stored { fingerprint, record: record.clone(), expires_in: left },
-            None => State::Running { fingerprint: Some(fingerprint), lease_left: Some(left) },
+            Some(record) => {
+                KeyState::Stored { fingerprint, record: record.clone(), expires_in: left }
+            }
+            None => KeyState::Running { fingerprint: Some(fingerprint), lease_left: Some(left) },
         }
     }
 }
@@ -124,8 +126,8 @@ impl Store for Leased {
         }
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
-        Ok(lock(&self.entries).get(&key).map_or(State::Absent, Entry::state))
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
+        Ok(lock(&self.entries).get(&key).map_or(KeyState::Absent, Entry::state))
     }
 
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Attempt, Claim, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey,
+    Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Store, StoreError, StoreKey,
 };
 
 use crate::{Counter, Gate, lock};
@@ -184,7 +184,7 @@ impl<S: Store> Store for Probe<S> {
         let _ = self.wait.call(wait).await;
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
         self.read.call(self.store.read(key)).await
     }
 

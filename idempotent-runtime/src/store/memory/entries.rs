@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::store::{Claim, Extracted, Fingerprint, State, StoreKey, Token};
+use crate::store::{Claim, Extracted, Fingerprint, KeyState, StoreKey, Token};
 
 /// Counted per record beside its bytes: entry, place in the queue, and the allocator's share.
 /// `benches/run memory` measures it.
@@ -74,14 +74,14 @@ impl Entry {
     }
 
     /// What it holds.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> KeyState {
         let fingerprint = self.fingerprint;
         match &self.phase {
             Phase::Running { .. } => {
-                State::Running { fingerprint: Some(fingerprint), lease_left: None }
+                KeyState::Running { fingerprint: Some(fingerprint), lease_left: None }
             }
             Phase::Stored { record, expires, .. } => {
-                State::Stored { fingerprint, record: record.clone(), expires_in: left(*expires) }
+                KeyState::Stored { fingerprint, record: record.clone(), expires_in: left(*expires) }
             }
         }
     }

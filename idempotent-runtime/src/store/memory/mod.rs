@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use self::table::Table;
 use super::{
-    Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, State, Store, StoreError, StoreKey,
+    Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, KeyState, Store, StoreError, StoreKey,
 };
 
 const DEFAULT_MAX_BYTES: u64 = 64 << 20;
@@ -171,7 +171,7 @@ impl Store for MemoryStore {
         }
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
         Ok(self.table.read(key))
     }
 

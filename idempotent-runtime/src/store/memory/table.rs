@@ -17,7 +17,7 @@ use super::{
     evictions::Evictions,
 };
 use crate::store::{
-    Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, State, StoreError, StoreKey,
+    Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, KeyState, StoreError, StoreKey,
 };
 
 const SHARDS: usize = 64;
@@ -159,8 +159,8 @@ impl Table {
         Some(Arc::clone(ended.get_or_insert_default()).notified_owned())
     }
 
-    pub(super) fn read(&self, key: StoreKey) -> State {
-        self.shard(key).lock().get(key).map_or(State::Absent, |entry| entry.state())
+    pub(super) fn read(&self, key: StoreKey) -> KeyState {
+        self.shard(key).lock().get(key).map_or(KeyState::Absent, |entry| entry.state())
     }
 
     pub(super) fn forget(&self, key: StoreKey, even_if_running: bool) -> Forgotten {

@@ -19,7 +19,7 @@ use sqlx::PgPool;
 
 pub use self::{builder::PostgresStoreBuilder, purge::PurgeTask};
 use self::{migrate::Table, run::Inner};
-use super::{Attempt, Claim, ConnectError, Forgotten, Hold, State, Store, StoreError, StoreKey};
+use super::{Attempt, Claim, ConnectError, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
 /// How often a verb may find that the row was changed while it looked at it.
 const LOOKS: usize = 16;
@@ -207,7 +207,7 @@ impl Store for PostgresStore {
         self.inner.pollers.wait(key, at_most, is_running).await;
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
         let row = self.inner.run(&self.inner.statements.read(&key)).await?;
         sql::state(row.as_ref()).map_err(|error| self.inner.describe(error))
     }

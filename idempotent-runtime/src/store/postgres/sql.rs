@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::{Error, Row as _, postgres::PgRow};
 
 use super::statement::{Argument, Protocol, Statement};
-use crate::store::{Attempt, Claim, Fingerprint, Forgotten, State, StoreKey};
+use crate::store::{Attempt, Claim, Fingerprint, Forgotten, KeyState, StoreKey};
 
 /// How many rows one statement of [`Statements::purge`] deletes at most.
 pub(crate) const PURGE_BATCH: i64 = 500;
@@ -182,24 +182,24 @@ pub(crate) fn found_by_claim(row: Option<&PgRow>, lease: Duration) -> Result<Opt
         return Ok(Some(Claim::Claimed { lease: Some(lease) }));
     }
     Ok(match state(Some(row))? {
-        State::Absent => None,
-        State::Running { fingerprint, lease_left } => {
+        KeyState::Absent => None,
+        KeyState::Running { fingerprint, lease_left } => {
             Some(Claim::Running { fingerprint, lease_left })
         }
-        State::Stored { fingerprint, record, expires_in } => {
+        KeyState::Stored { fingerprint, record, expires_in } => {
             Some(Claim::Stored { fingerprint, record, expires_in })
         }
     })
 }
 
 /// What a row of fingerprint, record and the milliseconds that are left says.
-pub(crate) fn state(row: Option<&PgRow>) -> Result<State, Error> {
-    let Some(row) = row else { return Ok(State::Absent) };
+pub(crate) fn state(row: Option<&PgRow>) -> Result<KeyState, Error> {
+    let Some(row) = row else { return Ok(KeyState::Absent) };
     let fingerprint = Fingerprint::from_bytes(row.try_get(0)?);
     let left = time_left(row.try_get(2)?);
     Ok(match row.try_get::<Option<Vec<u8>>, _>(1)? {
-        Some(record) => State::Stored { fingerprint, record: record.into(), expires_in: left },
-        None => State::Running { fingerprint: Some(fingerprint), lease_left: Some(left) },
+        Some(record) => KeyState::Stored { fingerprint, record: record.into(), expires_in: left },
+        None => KeyState::Running { fingerprint: Some(fingerprint), lease_left: Some(left) },
     })
 }
 

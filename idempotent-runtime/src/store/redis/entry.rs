@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 
-use crate::store::{Attempt, Claim, Fingerprint, State, StoreError, Token};
+use crate::store::{Attempt, Claim, Fingerprint, KeyState, StoreError, Token};
 
 pub(super) const RUNNING: u8 = b'r';
 const STORED: u8 = b's';
@@ -59,13 +59,13 @@ impl Entry {
         }
     }
 
-    pub(super) fn state(self) -> State {
+    pub(super) fn state(self) -> KeyState {
         match self {
             Self::Running { fingerprint, lease_left, .. } => {
-                State::Running { fingerprint: Some(fingerprint), lease_left }
+                KeyState::Running { fingerprint: Some(fingerprint), lease_left }
             }
             Self::Stored { fingerprint, record, expires_in } => {
-                State::Stored { fingerprint, record, expires_in }
+                KeyState::Stored { fingerprint, record, expires_in }
             }
         }
     }
@@ -122,7 +122,9 @@ mod tests {
     #[test]
     fn an_entry_that_lost_its_expiry_cannot_lapse_or_is_about_to_expire() {
         let parse = |state: u8| Entry::parse(&vec![state; HEAD].into(), -1).unwrap().state();
-        assert!(matches!(parse(RUNNING), State::Running { lease_left: None, .. }));
-        assert!(matches!(parse(STORED), State::Stored { expires_in, .. } if expires_in.is_zero()));
+        assert!(matches!(parse(RUNNING), KeyState::Running { lease_left: None, .. }));
+        assert!(
+            matches!(parse(STORED), KeyState::Stored { expires_in, .. } if expires_in.is_zero())
+        );
     }
 }

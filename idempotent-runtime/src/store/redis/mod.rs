@@ -24,7 +24,7 @@ use self::{
     entry::{Entry, claimed_by, held_by, milliseconds},
     script::Script,
 };
-use super::{Attempt, Claim, Forgotten, Hold, Pollers, State, Store, StoreError, StoreKey};
+use super::{Attempt, Claim, Forgotten, Hold, KeyState, Pollers, Store, StoreError, StoreKey};
 
 /// A store that all instances of a service share: Redis 6.2 or later, Valkey, or a Redis Cluster.
 ///
@@ -162,11 +162,11 @@ impl Store for RedisStore {
         self.pollers.wait(key, at_most, || self.is_running(key)).await;
     }
 
-    async fn read(&self, key: StoreKey) -> Result<State, StoreError> {
+    async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
         let (entry, left): (Option<Bytes>, i64) = self.run(&script::READ, key, &[]).await?;
         match entry {
             Some(entry) => Ok(Entry::parse(&entry, left)?.state()),
-            None => Ok(State::Absent),
+            None => Ok(KeyState::Absent),
         }
     }
 

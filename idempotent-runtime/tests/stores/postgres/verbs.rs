@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Attempt, Claim, Forgotten, Hold, PostgresStore, State, Store, testing::conformance,
+    Attempt, Claim, Forgotten, Hold, KeyState, PostgresStore, Store, testing::conformance,
 };
 use idempotent_test_support::chain;
 use test_servers::{PgBouncer, PoolMode, Postgres};
@@ -62,7 +62,7 @@ async fn every_verb_is_one_statement_and_one_is_all_a_replay_takes() {
         assert!(is_held(store.complete(&attempt, RECORD, LONG).await));
         store.release(&attempt).await.unwrap();
         assert_stored(&store, attempt.key).await;
-        assert!(matches!(store.read(attempt.key).await.unwrap(), State::Stored { .. }));
+        assert!(matches!(store.read(attempt.key).await.unwrap(), KeyState::Stored { .. }));
         assert_eq!(store.forget(attempt.key, false).await.unwrap(), Forgotten::Freed);
     };
     server.execute("SELECT pg_stat_statements_reset()");
@@ -92,9 +92,9 @@ async fn a_replay_and_a_look_take_no_transaction_id_and_write_no_wal() {
             assert_stored(&store, key).await;
             let found = claim(&store, &at(running.key)).await;
             assert!(matches!(found, Claim::Running { .. }));
-            assert!(matches!(store.read(key).await.unwrap(), State::Stored { .. }));
-            assert!(matches!(store.read(running.key).await.unwrap(), State::Running { .. }));
-            assert_eq!(store.read(fresh_key()).await.unwrap(), State::Absent);
+            assert!(matches!(store.read(key).await.unwrap(), KeyState::Stored { .. }));
+            assert!(matches!(store.read(running.key).await.unwrap(), KeyState::Running { .. }));
+            assert_eq!(store.read(fresh_key()).await.unwrap(), KeyState::Absent);
         };
         // The first read may tidy the page up.
         look().await;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use idempotent_runtime::{Claim, Forgotten, RedisStore, State, Store, testing::conformance};
+use idempotent_runtime::{Claim, Forgotten, KeyState, RedisStore, Store, testing::conformance};
 use idempotent_test_support::PATIENCE;
 use test_servers::Redis;
 use tokio::{task::JoinSet, time::timeout};
@@ -139,7 +139,7 @@ async fn every_verb_is_one_round_trip() {
         store.forget(fresh_key(), false).await.unwrap();
         monitor.commands(&redis); // the first ones load their scripts
     }
-    assert!(matches!(store.read(attempt.key).await.unwrap(), State::Stored { .. }));
+    assert!(matches!(store.read(attempt.key).await.unwrap(), KeyState::Stored { .. }));
     assert_eq!(monitor.commands(&redis), ["EVALSHA"], "a look");
     assert_eq!(store.forget(attempt.key, false).await.unwrap(), Forgotten::Freed);
     assert_eq!(monitor.commands(&redis), ["EVALSHA"], "forgetting");
@@ -177,9 +177,9 @@ async fn a_look_leaves_every_entry_as_it_is() {
     };
     let (entries, ends) = (all("GET"), all("PEXPIRETIME"));
     for _ in 0..3 {
-        assert!(matches!(store.read(running.key).await.unwrap(), State::Running { .. }));
-        assert!(matches!(store.read(done.key).await.unwrap(), State::Stored { .. }));
-        assert_eq!(store.read(absent).await.unwrap(), State::Absent);
+        assert!(matches!(store.read(running.key).await.unwrap(), KeyState::Running { .. }));
+        assert!(matches!(store.read(done.key).await.unwrap(), KeyState::Stored { .. }));
+        assert_eq!(store.read(absent).await.unwrap(), KeyState::Absent);
         let left = match store.forget(running.key, false).await.unwrap() {
             Forgotten::StillRunning { lease_left } => lease_left.unwrap(),
             forgotten => panic!("the run is spared, not {forgotten:?}"),
