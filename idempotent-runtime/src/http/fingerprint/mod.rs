@@ -76,9 +76,14 @@ fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
 
 /// The body by its bytes, or by its parts if it is a form in the strict form.
 fn whole<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Fields {
-    let Some(parts) = multipart::parts(content_type(request.headers()), body) else {
+    let content_type = content_type(request.headers());
+    let Some(parts) = multipart::parts(content_type, body) else {
         let mut fields = with_query(version::REQUEST_FINGERPRINT, request);
         put_long(&mut fields, body, digesting);
+        if essence(content_type).starts_with(b"multipart/") {
+            // The same bytes are another form under another boundary.
+            fields.put(content_type);
+        }
         return fields;
     };
     let mut fields = with_query(version::MULTIPART_FINGERPRINT, request);
