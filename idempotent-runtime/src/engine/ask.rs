@@ -111,7 +111,6 @@ impl Job {
             }
             match self.claim().await {
                 Ok(Claim::Claimed { lease }) => {
-                    drop(waiting);
                     return Found::Claimed(Claimed::new(self, lease));
                 }
                 Ok(Claim::Stored { fingerprint, record, .. }) => {

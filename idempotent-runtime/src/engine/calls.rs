@@ -13,10 +13,10 @@ use crate::store::{Claim, Hold, StoreError};
 impl Job {
     /// Claims the key or reads it.
     pub(super) async fn claim(&self) -> Result<Claim, StoreError> {
-        match self.engine.store.claim_at_once(&self.attempt) {
-            Some(claim) => Ok(claim),
-            None => Box::pin(self.claim_twice()).await,
+        if let Some(claim) = self.engine.store.claim_at_once(&self.attempt) {
+            return Ok(claim);
         }
+        Box::pin(self.claim_twice()).await
     }
 
     /// Claims the key or reads it; a failed call is tried once more within the time limit.
@@ -72,24 +72,20 @@ impl Job {
 
     async fn complete_with(&self, record: &Bytes) -> Result<Hold, StoreError> {
         let Self { engine, attempt, ttl, extracted, .. } = self;
-        match engine.store.complete_at_once(attempt, record, *ttl, *extracted) {
-            Some(result) => result,
-            None => {
-                let complete = engine.store.store().complete(attempt, record.clone(), *ttl);
-                Box::pin(self.within_limit(complete)).await
-            }
+        if let Some(result) = engine.store.complete_at_once(attempt, record, *ttl, *extracted) {
+            return result;
         }
+        let complete = engine.store.store().complete(attempt, record.clone(), *ttl);
+        Box::pin(self.within_limit(complete)).await
     }
 
     /// Frees the key.
     pub(super) async fn try_release(&self) -> Result<(), StoreError> {
-        match self.engine.store.release_at_once(&self.attempt) {
-            Some(()) => Ok(()),
-            None => {
-                let release = self.engine.store.store().release(&self.attempt);
-                Box::pin(self.within_limit(release)).await
-            }
+        if self.engine.store.release_at_once(&self.attempt).is_some() {
+            return Ok(());
         }
+        let release = self.engine.store.store().release(&self.attempt);
+        Box::pin(self.within_limit(release)).await
     }
 
     async fn within_limit<T>(

@@ -12,7 +12,7 @@ pub(crate) type Digest = [u8; 16];
 pub(crate) enum Digesting {
     /// BLAKE3: the same in every process, on every machine and in every release.
     Stable,
-    /// HighwayHash under a random secret of this process, at a fraction of BLAKE3's work. It is a
+    /// `HighwayHash` under a random secret of this process, at a fraction of BLAKE3's work. It is a
     /// pseudorandom function: who does not know the secret finds no two inputs that meet. For what
     /// never leaves the process.
     Process,
@@ -100,7 +100,9 @@ impl Fields {
                 self.long.extend_from_slice(&(length as u64).to_le_bytes());
             }
         }
-        parts.iter().for_each(|part| self.long.extend_from_slice(part));
+        for part in parts {
+            self.long.extend_from_slice(part);
+        }
     }
 
     pub(crate) fn digest(&self, digesting: Digesting) -> Digest {
@@ -155,7 +157,7 @@ mod tests {
     fn the_hash_of_a_process_tells_apart_what_differs_by_a_bit() {
         let digest = |bytes: &[u8]| Digesting::Process.digest(bytes);
         let bytes = [7; 100];
-        assert_eq!(digest(&bytes), digest(&bytes.to_vec()));
+        assert_eq!(digest(&bytes), digest(&[7; 100]));
         for index in 0..bytes.len() {
             let mut other = bytes;
             other[index] ^= 1;

@@ -2,7 +2,7 @@
 
 use std::{mem::take, sync::Arc};
 
-use axum::{RequestExt as _, extract::Request, response::Response};
+use axum::{RequestExt as _, extract::Request};
 
 use super::{
     arrival::{Arrival, Naming},
@@ -22,41 +22,42 @@ pub(super) enum Admission {
     WithoutKey,
     /// `None`: its key is an expression.
     WithKey(Option<Key>),
-    Refused(Response),
 }
 
 impl Admission {
-    pub(super) fn of_request(policy: &Policy, request: &Request) -> Self {
+    /// # Errors
+    ///
+    /// Returns the problem if the key is not valid, or is missing although it is required.
+    pub(super) fn of_request(policy: &Policy, request: &Request) -> Result<Self, Problem> {
         if policy.key == KeySource::Expression {
-            return Self::WithKey(None);
+            return Ok(Self::WithKey(None));
         }
-        match key::read(policy, request.headers()) {
-            Ok(Some(key)) => Self::WithKey(Some(key)),
-            Ok(None) if policy.required => {
-                Self::Refused(refuse(request, Problem::missing_key(&policy.header_names()[0])))
-            }
-            Ok(None) => Self::WithoutKey,
-            Err(problem) => Self::Refused(refuse(request, problem)),
+        match key::read(policy, request.headers())? {
+            None if policy.required => Err(Problem::missing_key(&policy.header_names()[0])),
+            None => Ok(Self::WithoutKey),
+            key => Ok(Self::WithKey(key)),
         }
     }
 }
 
-/// Takes `request` in, whose expressions were evaluated if they can be before extraction.
+/// Takes `request` in, whose expressions were evaluated if they can be before extraction. `None` if
+/// it has no key after all.
 ///
-/// `None` if it has no key after all. `Err` is a refusal.
+/// # Errors
+///
+/// Returns the problem if the key that an expression gave is empty.
 pub(super) fn admit(
     policy: &'static Policy,
     key: Option<Key>,
-    evaluated: Evaluated,
+    evaluated: &Evaluated,
     known: Known,
     extracted: Extracted,
     request: &mut Request,
-) -> Result<Option<Arrival>, Response> {
+) -> Result<Option<Arrival>, Problem> {
     let mut scope = Scope::of_request(policy, request).fields();
     let naming = match policy.evaluated {
         Stage::BeforeExtraction => {
-            let key = evaluated.key_or(key).map_err(|problem| refuse(request, problem))?;
-            let Some(key) = key else { return Ok(None) };
+            let Some(key) = evaluated.key_or(key)? else { return Ok(None) };
             let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
             Naming::Known { key, store_key, expression: evaluated.fingerprint }
         }
@@ -65,8 +66,4 @@ pub(super) fn admit(
     let settings = Arc::clone(Idempotency::of_request(request.extensions()));
     *request = take(request).with_limited_body();
     Ok(Some(Arrival { policy, settings, naming, known, extracted }))
-}
-
-fn refuse(request: &Request, problem: Problem) -> Response {
-    Idempotency::of_request(request.extensions()).respond(problem)
 }

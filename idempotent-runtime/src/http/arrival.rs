@@ -42,6 +42,13 @@ pub(super) struct Arrival {
     pub(super) extracted: Extracted,
 }
 
+/// What became of a request whose body was read.
+pub(super) enum Received {
+    Asked(Asked),
+    /// A refusal, or a replay that needs no extraction.
+    Answered(Response),
+}
+
 /// How far a request is named: what its head says, and its expressions.
 pub(super) enum Naming {
     Known {
@@ -95,16 +102,15 @@ impl Open {
 }
 
 impl Arrival {
-    /// Reads the whole body and gives it back to `request`. `Err` is the answer already: a refusal,
-    /// or a replay that needs no extraction.
-    pub(super) async fn receive(self, request: &mut Request) -> Result<Asked, Response> {
+    /// Reads the whole body and gives it back to `request`.
+    pub(super) async fn receive(self, request: &mut Request) -> Received {
         let mut body = Reader::new(take(request.body_mut()), usize::MAX);
         match poll_fn(|cx| body.poll_read(cx)).await {
             Read::Whole(chunks) => self.received(request, chunks.into_bytes(), None),
             Read::Cut(chunks, trailers, rest) => {
                 self.received(request, chunks.into_bytes(), Some((trailers, rest)))
             }
-            Read::Failed(_, error, _) => Err(Box::pin(unread(error)).await),
+            Read::Failed(_, error, _) => Received::Answered(Box::pin(unread(error)).await),
         }
     }
 
@@ -113,7 +119,7 @@ impl Arrival {
         request: &mut Request,
         body: Bytes,
         cut: Option<(Option<http_body::Frame<Bytes>>, Body)>,
-    ) -> Result<Asked, Response> {
+    ) -> Received {
         let Self { policy, settings, naming, known, extracted } = self;
         let extracted = known.extraction(policy, request, extracted);
         let unsalted =
@@ -123,7 +129,7 @@ impl Arrival {
                 let fingerprint = unsalted.salted(expression, &key);
                 let names = Names { key, store_key, fingerprint };
                 if let Some(response) = look(&settings, &names, extracted) {
-                    return Err(response);
+                    return Received::Answered(response);
                 }
                 Ok(names)
             }
@@ -136,7 +142,7 @@ impl Arrival {
             None => Body::from(body),
             Some((trailers, rest)) => body::resumed(Chunks::from(body), trailers.map(Ok), rest),
         };
-        Ok(Asked {
+        Received::Asked(Asked {
             key_place: match known {
                 Known::No => Some(IdempotencyKey::place(request.extensions_mut())),
                 // The last parameter does not look for it; those before it have by now.

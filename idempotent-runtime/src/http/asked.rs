@@ -90,13 +90,11 @@ impl Asked {
 impl Settings {
     /// The response in a stored answer.
     fn replay(&self, answer: Bytes) -> Response {
-        match stored::decode(answer) {
-            Some(response) => stored::replay(response),
-            None => {
-                tracing::error!("a stored response is damaged");
-                self.respond(Problem::outcome_unknown())
-            }
+        if let Some(response) = stored::decode(answer) {
+            return stored::replay(response);
         }
+        tracing::error!("a stored response is damaged");
+        self.respond(Problem::outcome_unknown())
     }
 
     fn refuse(&self, refusal: Refusal) -> Response {

@@ -12,12 +12,13 @@ use std::{
     future::{Future, ready},
 };
 
-use axum::response::Response;
+use axum::{extract::Request, response::Response};
 
 use super::{
     admission::{Admission, admit},
-    arrival::Arrival,
+    arrival::{Arrival, Received},
     evaluated::Evaluated,
+    idempotency::Idempotency,
     idempotent::{Extract, Idempotent, Source},
     known::Known,
     policy::{Policy, Stage},
@@ -57,29 +58,32 @@ where
             extraction = Box::pin(ready(Ok(value)));
         }
         Source::Request(mut pending) => {
-            let admission = Admission::of_request(policy, pending.request());
+            let refuse = |problem, request: &Request| -> Handler {
+                Box::pin(ready(Idempotency::of_request(request.extensions()).respond(problem)))
+            };
+            let admission = match Admission::of_request(policy, pending.request()) {
+                Ok(admission) => admission,
+                Err(problem) => return refuse(problem, pending.request()),
+            };
             let is_early = policy.evaluated == Stage::BeforeExtraction;
             let is_now = is_early && matches!(admission, Admission::WithKey(_));
             let mut evaluated = Evaluated::default();
             start = handler(is_now.then_some(&mut evaluated));
-            let arrival = match admission {
-                Admission::WithoutKey => Ok(None),
-                Admission::WithKey(key) => {
-                    admit(policy, key, evaluated, known, TypeId::of::<E>, pending.request())
+            if let Admission::WithKey(key) = admission {
+                let extracted = TypeId::of::<E>;
+                match admit(policy, key, &evaluated, known, extracted, pending.request()) {
+                    Ok(Some(arrival)) => {
+                        let start = move |last, evaluated: Option<&mut Evaluated>| -> Handler {
+                            let body = start(last, evaluated);
+                            Box::pin(async move { respond(body.await) })
+                        };
+                        return guarded(arrival, pending, start);
+                    }
+                    Ok(None) => {}
+                    Err(problem) => return refuse(problem, pending.request()),
                 }
-                Admission::Refused(refusal) => Err(refusal),
-            };
-            match arrival {
-                Ok(None) => extraction = pending.extract(),
-                Ok(Some(arrival)) => {
-                    let start = move |last, evaluated: Option<&mut Evaluated>| -> Handler {
-                        let body = start(last, evaluated);
-                        Box::pin(async move { respond(body.await) })
-                    };
-                    return guarded(arrival, pending, start);
-                }
-                Err(refusal) => return Box::pin(ready(refusal)),
             }
+            extraction = pending.extract();
         }
     }
     Box::pin(async move {
@@ -99,8 +103,8 @@ fn guarded<E: Send + 'static>(
 ) -> BoxFuture<'static, Response> {
     Box::pin(async move {
         let mut asked = match arrival.receive(pending.request()).await {
-            Ok(asked) => asked,
-            Err(answer) => return answer,
+            Received::Asked(asked) => asked,
+            Received::Answered(answer) => return answer,
         };
         let last = match pending.extract().await {
             Ok(last) => last,

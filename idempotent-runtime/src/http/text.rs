@@ -34,22 +34,17 @@ impl Text {
 impl fmt::Write for Text {
     fn write_str(&mut self, more: &str) -> fmt::Result {
         match &mut self.0 {
+            Form::Long(text) => text.push_str(more),
             Form::Short { bytes, length } => {
                 let start = usize::from(*length);
-                match bytes.get_mut(start..start + more.len()) {
-                    Some(place) => {
-                        place.copy_from_slice(more.as_bytes());
-                        *length += u8::try_from(more.len()).expect("it fits");
-                    }
-                    None => {
-                        let mut long = String::with_capacity(start + more.len());
-                        long.push_str(self.as_str());
-                        long.push_str(more);
-                        self.0 = Form::Long(long);
-                    }
+                let end = start + more.len();
+                if let (Some(place), Ok(end)) = (bytes.get_mut(start..end), u8::try_from(end)) {
+                    place.copy_from_slice(more.as_bytes());
+                    *length = end;
+                } else {
+                    self.0 = Form::Long([self.as_str(), more].concat());
                 }
             }
-            Form::Long(text) => text.push_str(more),
         }
         Ok(())
     }

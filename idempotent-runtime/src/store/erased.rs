@@ -13,6 +13,7 @@ macro_rules! verbs {
     ($($verb:ident($subject:ident: $(&$borrowed:ident)? $($copied:ident)? $(, $argument:ident: $ty:ty)*) -> $output:ty;)*) => {
         /// [`Store`], callable through a pointer.
         #[expect(dead_code, reason = "no part of the engine reads or forgets a key yet")]
+        #[allow(clippy::elidable_lifetime_names, reason = "most of the verbs need the name")]
         pub(crate) trait ErasedStore: Send + Sync {
             $(fn $verb<'a>(
                 &'a self,
@@ -21,6 +22,7 @@ macro_rules! verbs {
             ) -> BoxFuture<'a, $output>;)*
         }
 
+        #[allow(clippy::elidable_lifetime_names, reason = "most of the verbs need the name")]
         impl<S: Store> ErasedStore for S {
             $(fn $verb<'a>(
                 &'a self,

@@ -118,8 +118,8 @@ impl Table {
         self.reserve(weight);
         let shard = self.shard(attempt.key);
         let mut keys = shard.lock();
-        let held = keys.get(attempt.key).filter(|entry| entry.token == attempt.token);
-        let ended = match held {
+        let entry = keys.get(attempt.key).filter(|entry| entry.token == attempt.token);
+        let ended = match entry {
             Some(Entry { phase: phase @ Phase::Running { .. }, .. }) => {
                 let expires = Instant::now() + ttl;
                 std::mem::replace(phase, Phase::Stored { record, expires, extracted }).ended()
