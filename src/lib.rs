@@ -1,8 +1,34 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub use idempotent_macros::idempotent;
 #[doc(inline)]
-pub use idempotent_runtime::*;
+pub use idempotent_runtime::{
+    Attempt, Claim, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey, IdempotencyService,
+    Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome, Pollers, Problem,
+    ProblemCode, Store, StoreError, StoreKey, Token,
+};
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
+#[doc(inline)]
+pub use idempotent_runtime::ConnectError;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+#[doc(inline)]
+pub use idempotent_runtime::testing;
+#[cfg(feature = "memory")]
+#[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
+#[doc(inline)]
+pub use idempotent_runtime::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc(inline)]
+pub use idempotent_runtime::{PostgresStore, PostgresStoreBuilder, PurgeTask};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+#[doc(inline)]
+pub use idempotent_runtime::{RedisConnection, RedisStore, RedisStoreBuilder};
 
 #[doc(hidden)]
 pub use idempotent_runtime::__private;

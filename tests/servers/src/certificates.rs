@@ -10,6 +10,7 @@ use crate::user::User;
 
 /// A certificate authority that nobody trusts yet, and a certificate of 127.0.0.1 that it has
 /// signed.
+#[derive(Debug)]
 pub struct Certificates(Directory);
 
 impl Certificates {

@@ -15,6 +15,7 @@ use crate::program;
 use crate::user::User;
 
 /// A directory, removed with everything in it on drop.
+#[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
     /// Where a filesystem of its own is mounted.

@@ -26,8 +26,10 @@ pub enum PoolMode {
 }
 
 /// A `PgBouncer`. It lets everyone in as `postgres`.
+#[derive(Debug)]
 pub struct PgBouncer(Server<Options>);
 
+#[derive(Debug)]
 struct Options {
     postgres: SocketAddr,
     mode: PoolMode,

@@ -18,8 +18,10 @@ use crate::user::User;
 
 /// A Postgres server with one superuser `postgres`, who needs no password, and the database
 /// `postgres`.
+#[derive(Debug)]
 pub struct Postgres(Server<Options>);
 
+#[derive(Debug)]
 struct Options {
     settings: Vec<String>,
 }

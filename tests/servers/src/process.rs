@@ -33,6 +33,7 @@ pub(crate) fn poll<T>(mut question: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 /// A running server. Killed on drop.
+#[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
 }

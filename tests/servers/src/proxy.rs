@@ -29,6 +29,7 @@ pub enum Fault {
 }
 
 /// A TCP proxy in threads of its own. Dropping it resets its connections and closes its port.
+#[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -92,12 +93,13 @@ impl Drop for Proxy {
 
 const UNPOISONED: &str = "no thread panics while it holds the lock";
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
 
+#[derive(Debug)]
 struct State {
     fault: Fault,
     closed: bool,
@@ -175,7 +177,7 @@ fn accept(listener: &TcpListener, upstream: SocketAddr, shared: &Arc<Shared>) {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Request,
     Reply,
@@ -183,6 +185,7 @@ enum Way {
 
 /// Both sockets of a client's connection. They close when the threads of both ways have let go of
 /// it.
+#[derive(Debug)]
 struct Connection {
     client: TcpStream,
     server: TcpStream,

@@ -11,8 +11,10 @@ use crate::proxy::Proxy;
 use crate::server::{Kind, Server, free_port, lifecycle};
 
 /// A Redis server, empty, that by default keeps nothing on disk.
+#[derive(Debug)]
 pub struct Redis(Server<Options>);
 
+#[derive(Debug)]
 struct Options {
     arguments: Vec<String>,
     in_cluster: bool,

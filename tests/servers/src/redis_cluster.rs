@@ -11,6 +11,7 @@ const MASTERS: u32 = 3;
 
 /// A Redis Cluster of three masters without replicas. A key whose master is dead is out of reach;
 /// the others stay served.
+#[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
 }

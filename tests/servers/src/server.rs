@@ -32,6 +32,7 @@ pub(crate) trait Kind {
 }
 
 /// A server of one kind, behind the public type of that kind.
+#[derive(Debug)]
 pub(crate) struct Server<K: Kind> {
     kind: K,
     port: u16,

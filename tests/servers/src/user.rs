@@ -8,7 +8,7 @@ use std::process::Command;
 use rustix::process::geteuid;
 
 /// Numeric ids of a user and its group.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct User {
     uid: u32,
     gid: u32,
