@@ -7,9 +7,9 @@
 //! An allocation is a call of `malloc` and its like, a call of `realloc` included.
 //!
 //! Now and then glibc's allocator merges what has been freed, and whether a path pays for that hangs
-//! on sizes next to it: some 1,300 instructions, which come and go with a header. `--steady` keeps
-//! all that is freed in glibc's thread cache, so nothing is merged; its counts are not those of the
-//! baseline.
+//! on sizes next to it: some 1,000 instructions, which come and go with one header more, or a longer
+//! path to the program. So all that is freed stays in glibc's thread cache here, and nothing is
+//! merged. `--merging` leaves the allocator as it is, for a look at the totals that a service has.
 
 mod baseline;
 mod callgrind;
@@ -30,18 +30,18 @@ use case::{Case, Path, Row, SIZES};
 use count::{Count, aim};
 
 enum Task {
-    Compare { all: bool, details: bool, steady: bool, update: bool },
+    Compare { all: bool, details: bool, merging: bool, update: bool },
     Run(Case),
 }
 
 fn main() -> ExitCode {
-    const OPTIONS: [&str; 4] = ["--all", "--details", "--steady", "--update"];
+    const OPTIONS: [&str; 4] = ["--all", "--details", "--merging", "--update"];
     let usage = format!("instructions [{}]", OPTIONS.join("] ["));
     let task = program::arguments(&usage, |arguments| match arguments {
         ["run", name] => Case::named(name).map(Task::Run),
         options if options.iter().all(|option| OPTIONS.contains(option)) => {
-            let [all, details, steady, update] = OPTIONS.map(|option| options.contains(&option));
-            (!(steady && update)).then_some(Task::Compare { all, details, steady, update })
+            let [all, details, merging, update] = OPTIONS.map(|option| options.contains(&option));
+            (!(merging && update)).then_some(Task::Compare { all, details, merging, update })
         }
         _ => None,
     });
@@ -50,16 +50,16 @@ fn main() -> ExitCode {
             case.run();
             ExitCode::SUCCESS
         }
-        Task::Compare { all, details, steady, update } => {
+        Task::Compare { all, details, merging, update } => {
             let sizes = if all { &SIZES[..] } else { &SIZES[..1] };
-            let profiles = Profiles::count(Case::all(sizes), steady);
+            let profiles = Profiles::count(Case::all(sizes), merging);
             for &bytes in sizes {
-                profiles.print(bytes);
+                profiles.print(bytes, merging && bytes == SIZES[0]);
             }
             if details {
                 profiles.print_details();
             }
-            if steady {
+            if merging {
                 return ExitCode::SUCCESS;
             }
             let held = profiles.held();
@@ -77,7 +77,7 @@ struct Profiles(Vec<(Case, Profile)>);
 impl Profiles {
     /// Counts each case in a process of its own, as many at a time as there are processors: what is
     /// counted does not depend on what else runs.
-    fn count(cases: Vec<Case>, steady: bool) -> Self {
+    fn count(cases: Vec<Case>, merging: bool) -> Self {
         let order = cases.clone();
         let (cases, profiles) = (Mutex::new(cases.into_iter()), Mutex::new(Vec::new()));
         let lock = |cases: &Mutex<std::vec::IntoIter<Case>>| {
@@ -87,7 +87,7 @@ impl Profiles {
             for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
                 scope.spawn(|| {
                     while let Some(case) = lock(&cases) {
-                        let profile = profile(case, steady);
+                        let profile = profile(case, merging);
                         let mut profiles = profiles.lock().unwrap_or_else(PoisonError::into_inner);
                         profiles.push((case, profile));
                     }
@@ -109,12 +109,11 @@ impl Profiles {
         self.profile(case).count() - self.profile(case.yardstick()).count()
     }
 
-    /// The table for bodies of this size.
-    fn print(&self, bytes: usize) {
+    /// The table for bodies of this size, with what is aimed at if that is of the same kind.
+    fn print(&self, bytes: usize, with_aims: bool) {
         let title = format!(
             "Beyond the bare handler, bodies of {bytes} B: instructions / allocations of a request"
         );
-        let with_aims = bytes == SIZES[0];
         let columns: &[_] = if with_aims {
             &["", "no key", "aim", "first", "aim", "replay", "aim"]
         } else {
@@ -158,10 +157,10 @@ impl Profiles {
 }
 
 /// Runs one case under callgrind, in a process of its own.
-fn profile(case: Case, steady: bool) -> Profile {
+fn profile(case: Case, merging: bool) -> Profile {
     let output = program::path().with_file_name(format!("callgrind.{}.out", case.name()));
     let mut valgrind = Command::new("valgrind");
-    if steady {
+    if !merging {
         valgrind.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=65535");
     }
     let status = valgrind
