@@ -38,6 +38,12 @@ impl Admission {
             key => Ok(Self::WithKey(key)),
         }
     }
+
+    /// Whether there may be a key to look up, and the expressions can be evaluated before
+    /// extraction.
+    pub(super) fn is_evaluated_now(&self, policy: &Policy) -> bool {
+        matches!(self, Self::WithKey(_)) && policy.evaluated == Stage::BeforeExtraction
+    }
 }
 
 /// Takes `request` in, whose expressions were evaluated if they can be before extraction. `None` if

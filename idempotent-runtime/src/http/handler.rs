@@ -21,7 +21,8 @@ use super::{
     idempotency::Idempotency,
     idempotent::{Extract, Idempotent, Source},
     known::Known,
-    policy::{Policy, Stage},
+    policy::Policy,
+    problem::Problem,
 };
 use crate::store::BoxFuture;
 
@@ -50,42 +51,44 @@ where
     Fut: Future<Output = R> + Send + 'static,
 {
     // Little is compiled for each handler: the rest does not need its types.
-    let extraction: BoxFuture<'static, Result<E, Response>>;
-    let start;
-    match last.0 {
+    let mut pending = match last.0 {
         Source::Value(value) => {
-            start = handler(None);
-            extraction = Box::pin(ready(Ok(value)));
+            return unguarded(Box::pin(ready(Ok(value))), handler(None), respond);
         }
-        Source::Request(mut pending) => {
-            let refuse = |problem, request: &Request| -> Handler {
-                Box::pin(ready(Idempotency::of_request(request.extensions()).respond(problem)))
-            };
-            let admission = match Admission::of_request(policy, pending.request()) {
-                Ok(admission) => admission,
-                Err(problem) => return refuse(problem, pending.request()),
-            };
-            let is_early = policy.evaluated == Stage::BeforeExtraction;
-            let is_now = is_early && matches!(admission, Admission::WithKey(_));
-            let mut evaluated = Evaluated::default();
-            start = handler(is_now.then_some(&mut evaluated));
-            if let Admission::WithKey(key) = admission {
-                let extracted = TypeId::of::<E>;
-                match admit(policy, key, &evaluated, known, extracted, pending.request()) {
-                    Ok(Some(arrival)) => {
-                        let start = move |last, evaluated: Option<&mut Evaluated>| -> Handler {
-                            let body = start(last, evaluated);
-                            Box::pin(async move { respond(body.await) })
-                        };
-                        return guarded(arrival, pending, start);
-                    }
-                    Ok(None) => {}
-                    Err(problem) => return refuse(problem, pending.request()),
-                }
-            }
-            extraction = pending.extract();
-        }
+        Source::Request(pending) => pending,
+    };
+    let request = pending.request();
+    let admission = match Admission::of_request(policy, request) {
+        Ok(admission) => admission,
+        Err(problem) => return refuse(problem, request),
+    };
+    let mut evaluated = Evaluated::default();
+    let start = handler(admission.is_evaluated_now(policy).then_some(&mut evaluated));
+    let arrival = match admission {
+        Admission::WithoutKey => Ok(None),
+        Admission::WithKey(key) => admit(policy, key, &evaluated, known, TypeId::of::<E>, request),
+    };
+    match arrival {
+        Ok(None) => unguarded(pending.extract(), start, respond),
+        Ok(Some(arrival)) => guarded(arrival, pending, move |last, evaluated| {
+            let body = start(last, evaluated);
+            Box::pin(async move { respond(body.await) })
+        }),
+        Err(problem) => refuse(problem, request),
     }
+}
+
+/// A request without a key, or a direct call.
+fn unguarded<E, R, Fut>(
+    extraction: BoxFuture<'static, Result<E, Response>>,
+    start: impl FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
+    respond: fn(R) -> Response,
+) -> BoxFuture<'static, Response>
+where
+    E: Send + 'static,
+    R: 'static,
+    Fut: Future<Output = R> + Send + 'static,
+{
     Box::pin(async move {
         match extraction.await {
             Ok(last) => respond(start(last, None).await),
@@ -113,4 +116,8 @@ fn guarded<E: Send + 'static>(
         let handler = start(last, asked.evaluated());
         asked.answer(handler).await
     })
+}
+
+fn refuse(problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
+    Box::pin(ready(Idempotency::of_request(request.extensions()).respond(problem)))
 }
