@@ -163,7 +163,7 @@ impl Asked {
             request = request.header("content-type", format!("{essence}{parameters}"));
         }
         let request = request.header("x-other", parameters).body(()).expect("a request");
-        let unsalted = Unsalted::of_request(source, digesting, &request, self.body.as_bytes());
+        let unsalted = Unsalted::from_request(source, digesting, &request, self.body.as_bytes());
         unsalted.salted(None, &Key::exact("7"))
     }
 }
@@ -203,7 +203,7 @@ proptest! {
     ) {
         let store_key = |(path, principal, key): &(String, Option<String>, String)| {
             let request = Request::post(format!("/{path}")).body(()).expect("a request");
-            let mut scope = Scope::of_request(&UUID, &request).fields();
+            let mut scope = Scope::from_request(&UUID, &request).fields();
             store_key(&mut scope, principal.as_deref(), &Key::exact(key))
         };
         prop_assert_eq!(store_key(&a) == store_key(&b), a == b);

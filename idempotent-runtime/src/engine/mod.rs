@@ -22,7 +22,7 @@ mod waiting;
 pub use self::settings::OnStoreError;
 pub(crate) use self::{
     ask::{Found, Refusal},
-    claimed::{Keep, Settled},
+    claimed::{Claimed, Keep, Settled},
     fields::{Digest, Digesting, Fields, truncate, version},
     job::Job,
     settings::Engine,

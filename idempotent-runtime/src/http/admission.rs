@@ -5,9 +5,10 @@ use std::{mem::take, sync::Arc};
 use axum::{RequestExt as _, extract::Request};
 
 use super::{
-    arrival::{Arrival, Naming},
     evaluated::Evaluated,
+    guarded::Guarded,
     idempotency::Idempotency,
+    identity::Identification,
     key::{self, Key},
     known::Known,
     policy::{KeySource, Policy, Stage},
@@ -28,7 +29,7 @@ impl Admission {
     /// # Errors
     ///
     /// Returns the problem if the key is not valid, or is missing although it is required.
-    pub(super) fn of_request(policy: &Policy, request: &Request) -> Result<Self, Problem> {
+    pub(super) fn from_request(policy: &Policy, request: &Request) -> Result<Self, Problem> {
         if policy.key == KeySource::Expression {
             return Ok(Self::WithKey(None));
         }
@@ -59,17 +60,17 @@ pub(super) fn admit(
     known: Known,
     extracted: Extracted,
     request: &mut Request,
-) -> Result<Option<Arrival>, Problem> {
-    let mut scope = Scope::of_request(policy, request).fields();
-    let naming = match policy.evaluated {
+) -> Result<Option<Guarded>, Problem> {
+    let mut scope = Scope::from_request(policy, request).fields();
+    let identification = match policy.evaluated {
         Stage::BeforeExtraction => {
             let Some(key) = evaluated.key_or(key)? else { return Ok(None) };
             let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
-            Naming::Known { key, store_key, expression: evaluated.fingerprint }
+            Identification::Known { key, store_key, expression: evaluated.fingerprint }
         }
-        Stage::AfterExtraction => Naming::open(key, scope),
+        Stage::AfterExtraction => Identification::open(key, scope),
     };
-    let settings = Arc::clone(Idempotency::of_request(request.extensions()));
+    let settings = Arc::clone(Idempotency::for_request(request.extensions()));
     *request = take(request).with_limited_body();
-    Ok(Some(Arrival { policy, settings, naming, known, extracted }))
+    Ok(Some(Guarded { policy, settings, identification, known, extracted }))
 }

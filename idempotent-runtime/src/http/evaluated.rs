@@ -79,20 +79,20 @@ pub trait OptionalDisplay<Kind = ()> {
 #[diagnostic::do_not_recommend]
 impl<T: Display + ?Sized> OptionalDisplay for T {
     fn text(&self) -> Option<Text> {
-        Some(Text::of_display(self))
+        Some(Text::from_display(self))
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Display> OptionalDisplay<Option<()>> for Option<T> {
     fn text(&self) -> Option<Text> {
-        self.as_ref().map(Text::of_display)
+        self.as_ref().map(Text::from_display)
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Display> OptionalDisplay<Option<()>> for &Option<T> {
     fn text(&self) -> Option<Text> {
-        self.as_ref().map(Text::of_display)
+        self.as_ref().map(Text::from_display)
     }
 }

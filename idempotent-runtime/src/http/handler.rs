@@ -16,8 +16,8 @@ use axum::{extract::Request, response::Response};
 
 use super::{
     admission::{Admission, admit},
-    arrival::{Arrival, Received},
     evaluated::Evaluated,
+    guarded::{Guarded, Preparation},
     idempotency::Idempotency,
     idempotent::{Extract, Idempotent, Source},
     known::Known,
@@ -58,19 +58,19 @@ where
         Source::Request(pending) => pending,
     };
     let request = pending.request();
-    let admission = match Admission::of_request(policy, request) {
+    let admission = match Admission::from_request(policy, request) {
         Ok(admission) => admission,
         Err(problem) => return refuse(problem, request),
     };
     let mut evaluated = Evaluated::default();
     let start = handler(admission.is_evaluated_now(policy).then_some(&mut evaluated));
-    let arrival = match admission {
+    let admitted = match admission {
         Admission::WithoutKey => Ok(None),
         Admission::WithKey(key) => admit(policy, key, &evaluated, known, TypeId::of::<E>, request),
     };
-    match arrival {
+    match admitted {
         Ok(None) => unguarded(pending.extract(), start, respond),
-        Ok(Some(arrival)) => guarded(arrival, pending, move |last, evaluated| {
+        Ok(Some(request)) => guarded(request, pending, move |last, evaluated| {
             let body = start(last, evaluated);
             Box::pin(async move { respond(body.await) })
         }),
@@ -100,24 +100,24 @@ where
 /// A request with a key, or one whose key is an expression. `start` makes the handler of its last
 /// parameter, and evaluates the expressions that use it.
 fn guarded<E: Send + 'static>(
-    arrival: Arrival,
+    request: Guarded,
     mut pending: Box<dyn Extract<E>>,
     start: impl FnOnce(E, Option<&mut Evaluated>) -> Handler + Send + 'static,
 ) -> BoxFuture<'static, Response> {
     Box::pin(async move {
-        let mut asked = match arrival.receive(pending.request()).await {
-            Received::Asked(asked) => asked,
-            Received::Answered(answer) => return answer,
+        let mut prepared = match request.prepare(pending.request()).await {
+            Preparation::Prepared(prepared) => prepared,
+            Preparation::Answered(answer) => return answer,
         };
         let last = match pending.extract().await {
             Ok(last) => last,
             Err(rejection) => return rejection,
         };
-        let handler = start(last, asked.evaluated());
-        asked.answer(handler).await
+        let handler = start(last, prepared.evaluated());
+        prepared.answer(handler).await
     })
 }
 
 fn refuse(problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
-    Box::pin(ready(Idempotency::of_request(request.extensions()).respond(problem)))
+    Box::pin(ready(Idempotency::for_request(request.extensions()).respond(problem)))
 }

@@ -61,7 +61,7 @@ impl Idempotency {
     }
 
     /// The settings that apply to a request with these extensions.
-    pub(super) fn of_request(extensions: &Extensions) -> &Arc<Settings> {
+    pub(super) fn for_request(extensions: &Extensions) -> &Arc<Settings> {
         &extensions.get::<Self>().unwrap_or_else(|| Self::process()).settings
     }
 

@@ -58,7 +58,7 @@ impl Keeping {
                         Box::pin(read_within(self.settings.max_capture_time, reader)).await
                     }
                 };
-                self.captured(parts, read)
+                self.record(parts, read)
             }
         }
     }
@@ -89,7 +89,7 @@ impl Keeping {
     }
 
     /// What to keep of a response whose body was read.
-    fn captured(&self, parts: Parts, read: Read) -> (Keep, Response) {
+    fn record(&self, parts: Parts, read: Read) -> (Keep, Response) {
         let chunks = match read {
             Read::Whole(chunks) => chunks,
             // Too much data, or too slow; or trailers, without which a replay would be another
@@ -103,7 +103,7 @@ impl Keeping {
                 return (Keep::Nothing, Response::from_parts(parts, body));
             }
         };
-        let unstored = Unstored::of(&parts.headers);
+        let unstored = Unstored::new(&parts.headers);
         // Beside no body it says how long the one is that a HEAD or a 304 leaves out; computed afresh
         // it would be 0. Everywhere else it follows from the body.
         let body_left_out = chunks.len() == 0;
@@ -156,7 +156,7 @@ struct Unstored {
 }
 
 impl Unstored {
-    fn of(headers: &HeaderMap) -> Self {
+    fn new(headers: &HeaderMap) -> Self {
         let connection = headers.get_all(header::CONNECTION).iter();
         let names = connection.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
         let names = names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());

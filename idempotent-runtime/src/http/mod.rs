@@ -6,15 +6,15 @@
 //! stored response is replayed, or a problem says why neither can be.
 
 mod admission;
-mod arrival;
-mod asked;
 pub(crate) mod body;
 pub(crate) mod evaluated;
 pub(crate) mod fingerprint;
+mod guarded;
 mod handler;
 mod idempotency;
 mod idempotency_key;
 mod idempotent;
+mod identity;
 mod install;
 mod keep;
 pub(crate) mod key;
@@ -22,6 +22,7 @@ mod known;
 mod layer;
 mod outcome;
 pub(crate) mod policy;
+mod prepared;
 mod problem;
 pub(crate) mod scope;
 pub(crate) mod stored;

@@ -18,6 +18,7 @@ use axum::response::{IntoResponseParts, ResponseParts};
 /// # assert_eq!(declined().status(), 402);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// Store this response, whatever its status.
     Final,

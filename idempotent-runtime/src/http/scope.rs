@@ -24,7 +24,7 @@ pub(crate) enum Scope<'r> {
 }
 
 impl<'r> Scope<'r> {
-    pub(crate) fn of_request<B>(policy: &Policy, request: &'r Request<B>) -> Self {
+    pub(crate) fn from_request<B>(policy: &Policy, request: &'r Request<B>) -> Self {
         if let Some(scope) = policy.scope {
             return Self::Named(scope);
         }
@@ -39,7 +39,7 @@ impl<'r> Scope<'r> {
         match self {
             Self::Named(scope) => Some(scope.into()),
             Self::Route(method, template) => {
-                Some(Text::of_display(&format_args!("{method} {template}")).as_str().into())
+                Some(Text::from_display(&format_args!("{method} {template}")).as_str().into())
             }
             Self::Path(..) => None,
         }

@@ -14,7 +14,7 @@ impl Text {
     const SHORT: usize = 46;
 
     /// What `value` displays as.
-    pub(crate) fn of_display<T: Display + ?Sized>(value: &T) -> Self {
+    pub(crate) fn from_display<T: Display + ?Sized>(value: &T) -> Self {
         let mut text = Self(Form::Short { bytes: [0; Self::SHORT], length: 0 });
         write!(text, "{value}").expect("`Display` fails only if what it writes to does");
         text
@@ -65,9 +65,9 @@ mod tests {
     fn a_text_is_what_was_displayed_however_long_and_in_how_many_pieces() {
         for length in 0..120 {
             let whole = "aé€😀".chars().cycle().take(length).collect::<String>();
-            assert_eq!(Text::of_display(&whole).as_str(), whole);
+            assert_eq!(Text::from_display(&whole).as_str(), whole);
             let (first, second) = (&whole, format_args!("-{length}-{whole}"));
-            let text = Text::of_display(&format_args!("{first}{second}"));
+            let text = Text::from_display(&format_args!("{first}{second}"));
             assert_eq!(text.as_str(), format!("{whole}-{length}-{whole}"));
         }
     }

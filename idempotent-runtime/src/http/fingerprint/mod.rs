@@ -25,7 +25,7 @@ pub(crate) struct Unsalted {
 }
 
 impl Unsalted {
-    pub(crate) fn of_request<B>(
+    pub(crate) fn from_request<B>(
         source: FingerprintSource,
         digesting: Digesting,
         request: &Request<B>,

@@ -1,0 +1,170 @@
+//! [`Prepared`]: a request whose body is read, and how the engine has it answered.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::{
+    evaluated::Evaluated,
+    handler::Handler,
+    idempotency::Settings,
+    idempotency_key::IdempotencyKey,
+    identity::{Identity, Unevaluated},
+    install::warn_of_missed_store,
+    keep::Keeping,
+    policy::Policy,
+    problem::Problem,
+    stored,
+};
+use crate::{
+    engine::{Claimed, Found, Job, Refusal, Settled},
+    store::{Attempt, Extracted, Token},
+};
+
+/// A request with a key, or one whose key is an expression, its body read.
+pub(super) struct Prepared {
+    pub(super) policy: &'static Policy,
+    pub(super) settings: Arc<Settings>,
+    /// `Err` if its expressions use the last parameter.
+    pub(super) identity: Result<Identity, Box<Unevaluated>>,
+    /// How its last parameter is extracted, if a replay may do without.
+    pub(super) extracted: Option<Extracted>,
+    /// Where the handler finds the key, if it looks for it.
+    pub(super) key_place: Option<IdempotencyKey>,
+    /// The operation's name, for people.
+    pub(super) operation: Option<Arc<str>>,
+    pub(super) is_connect: bool,
+}
+
+impl Prepared {
+    /// Where the expressions are evaluated to, if they use the last parameter.
+    pub(super) fn evaluated(&mut self) -> Option<&mut Evaluated> {
+        self.identity.as_mut().err().map(|unevaluated| &mut unevaluated.evaluated)
+    }
+
+    /// Asks the engine, and runs `handler`, replays or refuses.
+    pub(super) async fn answer(self, handler: Handler) -> Response {
+        let Self { policy, settings, identity, extracted, key_place, operation, is_connect } = self;
+        let identity = match identity {
+            Ok(identity) => identity,
+            Err(unevaluated) => match unevaluated.identity() {
+                Ok(Some(identity)) => identity,
+                Ok(None) => return handler.await,
+                Err(problem) => return settings.respond(problem),
+            },
+        };
+        if let Some(place) = key_place {
+            place.set(identity.key, identity.store_key);
+        }
+        if settings.is_missed_store() {
+            warn_of_missed_store(operation.as_deref());
+        }
+        let attempt = Attempt::new(identity.store_key, identity.fingerprint, Token::random());
+        let attempt = match operation {
+            Some(operation) => attempt.named(operation),
+            None => attempt,
+        };
+        let engine = Arc::clone(&settings.engine);
+        let job = Job { engine, attempt, ttl: policy.ttl, wait: policy.wait, extracted };
+        let claimed = match job.ask().await {
+            Found::Claimed(claimed) => claimed,
+            Found::Unprotected => return settings.engine.run_to_end(handler).await,
+            Found::Stored(answer) => return settings.replay(answer),
+            Found::Refused(refusal) => return settings.refuse(refusal),
+        };
+        let keeping = Keeping::new(policy.replay, settings, is_connect);
+        claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed))).await
+    }
+}
+
+/// Runs `handler` under its claim, and settles that before it answers.
+#[expect(clippy::manual_async_fn, reason = "its future would have room for each argument twice")]
+fn run(
+    handler: Handler,
+    keeping: Keeping,
+    claimed: Claimed,
+) -> impl Future<Output = Response> + Send {
+    async move {
+        let (keep, response) = keeping.keep(handler.await).await;
+        match claimed.settle(keep).await {
+            Settled::Own => response,
+            Settled::Stored(answer) => keeping.settings.replay(answer),
+            Settled::Refused(refusal) => keeping.settings.refuse(refusal),
+        }
+    }
+}
+
+impl Settings {
+    /// The response in a stored answer.
+    fn replay(&self, answer: Bytes) -> Response {
+        if let Some(response) = stored::decode(answer) {
+            return stored::replay(response);
+        }
+        tracing::error!("a stored response is damaged");
+        self.respond(Problem::outcome_unknown())
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response {
+        self.respond(match refusal {
+            Refusal::KeyReused => Problem::key_reused(),
+            Refusal::RequestInProgress => Problem::request_in_progress(),
+            Refusal::ResponseNotStored => Problem::response_not_stored(),
+            Refusal::OutcomeUnknown => Problem::outcome_unknown(),
+            Refusal::StoreUnavailable => Problem::store_unavailable(),
+        })
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use axum::{
+        Json,
+        body::Body,
+        extract::{FromRequest as _, Request},
+        response::IntoResponse as _,
+    };
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        Idempotency, MemoryStore,
+        fuzzing::now,
+        http::{Idempotent, Known},
+        store::{Fingerprint, StoreKey},
+    };
+
+    /// glibc keeps chunks of up to 1,032 bytes in a cache of the thread; a larger one costs some
+    /// 600 to 1,000 instructions more.
+    const CACHED: usize = 1032;
+
+    #[test]
+    fn the_futures_of_a_guarded_request_stay_in_the_allocators_cache() {
+        static POLICY: Policy = Policy::DEFAULT;
+        let request = Request::post("/orders")
+            .header("content-type", "application/json")
+            .header("idempotency-key", "2c5ea4c0-4067-41fe-8bad-9b1deb4d3b7d")
+            .body(Body::from("{}"))
+            .expect("a request");
+        let last = now(Idempotent::<Json<Value>>::from_request(request, &())).expect("infallible");
+        let guarded = last.run(&POLICY, Known::Json, Json::into_response, |_| {
+            |order: Json<Value>, _: Option<&mut Evaluated>| async move { order }
+        });
+        let size = size_of_val(&*guarded);
+        assert!((300..=CACHED).contains(&size), "{size} bytes before the claim");
+
+        let settings = Idempotency::new(MemoryStore::new()).settings;
+        let key = StoreKey::from_bytes([1; 16]);
+        let job = Job {
+            engine: Arc::clone(&settings.engine),
+            attempt: Attempt::new(key, Fingerprint::from_bytes([2; 16]), Token::random()),
+            ttl: POLICY.ttl,
+            wait: POLICY.wait,
+            extracted: None,
+        };
+        let Found::Claimed(claimed) = now(job.ask()) else { panic!("an absent key is claimed") };
+        let keeping = Keeping::new(POLICY.replay, settings, false);
+        let size = size_of_val(&run(Box::pin(async { ().into_response() }), keeping, claimed));
+        assert!((300..=CACHED).contains(&size), "{size} bytes under the claim");
+    }
+}
