@@ -5,15 +5,56 @@ use std::time::Duration;
 
 use axum::{Router, extract::State, routing::post as route};
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{Events, Leased, Probe, Runs, fresh_key, post};
+use idempotent_test_support::{Events, Fault, Leased, Probe, Runs, fresh_key, post};
 use tracing::Level;
 
-use crate::service::{App, Seen, on_own_store, routes};
+use crate::service::{App, Client, Seen, on_own_store, routes, service_on};
 
 #[test]
 #[should_panic(expected = "`lease` must be longer than zero")]
 fn a_lease_of_zero_is_refused() {
     let _ = Idempotency::new(Leased::default()).lease(Duration::ZERO);
+}
+
+#[test]
+#[should_panic(expected = "`store_timeout` must be longer than zero")]
+fn a_store_timeout_of_zero_is_refused() {
+    let _ = Idempotency::new(Leased::default()).store_timeout(Duration::ZERO);
+}
+
+/// Work in the background ends, if at all, with the lease; a panic there would lose it.
+#[tokio::test(start_paused = true)]
+async fn durations_without_end_have_no_deadline() {
+    let service = service_on(Leased::default(), |settings| {
+        let settings = settings.lease(Duration::MAX).store_timeout(Duration::MAX);
+        settings.max_capture_time(Duration::MAX).max_response_bytes(usize::MAX)
+    });
+    let stored = service.client();
+    service.probe.complete.next([Fault::Fails; 5]);
+    assert_eq!(stored.send().await, Seen::run(0));
+    service.idempotency.drain().await;
+    assert_eq!(service.probe.complete.begun.get(), 6);
+    assert_eq!(stored.send().await, Seen::replay(0));
+
+    let failed = Client { body: "fails", ..service.client() };
+    service.probe.release.next([Fault::Fails; 5]);
+    assert_eq!(failed.request("/pay", "").send(&service.router).await.status, 500);
+    service.idempotency.drain().await;
+    assert_eq!(service.probe.release.begun.get(), 6);
+
+    // It is renewed once in an age, and its duplicate waits for no more than it says.
+    let slow = service.client();
+    assert_eq!(slow.request("/slow", "").send(&service.router).await.status, 200);
+    assert!(slow.request("/slow", "").send(&service.router).await.is_replay());
+    let running = service.client();
+    let first = running.send_to_gate("a");
+    service.app.gates[0].arrived.reaches(1).await;
+    let duplicate = running.send_to_gate("");
+    service.probe.wait.begun.reaches(1).await;
+    service.app.gates[0].open(1);
+    let run = service.app.runs.get() - 1;
+    assert_eq!(first.await.unwrap(), Seen::run(run));
+    assert_eq!(duplicate.await.unwrap(), Seen::replay(run));
 }
 
 #[test]
