@@ -1,11 +1,23 @@
 //! Settings, and which of them a handler gets: those of the innermost layer, or those of the
 //! process.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::{Router, extract::State, routing::post as route};
-use idempotent_axum::{Idempotency, MemoryStore, idempotent};
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode},
+    routing::post as route,
+};
+use http_body_util::BodyExt as _;
+use idempotent_axum::{Idempotency, IdempotencyService, MemoryStore, idempotent};
 use idempotent_test_support::{Events, Fault, Leased, Probe, Runs, fresh_key, post};
+use tower::{Layer as _, Service, ServiceExt as _};
 use tracing::Level;
 
 use crate::service::{App, Client, Seen, on_own_store, routes, service_on};
@@ -89,6 +101,58 @@ async fn of_nested_layers_the_innermost_wins() {
     assert_eq!((inner.claim.begun.get(), outer.claim.begun.get()), (1, 0));
     assert_eq!(send("/pay").await, Seen::run(1));
     assert_eq!((inner.claim.begun.get(), outer.claim.begun.get()), (1, 1));
+}
+
+/// A service of requests and responses that Axum does not know.
+#[derive(Clone)]
+struct Gateway {
+    routes: Router,
+    is_ready: bool,
+}
+
+impl Service<Request<&'static str>> for Gateway {
+    type Response = (u16, String);
+    type Error = &'static str;
+    type Future = Pin<Box<dyn Future<Output = Result<(u16, String), &'static str>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        Poll::Ready(if self.is_ready { Ok(()) } else { Err("not ready") })
+    }
+
+    fn call(&mut self, request: Request<&'static str>) -> Self::Future {
+        let response = self.routes.clone().oneshot(request.map(Body::from));
+        Box::pin(async move {
+            let response = response.await.unwrap_or_else(|never| match never {});
+            if response.status() == StatusCode::NOT_FOUND {
+                return Err("no such route");
+            }
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+            Ok((status, String::from_utf8(body.to_vec()).expect("text")))
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_layer_is_one_for_any_service_of_requests() {
+    let probe = Probe::<MemoryStore>::default();
+    let routes = routes().with_state(App::default());
+    let idempotency = Idempotency::new(probe.clone());
+    let gateway = |is_ready| idempotency.layer(Gateway { routes: routes.clone(), is_ready });
+    let service: IdempotencyService<Gateway> = gateway(true);
+    let key = fresh_key();
+    let request = |path: &str| {
+        let request = Request::post(path).header("idempotency-key", &key);
+        request.body("rent").expect("a valid request")
+    };
+    for claims in 1..3 {
+        let answer = service.clone().oneshot(request("/pay")).await;
+        assert_eq!(answer, Ok((200, "run 0".to_owned())));
+        assert_eq!(probe.claim.begun.get(), claims);
+    }
+    // Its errors are the service's.
+    assert_eq!(service.oneshot(request("/nowhere")).await, Err("no such route"));
+    assert_eq!(gateway(false).oneshot(request("/pay")).await, Err("not ready"));
 }
 
 #[idempotent]
