@@ -24,7 +24,7 @@ async fn a_record_of_an_unknown_version_never_runs_under_execute() {
 }
 
 /// A record that another release wrote whole: this byte differs, and its checksum is right.
-fn rewritten(record: &mut Vec<u8>, at: usize) {
+fn rewritten(record: &mut [u8], at: usize) {
     record[at] = 99;
     let checksum = crc32fast::hash(&[&record[..5], &record[9..]].concat());
     record[5..9].copy_from_slice(&checksum.to_le_bytes());
