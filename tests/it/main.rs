@@ -1,5 +1,5 @@
 //! What the library promises, through real routers and real sockets, as one program: a module for
-//! each guarantee of the README, then the attribute, HTTP, outages and settings.
+//! each guarantee of the README, then the attribute, HTTP, outages, settings and sizes.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 
@@ -7,6 +7,7 @@ mod attribute;
 mod bounded_memory;
 mod capacity;
 mod http;
+mod install;
 mod never_cancelled;
 mod no_stuck_keys;
 mod nothing_leaks;
@@ -14,4 +15,5 @@ mod one_run;
 mod outages;
 mod service;
 mod settings;
+mod sizes;
 mod stored_before_sent;

@@ -1,19 +1,72 @@
 //! Settings, and which of them a handler gets: those of the innermost layer, or those of the
 //! process.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use axum::{Router, extract::State, routing::post as route};
-use idempotent_axum::{Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{Events, Leased, Probe, Runs, fresh_key, post};
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode},
+    routing::post as route,
+};
+use http_body_util::BodyExt as _;
+use idempotent_axum::{Idempotency, IdempotencyService, MemoryStore, idempotent};
+use idempotent_test_support::{Events, Fault, Leased, Probe, Runs, fresh_key, post};
+use tower::{Layer as _, Service, ServiceExt as _};
 use tracing::Level;
 
-use crate::service::{App, Seen, on_own_store, routes};
+use crate::service::{App, Client, Seen, on_own_store, routes, service_on};
 
 #[test]
 #[should_panic(expected = "`lease` must be longer than zero")]
 fn a_lease_of_zero_is_refused() {
     let _ = Idempotency::new(Leased::default()).lease(Duration::ZERO);
+}
+
+#[test]
+#[should_panic(expected = "`store_timeout` must be longer than zero")]
+fn a_store_timeout_of_zero_is_refused() {
+    let _ = Idempotency::new(Leased::default()).store_timeout(Duration::ZERO);
+}
+
+/// Work in the background ends, if at all, with the lease; a panic there would lose it.
+#[tokio::test(start_paused = true)]
+async fn durations_without_end_have_no_deadline() {
+    let service = service_on(Leased::default(), |settings| {
+        let settings = settings.lease(Duration::MAX).store_timeout(Duration::MAX);
+        settings.max_capture_time(Duration::MAX).max_response_bytes(usize::MAX)
+    });
+    let stored = service.client();
+    service.probe.complete.next([Fault::Fails; 5]);
+    assert_eq!(stored.send().await, Seen::run(0));
+    service.idempotency.drain().await;
+    assert_eq!(service.probe.complete.begun.get(), 6);
+    assert_eq!(stored.send().await, Seen::replay(0));
+
+    let failed = Client { body: "fails", ..service.client() };
+    service.probe.release.next([Fault::Fails; 5]);
+    assert_eq!(failed.request("/pay", "").send(&service.router).await.status, 500);
+    service.idempotency.drain().await;
+    assert_eq!(service.probe.release.begun.get(), 6);
+
+    // It is renewed once in an age, and its duplicate waits for no more than it says.
+    let slow = service.client();
+    assert_eq!(slow.request("/slow", "").send(&service.router).await.status, 200);
+    assert!(slow.request("/slow", "").send(&service.router).await.is_replay());
+    let running = service.client();
+    let first = running.send_to_gate("a");
+    service.app.gates[0].arrived.reaches(1).await;
+    let duplicate = running.send_to_gate("");
+    service.probe.wait.begun.reaches(1).await;
+    service.app.gates[0].open(1);
+    let run = service.app.runs.get() - 1;
+    assert_eq!(first.await.unwrap(), Seen::run(run));
+    assert_eq!(duplicate.await.unwrap(), Seen::replay(run));
 }
 
 #[test]
@@ -48,6 +101,58 @@ async fn of_nested_layers_the_innermost_wins() {
     assert_eq!((inner.claim.begun.get(), outer.claim.begun.get()), (1, 0));
     assert_eq!(send("/pay").await, Seen::run(1));
     assert_eq!((inner.claim.begun.get(), outer.claim.begun.get()), (1, 1));
+}
+
+/// A service of requests and responses that Axum does not know.
+#[derive(Clone)]
+struct Gateway {
+    routes: Router,
+    is_ready: bool,
+}
+
+impl Service<Request<&'static str>> for Gateway {
+    type Response = (u16, String);
+    type Error = &'static str;
+    type Future = Pin<Box<dyn Future<Output = Result<(u16, String), &'static str>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        Poll::Ready(if self.is_ready { Ok(()) } else { Err("not ready") })
+    }
+
+    fn call(&mut self, request: Request<&'static str>) -> Self::Future {
+        let response = self.routes.clone().oneshot(request.map(Body::from));
+        Box::pin(async move {
+            let response = response.await.unwrap_or_else(|never| match never {});
+            if response.status() == StatusCode::NOT_FOUND {
+                return Err("no such route");
+            }
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+            Ok((status, String::from_utf8(body.to_vec()).expect("text")))
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_layer_is_one_for_any_service_of_requests() {
+    let probe = Probe::<MemoryStore>::default();
+    let routes = routes().with_state(App::default());
+    let idempotency = Idempotency::new(probe.clone());
+    let gateway = |is_ready| idempotency.layer(Gateway { routes: routes.clone(), is_ready });
+    let service: IdempotencyService<Gateway> = gateway(true);
+    let key = fresh_key();
+    let request = |path: &str| {
+        let request = Request::post(path).header("idempotency-key", &key);
+        request.body("rent").expect("a valid request")
+    };
+    for claims in 1..3 {
+        let answer = service.clone().oneshot(request("/pay")).await;
+        assert_eq!(answer, Ok((200, "run 0".to_owned())));
+        assert_eq!(probe.claim.begun.get(), claims);
+    }
+    // Its errors are the service's.
+    assert_eq!(service.oneshot(request("/nowhere")).await, Err("no such route"));
+    assert_eq!(gateway(false).oneshot(request("/pay")).await, Err("not ready"));
 }
 
 #[idempotent]

@@ -27,7 +27,8 @@ impl Job {
         let mut unknown = UnknownClaim { job: self, is_possible: true };
         let twice = async {
             let first = match self.claim_once().await {
-                Err(error) => error,
+                // An entry of another release is an answer.
+                Err(error) if !error.is_foreign_entry() => error,
                 claim => return claim,
             };
             tracing::debug!(

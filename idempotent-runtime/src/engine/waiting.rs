@@ -42,8 +42,10 @@ impl<'a> Waiting<'a> {
         let begun = Instant::now();
         // A store that does not keep its promise must not hold the caller.
         let _ = timeout(at_most, engine.store.store().wait(attempt.key, at_most)).await;
-        let early = self.pause.saturating_sub(begun.elapsed());
-        self.pause = if early.is_zero() { FIRST_PAUSE } else { MAX_PAUSE.min(self.pause * 2) };
+        let waited = begun.elapsed();
+        let early = self.pause.saturating_sub(waited);
+        let longer = MAX_PAUSE.min(self.pause * 2).max(FIRST_PAUSE);
+        self.pause = if waited < MAX_PAUSE { longer } else { FIRST_PAUSE };
         sleep(early.min(left)).await;
         Ok(())
     }

@@ -5,11 +5,11 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{Path, State},
-    http::HeaderMap,
-    routing::post as route,
+    http::{HeaderMap, Method},
+    routing::{any, post as route},
 };
 use idempotent_axum::idempotent;
-use idempotent_test_support::{Runs, fresh_key, post};
+use idempotent_test_support::{Runs, ask, fresh_key, post};
 use serde::Deserialize;
 
 use crate::service::on_own_store;
@@ -94,6 +94,37 @@ async fn with_key_the_fingerprint_is_the_path_by_default() {
     let reused = post("/b").json(event).send(&app).await;
     assert_eq!(reused.problem(), (422, "key_reused".to_owned()));
     assert_eq!(runs.count(), 1);
+}
+
+#[tokio::test]
+async fn a_derived_key_belongs_to_its_principal() {
+    #[idempotent(
+        key = event.id,
+        principal = headers.get("x-user").map(|user| String::from_utf8_lossy(user.as_bytes()))
+    )]
+    async fn order(
+        State(runs): State<Runs>,
+        headers: HeaderMap,
+        Json(event): Json<Event>,
+    ) -> String {
+        drop((headers, event));
+        runs.next()
+    }
+    let (app, runs) = on_own_store(Router::new().route("/", route(order)));
+    let send = async |user: Option<&'static str>, body: &str| {
+        let ask = post("/").json(body);
+        let ask = user.into_iter().fold(ask, |ask, user| ask.header("x-user", user));
+        let answer = ask.send(&app).await;
+        (answer.is_replay(), answer.text().to_owned())
+    };
+    let (body, other) = (r#"{"id": "7"}"#, r#"{"id": "7", "note": "mine"}"#);
+    // Whoever guesses the key gets no response of another, and leaves none to another.
+    for (run, user) in [(1, Some("ann")), (2, Some("bob")), (3, None)] {
+        assert_eq!(send(user, body).await, (false, format!("run {run}")));
+        assert_eq!(send(user, body).await, (true, format!("run {run}")));
+    }
+    assert_eq!(send(Some("ann"), other).await, (true, "run 1".to_owned()));
+    assert_eq!(runs.count(), 3);
 }
 
 #[tokio::test]
@@ -224,6 +255,48 @@ async fn fingerprint_expression_is_all_that_must_be_equal() {
     assert_eq!(send(100, "ann", "later").await.text(), "run 1");
     assert_eq!(send(101, "ann", "now").await.problem(), (422, "key_reused".to_owned()));
     assert_eq!(send(100, "bob", "now").await.problem(), (422, "key_reused".to_owned()));
+    assert_eq!(runs.count(), 1);
+}
+
+#[tokio::test]
+async fn method_and_path_count_beside_a_fingerprint_expression() {
+    #[derive(Deserialize)]
+    struct Payment {
+        cents: u64,
+        #[serde(default)]
+        note: String,
+    }
+    // One scope for all methods and templates: nothing but the fingerprint tells requests apart.
+    #[idempotent(fingerprint = pay.cents, scope = "pay")]
+    async fn pay(
+        State(runs): State<Runs>,
+        Path(account): Path<u64>,
+        Json(pay): Json<Payment>,
+    ) -> String {
+        drop(pay.note);
+        format!("{}: account {account}", runs.next())
+    }
+    let routes = Router::new()
+        .route("/accounts/{id}/pay", any(pay))
+        .nest("/v2", Router::new().route("/accounts/{id}/pay", any(pay)));
+    let (app, runs) = on_own_store(routes);
+    let key = fresh_key();
+    let send = async |method: Method, path: &str, body: &str| {
+        ask(method, path).key(&key).json(body).send(&app).await
+    };
+    let (path, body) = ("/accounts/1/pay", r#"{"cents": 100}"#);
+    assert_eq!(send(Method::POST, path, body).await.text(), "run 1: account 1");
+    // The expression stands for query, content type and body.
+    let same = send(Method::POST, "/accounts/1/pay?try=2", r#"{"cents": 100, "note": "2"}"#).await;
+    assert_eq!((same.text(), same.is_replay()), ("run 1: account 1", true));
+    for (method, path) in [
+        (Method::POST, "/accounts/2/pay"),
+        (Method::POST, "/v2/accounts/1/pay"),
+        (Method::PUT, path),
+    ] {
+        let other = send(method, path, body).await;
+        assert_eq!(other.problem(), (422, "key_reused".to_owned()), "{path}");
+    }
     assert_eq!(runs.count(), 1);
 }
 

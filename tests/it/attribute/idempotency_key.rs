@@ -44,6 +44,28 @@ async fn idempotency_key_is_there_when_the_body_runs() {
 }
 
 #[tokio::test]
+async fn idempotency_key_new_is_the_key_that_a_unit_test_pretends() {
+    // As it is, unlike a header.
+    for text in ["order-7", "\"A\"", " ", "2C5EA4C0-4067-41FE-8BAD-9B1DEB4D3B7D", "\u{e9}"] {
+        let key = IdempotencyKey::new(text);
+        assert_eq!(key.get(), Some(text));
+        // What a handler derives of it can be told beforehand.
+        assert_eq!(key.derive("stripe"), IdempotencyKey::new(text).derive("stripe"));
+        assert_ne!(key.derive("stripe"), key.derive("mail"));
+        assert_ne!(key.derive("stripe"), IdempotencyKey::new("other").derive("stripe"));
+        assert_eq!(key.clone().derive("mail"), key.derive("mail"));
+        let response = key_last(State(Runs::default()), key.clone().into()).await;
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, format!("{:?} {}", Some(text), key.derive("stripe")));
+        let response = key_first(key.clone(), State(Runs::default()), Bytes::new().into()).await;
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    }
+    let none = IdempotencyKey::default();
+    assert_eq!(none.get(), None);
+    assert_ne!(none.derive("stripe"), none.derive("stripe"), "random where there is no key");
+}
+
+#[tokio::test]
 async fn idempotency_key_never_rejects_outside_a_protected_handler() {
     async fn plain(key: IdempotencyKey) -> String {
         format!("{:?}", key.get())

@@ -4,8 +4,10 @@
 mod bodies;
 mod fingerprints;
 mod keys;
+mod looks;
 mod outcome;
 mod problems;
 mod refusals;
 mod responses;
+mod same_requests;
 mod table;

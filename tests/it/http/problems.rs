@@ -1,6 +1,8 @@
 //! The problem table of the contract: each row's status, code, title and members, and what
 //! `docs_url` and `error_response` make of them. Tests are named after their row.
 
+use std::{collections::BTreeSet, error::Error};
+
 use axum::{
     Json, Router,
     body::Bytes,
@@ -9,7 +11,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post as route,
 };
-use idempotent_axum::{Idempotency, MemoryStore, Outcome, Problem, Store, idempotent};
+use idempotent_axum::{Idempotency, MemoryStore, Outcome, Problem, ProblemCode, Store, idempotent};
 use idempotent_test_support::{Answer, Fault, Gate, Probe, fresh_key, post};
 use serde_json::{Value, json};
 
@@ -223,6 +225,35 @@ async fn store_unavailable_503_does_not_say_that_nothing_ran() {
     let document = Row::StoreUnavailable.answer(|idempotency| idempotency).await.json();
     let detail = document["detail"].as_str().expect("a detail");
     assert!(detail.contains("same idempotency key") && !detail.contains("processed"), "{detail}");
+}
+
+#[test]
+fn the_table_has_every_code() {
+    let codes: BTreeSet<_> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(codes.len(), ProblemCode::ALL.len(), "no code stands twice");
+    assert_eq!(codes, ROWS.map(|(_, code)| code).into());
+    for code in ProblemCode::ALL {
+        assert_eq!(code.to_string(), code.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_problem_is_an_error_that_says_title_and_detail() {
+    let as_error = |problem: Problem| -> Response {
+        let code = problem.code();
+        assert!(ProblemCode::ALL.contains(&code));
+        let error: Box<dyn Error + Send + Sync> = problem.into();
+        assert!(error.source().is_none());
+        let problem = error.downcast_ref::<Problem>().expect("the problem itself");
+        assert_eq!(problem.code(), code);
+        (problem.status(), error.to_string()).into_response()
+    };
+    for (row, _) in ROWS {
+        let document = row.answer(|idempotency| idempotency).await.json();
+        let answer = row.answer(|idempotency| idempotency.error_response(as_error)).await;
+        let [title, detail] = ["title", "detail"].map(|member| document[member].as_str().unwrap());
+        assert_eq!(answer.text(), format!("{title}: {detail}"));
+    }
 }
 
 #[test]

@@ -18,7 +18,9 @@ use axum::{
 use bytes::Bytes;
 use http_body::Frame;
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
-use idempotent_test_support::{Counter, Gate, Server, count_ends, fresh_key};
+use idempotent_test_support::{
+    Counter, Gate, Leased, Server, count_ends, fresh_key, post as request,
+};
 use tower_http::catch_panic::CatchPanicLayer;
 
 type Probe = idempotent_test_support::Probe<MemoryStore>;
@@ -238,6 +240,46 @@ async fn a_panic_while_duplicates_wait_lets_one_of_them_run() {
         replays += usize::from(reply.is_replay());
     }
     assert_eq!((replays, app.runs.get()), (9, 2));
+}
+
+/// A shared store is told in the background, by a task of the runtime that the panic unwinds to.
+#[tokio::test]
+async fn a_panic_frees_the_key_of_a_shared_store_soon_after() {
+    let app = App::default();
+    let probe = idempotent_test_support::Probe::on(Leased::default());
+    let router = Router::new()
+        .route("/before-an-await", post(before_an_await))
+        .route("/gated", post(gated))
+        .layer(Idempotency::new(probe.clone()))
+        .with_state(app.clone());
+    // At once, with nobody waiting.
+    let key = fresh_key();
+    let first = request("/before-an-await").key(&key).spawn(&router).await;
+    let panic = first.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"the first run panics"), "it reaches the caller");
+    probe.release.ended.reaches(1).await;
+    let retry = request("/before-an-await").key(&key).send(&router).await;
+    assert_eq!((retry.text(), retry.is_replay()), ("done", false));
+}
+
+#[tokio::test]
+async fn a_retry_that_waits_on_a_shared_store_runs_after_a_panic() {
+    let app = App::default();
+    let probe = idempotent_test_support::Probe::on(Leased::default());
+    let router = Router::new()
+        .route("/gated", post(gated))
+        .layer(Idempotency::new(probe.clone()))
+        .with_state(app.clone());
+    let key = fresh_key();
+    let first = request("/gated").key(&key).spawn(&router);
+    app.gate.arrived.reaches(1).await;
+    let retry = request("/gated").key(&key).spawn(&router);
+    probe.wait.begun.reaches(1).await;
+    app.gate.open_for_good();
+    assert!(first.await.unwrap_err().is_panic());
+    let retry = retry.await.unwrap();
+    assert_eq!((retry.text(), retry.is_replay(), app.runs.get()), ("done", false, 2));
+    assert_eq!(probe.release.begun.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

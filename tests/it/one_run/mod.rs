@@ -2,12 +2,13 @@
 //! all instances that share a store; after a stored response none runs until its ttl passes.
 //!
 //! `duplicates` come together, `takeovers` follow a run that stored nothing, `instances` share a
-//! server, `releases` share it across an upgrade, `records` cannot be read, and `model` plays
-//! random histories.
+//! server, `releases` share it across an upgrade, `records` cannot be read, `pacing` says how often
+//! a waiting duplicate asks, and `model` plays random histories.
 
 mod duplicates;
 mod instances;
 mod model;
+mod pacing;
 mod records;
 mod releases;
 mod takeovers;

@@ -2,4 +2,5 @@
 //! as `OnStoreError` says, and nothing that was stored runs again.
 
 mod claims;
+mod foreign;
 mod servers;

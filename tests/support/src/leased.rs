@@ -19,6 +19,7 @@ use crate::lock;
 pub struct Leased {
     entries: Arc<Mutex<HashMap<StoreKey, Entry>>>,
     changed: Arc<Notify>,
+    wakes_after: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -43,6 +44,12 @@ impl Entry {
 }
 
 impl Leased {
+    /// A store whose `wait` returns after so long, whatever the key holds.
+    #[must_use]
+    pub fn waking_after(wait: Duration) -> Self {
+        Self { wakes_after: Some(wait), ..Self::default() }
+    }
+
     /// Every lease lapses now.
     pub fn lapse(&self) {
         lock(&self.entries).retain(|_, entry| entry.record.is_some());
@@ -116,6 +123,9 @@ impl Store for Leased {
     }
 
     async fn wait(&self, key: StoreKey, at_most: Duration) {
+        if let Some(wait) = self.wakes_after {
+            return tokio::time::sleep(wait.min(at_most)).await;
+        }
         let changed = self.changed.notified();
         let running = {
             let entries = lock(&self.entries);

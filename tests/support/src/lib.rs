@@ -1,7 +1,9 @@
 //! Helpers of the tests: requests to a router in this process ([`post`]) or over TCP ([`Server`]),
 //! signals to and from handlers ([`Gate`], [`Counter`]), stores that fail when the test says so
-//! ([`Probe`], [`Leased`]), bodies that it feeds ([`frames`]) and what was logged ([`Events`]).
+//! ([`Probe`], [`Leased`]), bodies that it feeds ([`frames`]), what was logged ([`Events`]), and
+//! processes of their own ([`alone`]).
 
+mod alone;
 mod ask;
 mod events;
 mod frames;
@@ -10,6 +12,7 @@ mod leased;
 mod probe;
 mod wire;
 
+pub use alone::alone;
 pub use ask::{Answer, Ask, ask, post};
 pub use events::{Events, Logged, Opened};
 pub use frames::{FrameSender, frames};

@@ -16,7 +16,7 @@ use idempotent_test_support::{Server, frames, fresh_key, post};
 use super::{MAX_BYTES, app, exchange};
 
 /// Reads what is there of a body until `length` bytes came.
-async fn read(body: &mut Body, length: usize) -> Vec<u8> {
+pub(super) async fn read(body: &mut Body, length: usize) -> Vec<u8> {
     let mut read = Vec::new();
     while read.len() < length {
         let frame = body.frame().await.expect("the body goes on").expect("no error");
@@ -152,7 +152,7 @@ async fn a_body_with_trailers_reaches_its_caller_and_is_not_stored() {
 }
 
 /// Asserts that the response passes through while its body is still open, and frees its key.
-async fn assert_passes_through(path: &str, respond: impl Fn(Body) -> Response) {
+pub(super) async fn assert_passes_through(path: &str, respond: impl Fn(Body) -> Response) {
     let ((one, first), (two, second)) = (frames(), frames());
     one.data("a");
     two.data("b");

@@ -1,8 +1,11 @@
 //! Replays and first responses: which bytes and headers they have (`replays`), that they look on
-//! the wire as without the attribute (`wire`), and what is captured of them at all (`capture`).
+//! the wire as without the attribute (`wire`), and what is captured of them at all (`capture`), of
+//! bodies that may have no end (`streams`), and of connections that become tunnels (`tunnels`).
 
 mod capture;
 mod replays;
+mod streams;
+mod tunnels;
 mod wire;
 
 use std::{
@@ -16,7 +19,7 @@ use axum::{
     response::Response,
     routing::{any, get},
 };
-use idempotent_axum::{Idempotency, MemoryStore, idempotent};
+use idempotent_axum::{Idempotency, MemoryStore, Store, idempotent};
 use idempotent_test_support::{Answer, Server};
 
 /// The responses that the handlers are going to give. A run too many finds none, and panics.
@@ -52,6 +55,17 @@ const MAX_BYTES: usize = 1000;
 
 /// A service whose handlers give these responses, one after the other.
 fn app<const N: usize>(responses: [Response; N]) -> (Router, Script) {
+    app_on(MemoryStore::new(), responses)
+}
+
+fn app_on<const N: usize>(store: impl Store, responses: [Response; N]) -> (Router, Script) {
+    configured(Idempotency::new(store), responses)
+}
+
+fn configured<const N: usize>(
+    idempotency: Idempotency,
+    responses: [Response; N],
+) -> (Router, Script) {
     let script = Script(Arc::new(Mutex::new(responses.into())));
     let app = Router::new()
         .route("/", any(protected))
@@ -59,7 +73,7 @@ fn app<const N: usize>(responses: [Response; N]) -> (Router, Script) {
         .route("/bare", any(bare))
         .route("/get", get(protected))
         .route("/bare-get", get(bare))
-        .layer(Idempotency::new(MemoryStore::new()).max_response_bytes(MAX_BYTES))
+        .layer(idempotency.max_response_bytes(MAX_BYTES))
         .with_state(script.clone());
     (app, script)
 }

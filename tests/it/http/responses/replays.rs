@@ -5,14 +5,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use idempotent_axum::Outcome;
-use idempotent_test_support::{Answer, Server, ask, frames, fresh_key, post};
+use idempotent_test_support::{Answer, Leased, Server, ask, frames, fresh_key, post};
 use tower_http::{
     compression::CompressionLayer,
     cors::{AllowOrigin, CorsLayer},
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
 };
 
-use super::{all, app, exchange};
+use super::{all, app, app_on, exchange};
 
 /// The first answer and the replay of a handler that gives `response` once.
 async fn first_and_replay(response: Response) -> (Answer, Answer) {
@@ -52,6 +52,31 @@ async fn repeated_header_lines_come_back_in_order() {
     assert_eq!(all(&first, "link"), lines.map(|line| line.as_bytes().to_owned()));
     assert_eq!(all(&replay, "link"), all(&first, "link"));
     assert_eq!(all(&replay, "vary").len(), 4);
+}
+
+#[tokio::test]
+async fn a_sensitive_header_is_still_marked_so() {
+    let response = || {
+        let mut response = "x".into_response();
+        for (value, is_sensitive) in [("open", false), ("secret", true), ("open too", false)] {
+            let mut value = HeaderValue::from_static(value);
+            value.set_sensitive(is_sensitive);
+            response.headers_mut().append("x-token", value);
+        }
+        response
+    };
+    for (app, _) in [app([response()]), app_on(Leased::default(), [response()])] {
+        let key = fresh_key();
+        let first = post("/").key(&key).send(&app).await;
+        let replay = post("/").key(&key).send(&app).await;
+        assert!(!first.is_replay() && replay.is_replay());
+        for answer in [first, replay] {
+            let lines = answer.headers.get_all("x-token").iter();
+            let marks: Vec<_> = lines.map(HeaderValue::is_sensitive).collect();
+            assert_eq!(marks, [false, true, false]);
+            assert!(!format!("{:?}", answer.headers).contains("secret"));
+        }
+    }
 }
 
 #[tokio::test]
