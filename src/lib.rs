@@ -6,7 +6,7 @@ pub use idempotent_macros::idempotent;
 pub use idempotent_runtime::{
     Attempt, Claim, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey, IdempotencyService,
     Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome, Pollers, Problem,
-    ProblemCode, Store, StoreError, StoreKey, Token,
+    ProblemCode, Store, StoreError, StoreKey, Token, Undrained,
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]

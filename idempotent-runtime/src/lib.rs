@@ -27,7 +27,7 @@ pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use self::{
-    engine::OnStoreError,
+    engine::{OnStoreError, Undrained},
     http::{
         Idempotency, IdempotencyKey, IdempotencyService, Idempotent, InstallError, OptionalDisplay,
         Outcome, Problem, ProblemCode,

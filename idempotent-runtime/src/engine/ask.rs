@@ -14,7 +14,7 @@ use super::{
     job::Job,
     record::{self, Record, Unreadable},
     settings::OnStoreError,
-    waiting::Waiting,
+    waiting::{Waiting, WaitingBytes},
 };
 use crate::store::{BoxFuture, Claim, Fingerprint, StoreError};
 
@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
     OutcomeUnknown,
     /// The store cannot say what the key holds.
     StoreUnavailable,
+    /// Too many runs have outlived their callers.
+    TooManyRuns,
 }
 
 /// Asking the store. Whether memory has let the key be claimed is known without a future.
@@ -74,9 +76,7 @@ impl Job {
     /// Asks the store until it says what to do.
     pub(crate) fn ask(self) -> Asking {
         match self.engine.store.claim_at_once(&self.attempt) {
-            Some(Claim::Claimed { lease }) => {
-                Asking::Found(Some(Found::Claimed(Claimed::new(self, lease))))
-            }
+            Some(Claim::Claimed { lease }) => Asking::Found(Some(self.claimed(lease))),
             claim => Asking::Asked(Box::pin(self.follow(claim.map(Ok)))),
         }
     }
@@ -87,7 +87,7 @@ impl Job {
             None => self.claim().await,
         };
         match claim {
-            Ok(Claim::Claimed { lease }) => Found::Claimed(Claimed::new(self, lease)),
+            Ok(Claim::Claimed { lease }) => self.claimed(lease),
             Ok(Claim::Stored { fingerprint, record, .. }) => {
                 self.answer_in(fingerprint, record).into()
             }
@@ -98,12 +98,25 @@ impl Job {
         }
     }
 
+    /// The key is claimed: the job runs, or frees it if it must not.
+    fn claimed(self, lease: Option<Duration>) -> Found {
+        if self.engine.is_full() {
+            self.release_without_waiting();
+            return Found::Refused(Refusal::TooManyRuns);
+        }
+        Found::Claimed(Claimed::new(self, lease))
+    }
+
     /// Waits for the running request, and for those that take over from it.
     async fn wait_and_ask(
         self,
         mut running: Option<Fingerprint>,
         mut lease_left: Option<Duration>,
     ) -> Found {
+        let Some(_held) = WaitingBytes::hold(self.input_bytes, self.engine.max_waiting_bytes)
+        else {
+            return Found::Refused(self.refusal_without_waiting(running));
+        };
         let mut waiting = Waiting::new(&self);
         loop {
             if let Err(refusal) = waiting.wait(running, lease_left).await {
@@ -111,7 +124,7 @@ impl Job {
             }
             match self.claim().await {
                 Ok(Claim::Claimed { lease }) => {
-                    return Found::Claimed(Claimed::new(self, lease));
+                    return self.claimed(lease);
                 }
                 Ok(Claim::Stored { fingerprint, record, .. }) => {
                     return self.answer_in(fingerprint, record).into();
@@ -120,10 +133,7 @@ impl Job {
                     (running, lease_left) = (fingerprint, left);
                 }
                 // It has seen a running claim: to run now could be a second run.
-                Err(error) => {
-                    log(&error);
-                    return Found::Refused(Refusal::StoreUnavailable);
-                }
+                Err(_) => return Found::Refused(Refusal::StoreUnavailable),
             }
         }
     }
@@ -158,18 +168,16 @@ impl Job {
 
     /// The very first call to the store failed.
     fn without_store(&self, error: &StoreError) -> Found {
-        log(error);
         match self.engine.on_store_error {
-            OnStoreError::Execute if !error.is_foreign_entry() => Found::Unprotected,
+            OnStoreError::Execute if !error.is_foreign_entry() && !self.engine.is_full() => {
+                Found::Unprotected
+            }
+            OnStoreError::Execute if !error.is_foreign_entry() => {
+                Found::Refused(Refusal::TooManyRuns)
+            }
             OnStoreError::Execute | OnStoreError::Reject => {
                 Found::Refused(Refusal::StoreUnavailable)
             }
         }
-    }
-}
-
-fn log(error: &StoreError) {
-    if !error.is_logged_once() {
-        tracing::error!(error = error as &dyn std::error::Error, "idempotency store unavailable");
     }
 }

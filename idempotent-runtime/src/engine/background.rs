@@ -1,24 +1,39 @@
 //! What is done after the caller has its answer: storing and releasing, until the store lets it.
+//!
+//! All of it ends within one lease, by which time the store has freed the key itself, and there are
+//! never more than [`MOST_TASKS`] in a process.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
 use super::{job::Job, renewal::Renewal};
-use crate::store::{Claim, Hold, StoreError};
+use crate::store::{Claim, Hold, StoreError, jittered};
 
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// Before each release of a claim that was given up on: it may be made after the first of them.
 const BEFORE_RELEASES: [Duration; 3] = [Duration::ZERO, FIRST_BACKOFF, MAX_BACKOFF];
 
+/// How many tasks there are at the most. What is not done because of that, a lease makes good.
+const MOST_TASKS: usize = 1024;
+/// How many of them may be releases: a response that is not stored is dearer than a key that is
+/// free a lease later.
+const MOST_RELEASES: usize = 768;
+
+static TASKS: AtomicUsize = AtomicUsize::new(0);
+
 impl Job {
     /// Frees the key; if the store fails, keeps trying in the background.
     pub(super) async fn release(&self) {
         if let Err(error) = self.try_release().await {
-            tracing::warn!(
+            tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "releasing an idempotency key failed, trying again"
             );
@@ -34,43 +49,47 @@ impl Job {
     }
 
     fn release_in_background(&self) {
-        let job = self.clone();
-        self.in_background(async move { job.release_with_backoff().await });
+        let (job, deadline) = (self.clone(), self.deadline());
+        self.in_background(MOST_RELEASES, async move {
+            job.repeat(deadline, || async { job.try_release().await.is_ok() }).await;
+        });
     }
 
     /// Frees the key of a claim that was given up on. The call may still be on its way, or at work
     /// behind a lock, and no store lets a release wait for it: so it is made more than once.
     pub(super) fn release_given_up(&self) {
-        let job = self.clone();
-        self.in_background(async move {
+        let (job, deadline) = (self.clone(), self.deadline());
+        self.in_background(MOST_RELEASES, async move {
             for pause in BEFORE_RELEASES {
-                tokio::time::sleep(pause).await;
-                job.release_with_backoff().await;
+                sleep(jittered(pause)).await;
+                job.repeat(deadline, || async { job.try_release().await.is_ok() }).await;
             }
         });
-    }
-
-    async fn release_with_backoff(&self) {
-        self.with_backoff(|| async { self.try_release().await.is_ok() }).await;
     }
 
     /// Stores `record`: the caller has its response already.
     pub(super) fn complete_in_background(&self, record: Bytes, renewal: Option<Renewal>) {
-        let job = self.clone();
-        self.in_background(async move {
-            let settled = job
-                .with_backoff(|| async { job.complete_or_leave(&record).await.unwrap_or(false) })
-                .await;
-            if !settled {
-                tracing::error!(
-                    key = %job.attempt.key,
-                    "a response could not be stored: a retry of its request runs again"
-                );
-                // A claim without a lease would hold the key for ever.
-                job.release_with_backoff().await;
+        let (job, deadline) = (self.clone(), self.deadline());
+        let has_begun = self.in_background(MOST_TASKS, async move {
+            let complete = || async { job.complete_or_leave(&record).await.unwrap_or(false) };
+            if job.repeat(deadline, complete).await {
+                return;
             }
+            job.log_unstored();
             drop(renewal);
+            // A claim without a lease would hold the key for ever. Nobody has to wait for this.
+            tokio::spawn(async move { job.try_release().await });
         });
+        if !has_begun {
+            self.log_unstored();
+        }
+    }
+
+    fn log_unstored(&self) {
+        tracing::error!(
+            key = %self.attempt.key,
+            "a response could not be stored: a retry of its request runs again"
+        );
     }
 
     /// Stores `record`, under a new claim if the first one lapsed while the store was out of reach.
@@ -85,32 +104,74 @@ impl Job {
         }
     }
 
-    /// Repeats `attempt` until it succeeds, for one lease; whether it did.
-    async fn with_backoff<F: Future<Output = bool>>(&self, attempt: impl Fn() -> F) -> bool {
-        // A lease past the end of the clock has no deadline.
-        let deadline = Instant::now().checked_add(self.engine.lease);
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            if attempt().await {
-                return true;
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return false;
-            }
-            tokio::time::sleep(backoff).await;
-            backoff = MAX_BACKOFF.min(backoff * 2);
-        }
+    /// One lease from now; `None` if that is past the end of the clock.
+    fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.engine.lease)
     }
 
-    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let guard = self.engine.in_flight.enter();
+    /// Repeats `attempt` until it succeeds, or until `deadline`; whether it did.
+    async fn repeat<F: Future<Output = bool>>(
+        &self,
+        deadline: Option<Instant>,
+        attempt: impl Fn() -> F,
+    ) -> bool {
+        let repeated = async {
+            let mut backoff = FIRST_BACKOFF;
+            while !attempt().await {
+                sleep(jittered(backoff)).await;
+                backoff = MAX_BACKOFF.min(backoff * 2);
+            }
+        };
+        if let Some(deadline) = deadline {
+            return timeout_at(deadline, repeated).await.is_ok();
+        }
+        repeated.await;
+        true
+    }
+
+    /// Does `work` in a task of its own; `false` if there is no room or no runtime for it.
+    fn in_background(&self, most: usize, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        // No runtime is left only if the process ends: a lease frees the key then.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return false };
+        let Some(place) = Place::take(most) else { return false };
+        let guard = self.engine.in_flight.background();
         let task = async move {
-            let _guard = guard;
+            let _held = (place, guard);
             work.await;
         };
-        // No runtime is left only if the process ends: a lease frees the key then.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(task.in_current_span());
+        runtime.spawn(task.in_current_span());
+        true
+    }
+}
+
+/// One of the [`MOST_TASKS`].
+struct Place;
+
+impl Place {
+    /// `None` if `most` are taken.
+    fn take(most: usize) -> Option<Self> {
+        /// How often there was no place.
+        static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+        let more = |tasks| Some(tasks + 1).filter(|tasks| *tasks <= most);
+        if TASKS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok() {
+            return Some(Self);
         }
+        let refused = REFUSED.fetch_add(1, Ordering::Relaxed) + 1;
+        // The first of each power of two, so that an outage does not fill the log.
+        if refused.is_power_of_two() {
+            tracing::warn!(
+                refused,
+                "too much is left to do in the background: keys stay claimed until their lease \
+                 lapses"
+            );
+        }
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        TASKS.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
-use super::{job::Job, record};
+use super::{job::Job, record, settings::Engine};
 use crate::store::{Claim, Hold, StoreError};
 
 impl Job {
@@ -89,12 +89,19 @@ impl Job {
         Box::pin(self.within_limit(release)).await
     }
 
+    /// Makes a call within the time limit, and notes whether the store has answered.
     async fn within_limit<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let in_time = tokio::time::timeout(self.engine.store_timeout, call).await;
-        in_time.unwrap_or_else(|_| Err(StoreError::timed_out()))
+        let Engine { store_timeout, outage, .. } = &*self.engine;
+        let in_time = tokio::time::timeout(*store_timeout, call).await;
+        let result = in_time.unwrap_or_else(|_| Err(StoreError::timed_out()));
+        match &result {
+            Err(error) if error.is_outage() => outage.failed(error),
+            _ => outage.answered(),
+        }
+        result
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::{BoxFuture, Claim, Hold};
 /// down.
 pub(crate) struct Claimed {
     job: Job,
-    /// `None` if the claim cannot be orphaned, and before the work begins.
+    /// `None` if the claim cannot be orphaned.
     renewal: Option<Renewal>,
     is_settled: bool,
 }
@@ -37,8 +37,10 @@ pub(crate) enum Settled {
 
 impl Claimed {
     pub(super) fn new(job: Job, lease: Option<Duration>) -> Self {
-        let renewal = lease.map(|lease| Renewal::start(&job, lease));
-        Self { job, renewal, is_settled: false }
+        // Made first: where nothing can be renewed, outside a runtime, it frees the key.
+        let mut claimed = Self { job, renewal: None, is_settled: false };
+        claimed.renewal = lease.map(|lease| Renewal::start(&claimed.job, lease));
+        claimed
     }
 
     /// Drives `work`, which ends by [`settle`](Self::settle), to its end.
@@ -46,12 +48,13 @@ impl Claimed {
         self,
         work: impl FnOnce(Self) -> BoxFuture<'static, T>,
     ) -> HandOver<T> {
-        let guard = self.job.engine.in_flight.enter();
-        HandOver::new(guard, work(self))
+        let guard = self.job.engine.in_flight.run();
+        let operation = self.job.attempt.operation_handle();
+        HandOver::new(guard, operation, work(self))
     }
 
     /// Stores what is to be kept, or releases the key; then the caller can be answered.
-    pub(crate) async fn settle(mut self, keep: Keep) -> Settled {
+    pub(crate) async fn settle(&mut self, keep: Keep) -> Settled {
         let settled = match keep {
             Keep::Nothing => {
                 self.job.release().await;
@@ -61,7 +64,7 @@ impl Claimed {
                 Ok(Hold::Held) => Settled::Own,
                 Ok(Hold::Lost) => Box::pin(self.job.after_loss(record)).await,
                 Err(error) => {
-                    tracing::error!(
+                    tracing::debug!(
                         error = &error as &dyn std::error::Error,
                         "storing a response failed, trying again"
                     );

@@ -7,13 +7,14 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::runtime::Handle;
 use tracing::{Instrument as _, Span};
 
-use super::in_flight::InFlightGuard;
+use super::in_flight::RunGuard;
 use crate::store::BoxFuture;
 
 /// A future that runs to its end even if it is dropped before.
@@ -25,12 +26,17 @@ pub(crate) struct HandOver<T: Send + 'static> {
     /// any runtime and any span, and most work never waits.
     place: Option<(Handle, Span)>,
     /// Held until the work has ended, here or in its own task.
-    guard: Option<InFlightGuard>,
+    guard: Option<RunGuard>,
+    operation: Option<Arc<str>>,
 }
 
 impl<T: Send + 'static> HandOver<T> {
-    pub(super) fn new(guard: InFlightGuard, work: BoxFuture<'static, T>) -> Self {
-        Self { work: Some(work), place: None, guard: Some(guard) }
+    pub(super) fn new(
+        guard: RunGuard,
+        operation: Option<Arc<str>>,
+        work: BoxFuture<'static, T>,
+    ) -> Self {
+        Self { work: Some(work), place: None, guard: Some(guard), operation }
     }
 }
 
@@ -41,8 +47,10 @@ impl<T: Send + 'static> Future for HandOver<T> {
         let mut work = self.work.take().expect("a future is not polled after its end");
         let poll = work.as_mut().poll(cx);
         if poll.is_pending() {
+            if self.place.is_none() {
+                self.place = Some((Handle::current(), Span::current()));
+            }
             self.work = Some(work);
-            self.place.get_or_insert_with(|| (Handle::current(), Span::current()));
         }
         poll
     }
@@ -51,8 +59,10 @@ impl<T: Send + 'static> Future for HandOver<T> {
 impl<T: Send + 'static> Drop for HandOver<T> {
     fn drop(&mut self) {
         // Without a place it has not begun.
-        if let (Some(work), Some((runtime, span))) = (self.work.take(), self.place.take()) {
-            let guard = self.guard.take();
+        if let (Some(work), Some((runtime, span)), Some(mut guard)) =
+            (self.work.take(), self.place.take(), self.guard.take())
+        {
+            guard.detach(self.operation.take().unwrap_or_else(|| "other".into()));
             let task = async move {
                 let _guard = guard;
                 work.await;

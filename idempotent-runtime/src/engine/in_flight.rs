@@ -1,37 +1,93 @@
 //! Counting what is under way, so that a shutdown can wait for it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
 
-/// Counts the work that is under way, and what is left to store.
+/// Counts the work that is under way, and what is left to do for work that has ended.
 ///
 /// A run counts from its start, not only once its caller has gone: a server may have ended before
 /// it drops the connection that the run hangs on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InFlight(Arc<Count>);
+pub(super) struct InFlight(Arc<Counts>);
 
 #[derive(Debug, Default)]
-struct Count {
-    running: AtomicUsize,
+struct Counts {
+    runs: AtomicUsize,
+    /// Of the runs, those whose callers have gone.
+    detached: AtomicUsize,
+    /// Those by operation: few, and rarely asked for.
+    by_operation: Mutex<BTreeMap<Arc<str>, usize>>,
+    background: AtomicUsize,
+    /// One of them has ended, and was the last of its kind.
     none_left: Notify,
 }
 
+/// What was still under way when a [`drain_for`](crate::Idempotency::drain_for) ended.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use idempotent_runtime::{Idempotency, MemoryStore};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let left = Idempotency::new(MemoryStore::new()).drain_for(Duration::from_secs(10)).await;
+/// assert_eq!((left.runs, left.background), (0, 0));
+/// # });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Undrained {
+    /// Handlers that were running.
+    pub runs: usize,
+    /// Responses that were not stored yet, and keys that were not released yet.
+    pub background: usize,
+}
+
 impl InFlight {
-    /// Counts one more until the guard is dropped.
-    pub(super) fn enter(&self) -> InFlightGuard {
-        self.0.running.fetch_add(1, Ordering::SeqCst);
-        InFlightGuard(Arc::clone(&self.0))
+    /// Counts one run more until the guard is dropped.
+    pub(super) fn run(&self) -> RunGuard {
+        self.0.runs.fetch_add(1, Ordering::SeqCst);
+        RunGuard { counts: Arc::clone(&self.0), detached: None }
+    }
+
+    /// Counts one task more until the guard is dropped.
+    pub(super) fn background(&self) -> BackgroundGuard {
+        self.0.background.fetch_add(1, Ordering::SeqCst);
+        BackgroundGuard(Arc::clone(&self.0))
+    }
+
+    /// How many runs have outlived their callers.
+    pub(super) fn detached(&self) -> usize {
+        self.0.detached.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn left(&self) -> Undrained {
+        Undrained {
+            runs: self.0.runs.load(Ordering::SeqCst),
+            background: self.0.background.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The operations of the runs that have outlived their callers, with how many there are of each.
+    pub(super) fn operations(&self) -> String {
+        let by_operation = self.0.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts: Vec<_> =
+            by_operation.iter().map(|(operation, count)| format!("{operation}: {count}")).collect();
+        counts.join(", ")
     }
 
     pub(super) async fn wait(&self) {
         loop {
-            // Before the count is read, so that no end in between is missed.
+            // Before the counts are read, so that no end in between is missed.
             let none_left = self.0.none_left.notified();
-            if self.0.running.load(Ordering::SeqCst) == 0 {
+            if self.left() == (Undrained { runs: 0, background: 0 }) {
                 return;
             }
             none_left.await;
@@ -40,11 +96,49 @@ impl InFlight {
 }
 
 #[derive(Debug)]
-pub(super) struct InFlightGuard(Arc<Count>);
+pub(super) struct RunGuard {
+    counts: Arc<Counts>,
+    /// The operation, once the caller has gone.
+    detached: Option<Arc<str>>,
+}
 
-impl Drop for InFlightGuard {
+impl RunGuard {
+    /// The caller has gone.
+    pub(super) fn detach(&mut self, operation: Arc<str>) {
+        self.counts.detached.fetch_add(1, Ordering::Relaxed);
+        *self.by_operation().entry(Arc::clone(&operation)).or_default() += 1;
+        self.detached = Some(operation);
+    }
+
+    fn by_operation(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
+        self.counts.by_operation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RunGuard {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if let Some(operation) = self.detached.take() {
+            self.counts.detached.fetch_sub(1, Ordering::Relaxed);
+            let mut by_operation = self.by_operation();
+            if let Some(count) = by_operation.get_mut(&operation) {
+                *count -= 1;
+                if *count == 0 {
+                    by_operation.remove(&operation);
+                }
+            }
+        }
+        if self.counts.runs.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.counts.none_left.notify_waiters();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct BackgroundGuard(Arc<Counts>);
+
+impl Drop for BackgroundGuard {
+    fn drop(&mut self) {
+        if self.0.background.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.none_left.notify_waiters();
         }
     }

@@ -14,6 +14,8 @@ pub(crate) struct Job {
     pub(crate) ttl: Duration,
     /// How long it waits for a running duplicate, over all runs that it waits for.
     pub(crate) wait: Duration,
+    /// How large its input is, which it holds while it waits.
+    pub(crate) input_bytes: usize,
     /// What its input was extracted as, if a replay of its record may do without extraction.
     pub(crate) extracted: Option<Extracted>,
 }

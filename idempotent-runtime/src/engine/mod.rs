@@ -14,16 +14,18 @@ mod fields;
 mod hand_over;
 mod in_flight;
 mod job;
+mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
 mod waiting;
 
-pub use self::settings::OnStoreError;
 pub(crate) use self::{
-    ask::{Found, Refusal},
+    ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
     fields::{Digest, Digesting, Fields, truncate, version},
+    hand_over::HandOver,
     job::Job,
     settings::Engine,
 };
+pub use self::{in_flight::Undrained, settings::OnStoreError};

@@ -1,52 +1,225 @@
 //! [`Renewal`]: a claim that stays held while its run goes on.
+//!
+//! One task of each runtime renews all of its claims. It is there, waiting for its timer, before a
+//! handler blocks a thread, so any other thread of the runtime can go on with it; a task that a run
+//! had started itself would lie behind the handler, on the blocked thread. On a runtime with one
+//! thread, a handler that blocks it for longer than the lease loses its claim.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::{Future as _, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use tokio::task::JoinHandle;
-use tracing::Instrument as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::{background::FIRST_BACKOFF, job::Job};
-use crate::store::Hold;
+use crate::store::{BoxFuture, Hold, StoreError};
 
-/// Renews a claim at a third of its lease, in a task of its own, until it is dropped.
+/// Has a claim renewed at a third of its lease until it is dropped.
 pub(super) struct Renewal {
-    task: JoinHandle<()>,
+    claims: Arc<Claims>,
+    number: u64,
 }
 
 impl Renewal {
+    /// # Panics
+    ///
+    /// Panics outside a Tokio runtime.
     pub(super) fn start(job: &Job, lease: Duration) -> Self {
-        Self { task: tokio::spawn(renew(job.clone(), lease).in_current_span()) }
+        let claims = Claims::of_runtime();
+        let number = claims.add(job.clone(), lease);
+        Self { claims, number }
     }
 }
 
 impl Drop for Renewal {
     fn drop(&mut self) {
-        self.task.abort();
+        self.claims.lock().remove(self.number);
     }
 }
 
-async fn renew(job: Job, lease: Duration) {
-    // A store may grant less than was asked for; nothing is renewed without a pause.
-    let third = (lease / 3).max(Duration::from_millis(1));
-    let mut pause = third;
-    loop {
-        tokio::time::sleep(pause).await;
-        match job.renew(lease).await {
-            Ok(Hold::Held) => pause = third,
-            Ok(Hold::Lost) => {
-                tracing::warn!(
-                    key = %job.attempt.key,
-                    "an idempotency claim was lost while its handler runs"
-                );
-                return;
+/// The claims that one runtime renews.
+#[derive(Default)]
+struct Claims {
+    table: Mutex<Table>,
+    /// One is due before all others.
+    earlier: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    last_number: u64,
+    claims: HashMap<u64, Claim>,
+    /// When each is to be renewed, except those that are being renewed.
+    due: BTreeSet<(Instant, u64)>,
+}
+
+struct Claim {
+    job: Job,
+    lease: Duration,
+    due: Instant,
+}
+
+impl Table {
+    /// Whether it is due before all others.
+    fn schedule(&mut self, number: u64, pause: Duration) -> bool {
+        let Some(claim) = self.claims.get_mut(&number) else { return false };
+        // A lease may be longer than the clock goes.
+        let Some(due) = Instant::now().checked_add(pause) else { return false };
+        claim.due = due;
+        self.due.insert((due, number));
+        self.due.first() == Some(&(due, number))
+    }
+
+    fn remove(&mut self, number: u64) {
+        if let Some(claim) = self.claims.remove(&number) {
+            self.due.remove(&(claim.due, number));
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Takes one that is due.
+    fn pop_due(&mut self) -> Option<(u64, &Claim)> {
+        let (due, number) = *self.due.first()?;
+        if due > Instant::now() {
+            return None;
+        }
+        self.due.remove(&(due, number));
+        Some((number, self.claims.get(&number)?))
+    }
+}
+
+/// A store may grant less than was asked for; nothing is renewed without a pause.
+fn third(lease: Duration) -> Duration {
+    (lease / 3).max(Duration::from_millis(1))
+}
+
+type Renewed = (u64, Duration, Result<Hold, StoreError>);
+
+impl Claims {
+    /// Those of the runtime that this is called in.
+    fn of_runtime() -> Arc<Self> {
+        static ALL: Mutex<Option<HashMap<Id, Arc<Claims>>>> = Mutex::new(None);
+
+        /// Dropped with its runtime.
+        struct Duty(Id);
+
+        impl Drop for Duty {
+            fn drop(&mut self) {
+                let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+                all.as_mut().and_then(|all| all.remove(&self.0));
             }
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "renewing an idempotency claim failed"
-                );
-                pause = FIRST_BACKOFF.min(third);
+        }
+
+        let runtime = Handle::current();
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = all.get_or_insert_default();
+        let claims = all.entry(runtime.id()).or_insert_with(|| {
+            let (claims, duty) = (Arc::<Self>::default(), Duty(runtime.id()));
+            let renewed = Arc::clone(&claims);
+            runtime.spawn(async move {
+                let _duty = duty;
+                renewed.renew().await;
+            });
+            claims
+        });
+        Arc::clone(claims)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing in a critical section panics half way through a change.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, job: Job, lease: Duration) -> u64 {
+        let mut table = self.lock();
+        table.last_number += 1;
+        let number = table.last_number;
+        table.claims.insert(number, Claim { job, lease, due: Instant::now() });
+        let is_first = table.schedule(number, third(lease));
+        drop(table);
+        if is_first {
+            self.earlier.notify_one();
+        }
+        number
+    }
+
+    /// Renews what is due, all at once: a slow call delays no other.
+    async fn renew(&self) {
+        let mut calls = FuturesUnordered::new();
+        loop {
+            let next_due = self.lock().next_due();
+            let mut timer = pin!(next_due.map(sleep_until));
+            let mut earlier = pin!(self.earlier.notified());
+            poll_fn(|cx| {
+                while let Poll::Ready(Some(renewed)) = calls.poll_next_unpin(cx) {
+                    self.renewed(renewed);
+                }
+                let is_due = has_elapsed(timer.as_mut(), cx);
+                // What was renewed may be due next.
+                let is_other = self.lock().next_due() != next_due;
+                if is_due || is_other || earlier.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            let mut table = self.lock();
+            while let Some((number, claim)) = table.pop_due() {
+                calls.push(call(number, claim));
             }
         }
     }
+
+    fn renewed(&self, (number, lease, result): Renewed) {
+        let mut table = self.lock();
+        let Some(claim) = table.claims.get(&number) else { return };
+        match result {
+            Ok(Hold::Held) => {
+                table.schedule(number, third(lease));
+            }
+            Ok(Hold::Lost) => {
+                tracing::warn!(
+                    key = %claim.job.attempt.key,
+                    "an idempotency claim was lost while its handler runs"
+                );
+                table.remove(number);
+            }
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "renewing an idempotency claim failed, trying again"
+                );
+                table.schedule(number, FIRST_BACKOFF.min(third(lease)));
+            }
+        }
+    }
+}
+
+/// A call that renews `claim`. One that panics has failed: the others do not depend on it.
+fn call(number: u64, claim: &Claim) -> BoxFuture<'static, Renewed> {
+    let (job, lease) = (claim.job.clone(), claim.lease);
+    Box::pin(async move {
+        let renewed = AssertUnwindSafe(job.renew(lease)).catch_unwind().await;
+        let renewed = renewed.unwrap_or_else(|_| Err(StoreError::described("`renew` panicked")));
+        (number, lease, renewed)
+    })
+}
+
+fn has_elapsed(timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> bool {
+    timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready())
 }

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{hand_over::HandOver, in_flight::InFlight};
+use super::{
+    hand_over::HandOver,
+    in_flight::{InFlight, Undrained},
+    outage::Outage,
+};
 use crate::store::{BoxFuture, Store, StoreHandle};
 
 /// What to do with a request if the store cannot be asked before its handler ran.
@@ -33,7 +37,12 @@ pub(crate) struct Engine {
     /// Around every store call.
     pub(crate) store_timeout: Duration,
     pub(crate) on_store_error: OnStoreError,
+    /// Of the input of all requests that wait, in this process.
+    pub(crate) max_waiting_bytes: usize,
+    /// Runs that have outlived their callers.
+    pub(crate) max_detached_runs: usize,
     pub(super) in_flight: InFlight,
+    pub(super) outage: Arc<Outage>,
 }
 
 impl Engine {
@@ -43,13 +52,36 @@ impl Engine {
             lease: Duration::from_secs(30),
             store_timeout: Duration::from_secs(2),
             on_store_error: OnStoreError::default(),
+            max_waiting_bytes: 64 << 20,
+            max_detached_runs: 1024,
             in_flight: InFlight::default(),
+            outage: Arc::default(),
         }
+    }
+
+    /// Whether no run may be started: too many have outlived their callers.
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight.detached() >= self.max_detached_runs
     }
 
     /// Waits until no work is under way, and nothing is left to store.
     pub(crate) async fn drain(&self) {
+        let left = self.in_flight.left();
+        if left.runs + left.background > 0 {
+            tracing::info!(
+                runs = left.runs,
+                background = left.background,
+                detached = self.in_flight.operations(),
+                "waiting for idempotent handlers to end"
+            );
+        }
         self.in_flight.wait().await;
+    }
+
+    /// Waits so for `limit`; what is left then.
+    pub(crate) async fn drain_for(&self, limit: Duration) -> Undrained {
+        let _ = tokio::time::timeout(limit, self.drain()).await;
+        self.in_flight.left()
     }
 
     /// Does `work` to its end without a claim.
@@ -57,6 +89,6 @@ impl Engine {
         self: &Arc<Self>,
         work: BoxFuture<'static, T>,
     ) -> HandOver<T> {
-        HandOver::new(self.in_flight.enter(), work)
+        HandOver::new(self.in_flight.run(), None, work)
     }
 }

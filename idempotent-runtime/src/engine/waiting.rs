@@ -1,6 +1,9 @@
 //! [`Waiting`]: the patience of one duplicate.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -31,12 +34,13 @@ impl<'a> Waiting<'a> {
         lease_left: Option<Duration>,
     ) -> Result<(), Refusal> {
         let Job { engine, attempt, wait, .. } = self.job;
-        if running.is_some_and(|running| running != attempt.fingerprint) {
-            return Err(Refusal::KeyReused);
+        let refusal = self.job.refusal_without_waiting(running);
+        if refusal == Refusal::KeyReused {
+            return Err(refusal);
         }
         let left = wait.saturating_sub(self.since.elapsed());
         if left.is_zero() {
-            return Err(Refusal::RequestInProgress);
+            return Err(refusal);
         }
         let at_most = lease_left.map_or(left, |lease_left| left.min(lease_left));
         let begun = Instant::now();
@@ -48,5 +52,36 @@ impl<'a> Waiting<'a> {
         self.pause = if waited < MAX_PAUSE { longer } else { FIRST_PAUSE };
         sleep(early.min(left)).await;
         Ok(())
+    }
+}
+
+/// The input of requests that wait, in this process.
+static WAITING_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Input that is held while its request waits.
+pub(super) struct WaitingBytes(usize);
+
+impl WaitingBytes {
+    /// `None` if all that wait would then hold more than `most` bytes.
+    pub(super) fn hold(bytes: usize, most: usize) -> Option<Self> {
+        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
+        let held = WAITING_BYTES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        held.is_ok().then_some(Self(bytes))
+    }
+}
+
+impl Drop for WaitingBytes {
+    fn drop(&mut self) {
+        WAITING_BYTES.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+impl Job {
+    /// Why a duplicate is refused that cannot wait.
+    pub(super) fn refusal_without_waiting(&self, running: Option<Fingerprint>) -> Refusal {
+        match running {
+            Some(running) if running != self.attempt.fingerprint => Refusal::KeyReused,
+            _ => Refusal::RequestInProgress,
+        }
     }
 }

@@ -81,6 +81,7 @@ impl Guarded {
                 Err(unevaluated)
             }
         };
+        let body_bytes = body.len();
         *request.body_mut() = match cut {
             None => Body::from(body),
             Some((trailers, rest)) => body::resumed(Chunks::from(body), trailers.map(Ok), rest),
@@ -93,6 +94,7 @@ impl Guarded {
             },
             operation: settings.operation(Scope::from_request(policy, request)),
             is_connect: request.method() == Method::CONNECT,
+            body_bytes,
             policy,
             settings,
             identity,
@@ -111,7 +113,7 @@ fn look(
     let record = settings.engine.store.look(store_key, fingerprint, extracted?)?;
     let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
     let response = stored::decode(answer)?;
-    tracing::debug!(key = %store_key, "response replayed");
+    tracing::debug!(key = %store_key, "response replayed, its request not extracted again");
     Some(stored::replay(response))
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderValue, header};
 
 use super::{problem::Problem, scope::Scope};
 use crate::{
-    engine::{Digesting, Engine, OnStoreError},
+    engine::{Digesting, Engine, OnStoreError, Undrained},
     store::Store,
 };
 
@@ -201,14 +201,51 @@ impl Idempotency {
         self.set(|settings| settings.error_response = Some(Arc::new(respond)))
     }
 
+    /// How many bytes of request bodies the duplicates that wait for a running request may hold,
+    /// together in this process. Default: 64 MiB.
+    ///
+    /// Past it a duplicate gets 409 `request_in_progress` at once.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// let idempotency = Idempotency::new(MemoryStore::new()).max_waiting_bytes(16 << 20);
+    /// assert!(format!("{idempotency:?}").contains("max_waiting_bytes: 16777216"));
+    /// ```
+    #[must_use]
+    pub fn max_waiting_bytes(self, bytes: usize) -> Self {
+        self.set_engine(|engine| engine.max_waiting_bytes = bytes)
+    }
+
+    /// How many handlers may go on after their callers have gone away, at least 1. Default: 1024.
+    ///
+    /// Nothing that was started is cancelled: past it a request that would start a handler gets 503
+    /// `too_many_runs`, while replays and duplicates are served.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// let idempotency = Idempotency::new(MemoryStore::new()).max_detached_runs(100);
+    /// assert!(format!("{idempotency:?}").contains("max_detached_runs: 100"));
+    /// ```
+    #[must_use]
+    pub fn max_detached_runs(self, runs: usize) -> Self {
+        self.set_engine(|engine| engine.max_detached_runs = runs.max(1))
+    }
+
     /// Waits until no handler with a key is running, and nothing is left to store.
     ///
     /// A handler whose caller goes away continues in a task of its own. Call this after
-    /// [`axum::serve`] has returned, so that a shutdown cuts off none of them.
+    /// [`axum::serve`] has returned, so that a shutdown cuts off none of them. Once no handler is
+    /// left, it takes at most one [`lease`](Self::lease) more. The log says what it waits for.
     ///
     /// [`axum::serve`]: https://docs.rs/axum/0.8/axum/fn.serve.html
     pub async fn drain(&self) {
         self.settings.engine.drain().await;
+    }
+
+    /// [`drain`](Self::drain)s for at most `limit`, such as the grace of a termination; what was
+    /// still under way then.
+    pub async fn drain_for(&self, limit: Duration) -> Undrained {
+        self.settings.engine.drain_for(limit).await
     }
 }
 
@@ -221,6 +258,8 @@ impl fmt::Debug for Idempotency {
             .field("lease", &settings.engine.lease)
             .field("store_timeout", &settings.engine.store_timeout)
             .field("on_store_error", &settings.engine.on_store_error)
+            .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
+            .field("max_detached_runs", &settings.engine.max_detached_runs)
             .finish_non_exhaustive()
     }
 }

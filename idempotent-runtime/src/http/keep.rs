@@ -9,6 +9,7 @@ use http_body::Body as _;
 
 use super::{
     body::{self, Read, Reader},
+    handler::Handler,
     idempotency::Settings,
     outcome::Outcome,
     policy::Replay,
@@ -38,8 +39,9 @@ impl Keeping {
         Self { replay, settings, is_connect }
     }
 
-    /// What is kept of `response`, and the response that is sent.
-    pub(super) async fn keep(&self, mut response: Response) -> (Keep, Response) {
+    /// Runs `handler`: what is kept of its response, and the response that is sent.
+    pub(super) async fn keep(&self, handler: Handler) -> (Keep, Response) {
+        let mut response = handler.await;
         // Only a replay may carry it, whatever an upstream service answered the handler.
         if response.headers().keys().any(|name| *name == REPLAYED) {
             response.headers_mut().remove(REPLAYED);

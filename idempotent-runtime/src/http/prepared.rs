@@ -1,9 +1,16 @@
 //! [`Prepared`]: a request whose body is read, and how the engine has it answered.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, ready},
+    panic::{AssertUnwindSafe, resume_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 
 use super::{
     evaluated::Evaluated,
@@ -18,7 +25,7 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{Claimed, Found, Job, Refusal, Settled},
+    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
     store::{Attempt, Extracted, Token},
 };
 
@@ -35,6 +42,7 @@ pub(super) struct Prepared {
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
     pub(super) is_connect: bool,
+    pub(super) body_bytes: usize,
 }
 
 impl Prepared {
@@ -44,14 +52,16 @@ impl Prepared {
     }
 
     /// Asks the engine, and runs `handler`, replays or refuses.
-    pub(super) async fn answer(self, handler: Handler) -> Response {
-        let Self { policy, settings, identity, extracted, key_place, operation, is_connect } = self;
+    pub(super) fn answer(self, handler: Handler) -> Answer {
+        let Self { policy, settings, identity, extracted, key_place, operation, .. } = self;
         let identity = match identity {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => identity,
-                Ok(None) => return handler.await,
-                Err(problem) => return settings.respond(problem),
+                Ok(None) => return Answer::Unguarded(handler),
+                Err(problem) => {
+                    return Answer::Unguarded(Box::pin(ready(settings.respond(problem))));
+                }
             },
         };
         if let Some(place) = key_place {
@@ -61,32 +71,83 @@ impl Prepared {
             warn_of_missed_store(operation.as_deref());
         }
         let attempt = Attempt::new(identity.store_key, identity.fingerprint, Token::random());
-        let attempt = match operation {
-            Some(operation) => attempt.named(operation),
-            None => attempt,
+        let job = Job {
+            engine: Arc::clone(&settings.engine),
+            attempt: match operation {
+                Some(operation) => attempt.named(operation),
+                None => attempt,
+            },
+            ttl: policy.ttl,
+            wait: policy.wait,
+            input_bytes: self.body_bytes,
+            extracted,
         };
-        let engine = Arc::clone(&settings.engine);
-        let job = Job { engine, attempt, ttl: policy.ttl, wait: policy.wait, extracted };
-        let claimed = match job.ask().await {
-            Found::Claimed(claimed) => claimed,
-            Found::Unprotected => return settings.engine.run_to_end(handler).await,
-            Found::Stored(answer) => return settings.replay(answer),
-            Found::Refused(refusal) => return settings.refuse(refusal),
-        };
-        let keeping = Keeping::new(policy.replay, settings, is_connect);
-        claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed))).await
+        let keeping = Keeping::new(policy.replay, settings, self.is_connect);
+        Answer::Asking { asking: job.ask(), handler: Some((handler, keeping)) }
     }
 }
 
-/// Runs `handler` under its claim, and settles that before it answers.
+/// The answer to a request, on its way.
+///
+/// Not an `async fn`, whose future would have room for all of these at once.
+pub(super) enum Answer {
+    /// The engine has no part in it.
+    Unguarded(Handler),
+    /// What does the key hold?
+    Asking {
+        asking: Asking,
+        /// To be run if it is claimed. `None` once that is known.
+        handler: Option<(Handler, Keeping)>,
+    },
+    Running(HandOver<Response>),
+}
+
+impl Future for Answer {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        loop {
+            let run = match &mut *self {
+                Self::Unguarded(handler) => return handler.as_mut().poll(cx),
+                Self::Running(run) => return Pin::new(run).poll(cx),
+                Self::Asking { asking, handler } => {
+                    let found = ready!(Pin::new(asking).poll(cx));
+                    let (handler, keeping) = handler.take().expect("asking has not ended");
+                    match found {
+                        Found::Claimed(claimed) => {
+                            claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
+                        }
+                        Found::Unprotected => keeping.settings.engine.run_to_end(handler),
+                        Found::Stored(answer) => {
+                            return Poll::Ready(keeping.settings.replay(answer));
+                        }
+                        Found::Refused(refusal) => {
+                            return Poll::Ready(keeping.settings.refuse(refusal));
+                        }
+                    }
+                }
+            };
+            *self = Self::Running(run);
+        }
+    }
+}
+
+/// Runs `handler` under its claim, and settles that before it answers, or goes on with its panic.
 #[expect(clippy::manual_async_fn, reason = "its future would have room for each argument twice")]
 fn run(
     handler: Handler,
     keeping: Keeping,
-    claimed: Claimed,
+    mut claimed: Claimed,
 ) -> impl Future<Output = Response> + Send {
     async move {
-        let (keep, response) = keeping.keep(handler.await).await;
+        let kept = AssertUnwindSafe(keeping.keep(handler)).catch_unwind().await;
+        let (keep, response) = match kept {
+            Ok(kept) => kept,
+            Err(panic) => {
+                claimed.settle(Keep::Nothing).await;
+                resume_unwind(panic)
+            }
+        };
         match claimed.settle(keep).await {
             Settled::Own => response,
             Settled::Stored(answer) => keeping.settings.replay(answer),
@@ -112,6 +173,7 @@ impl Settings {
             Refusal::ResponseNotStored => Problem::response_not_stored(),
             Refusal::OutcomeUnknown => Problem::outcome_unknown(),
             Refusal::StoreUnavailable => Problem::store_unavailable(),
+            Refusal::TooManyRuns => Problem::too_many_runs(),
         })
     }
 }
@@ -160,6 +222,7 @@ mod tests {
             attempt: Attempt::new(key, Fingerprint::from_bytes([2; 16]), Token::random()),
             ttl: POLICY.ttl,
             wait: POLICY.wait,
+            input_bytes: 0,
             extracted: None,
         };
         let Found::Claimed(claimed) = now(job.ask()) else { panic!("an absent key is claimed") };

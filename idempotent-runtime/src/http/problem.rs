@@ -46,6 +46,8 @@ pub enum ProblemCode {
     OutcomeUnknown,
     /// Another request has used the key (422).
     KeyReused,
+    /// Too many handlers have outlived their callers (503).
+    TooManyRuns,
     /// The store could not be asked (503).
     StoreUnavailable,
 }
@@ -60,6 +62,7 @@ impl ProblemCode {
         Self::ResponseNotStored,
         Self::OutcomeUnknown,
         Self::KeyReused,
+        Self::TooManyRuns,
         Self::StoreUnavailable,
     ];
 
@@ -74,6 +77,7 @@ impl ProblemCode {
             Self::ResponseNotStored => "response_not_stored",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::KeyReused => "key_reused",
+            Self::TooManyRuns => "too_many_runs",
             Self::StoreUnavailable => "store_unavailable",
         }
     }
@@ -132,6 +136,13 @@ impl Problem {
         )
     }
 
+    pub(crate) fn too_many_runs() -> Self {
+        Self::new(
+            ProblemCode::TooManyRuns,
+            "Too many requests whose callers have gone are still being processed. Retry later with the same idempotency key",
+        )
+    }
+
     pub(crate) fn store_unavailable() -> Self {
         Self::new(
             ProblemCode::StoreUnavailable,
@@ -154,7 +165,9 @@ impl Problem {
             | ProblemCode::ResponseNotStored
             | ProblemCode::OutcomeUnknown => StatusCode::CONFLICT,
             ProblemCode::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            ProblemCode::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ProblemCode::TooManyRuns | ProblemCode::StoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -176,6 +189,7 @@ impl Problem {
                 "The response for this Idempotency-Key is not available"
             }
             ProblemCode::KeyReused => "Idempotency-Key is already used",
+            ProblemCode::TooManyRuns => "Too many requests are still running",
             ProblemCode::StoreUnavailable => "Idempotency store is unavailable",
         }
     }
@@ -186,10 +200,17 @@ impl Problem {
         &self.detail
     }
 
-    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), if it does.
+    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), if it does. At random
+    /// after an outage, so that not all come back at once.
     pub(crate) fn retry_after(&self) -> Option<HeaderValue> {
-        matches!(self.code, ProblemCode::RequestInProgress | ProblemCode::StoreUnavailable)
-            .then(|| HeaderValue::from_static("1"))
+        match self.code {
+            ProblemCode::RequestInProgress => Some(HeaderValue::from_static("1")),
+            ProblemCode::StoreUnavailable | ProblemCode::TooManyRuns => {
+                let [random, ..] = uuid::Uuid::new_v4().into_bytes();
+                Some(HeaderValue::from(u16::from(random % 3) + 1))
+            }
+            _ => None,
+        }
     }
 }
 

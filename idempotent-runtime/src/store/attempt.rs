@@ -48,6 +48,10 @@ impl Attempt {
     pub fn operation(&self) -> &str {
         self.operation.as_deref().unwrap_or("other")
     }
+
+    pub(crate) fn operation_handle(&self) -> Option<Arc<str>> {
+        self.operation.clone()
+    }
 }
 
 /// The fencing token of one claim: 128 random bits, compared for equality.

@@ -101,6 +101,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the store is out of reach, as far as this call tells.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self.kind, Kind::Failed(_) | Kind::NotSent | Kind::TimedOut)
+    }
+
     pub(crate) fn is_not_sent(&self) -> bool {
         self.kind == Kind::NotSent
     }

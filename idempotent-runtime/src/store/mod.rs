@@ -36,6 +36,7 @@ pub use self::{
 pub(crate) use self::{
     erased::{BoxFuture, ErasedStore},
     handle::StoreHandle,
+    poll::jittered,
 };
 
 #[cfg(feature = "memory")]

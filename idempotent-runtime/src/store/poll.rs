@@ -116,8 +116,8 @@ fn pause(probes: u32) -> Duration {
     (0..probes.min(8)).fold(FIRST_PAUSE, longer)
 }
 
-/// `pause` ± 25 %, so that processes which began together do not stay together.
-fn jittered(pause: Duration) -> Duration {
+/// `pause` ± 25 %, so that processes that began together do not stay together.
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let [byte, ..] = uuid::Uuid::new_v4().into_bytes();
     pause * (384 + u32::from(byte)) / 512
 }
