@@ -39,6 +39,12 @@ impl Server {
         Self { address, stop, serving }
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Shuts down gracefully; returns when `axum::serve` has returned.
     ///
     /// # Panics
