@@ -228,3 +228,17 @@ fn handlers_that_use_a_layer_or_what_is_installed_miss_nothing() {
         assert_eq!(warned(&events), [""; 0]);
     });
 }
+
+#[test]
+fn methods_that_a_client_makes_up_are_one_route() {
+    alone(async || {
+        let (events, _guard) = Events::of_thread();
+        let app = Router::new().route("/any", any(pay)).with_state(Runs::default());
+        let _shared = Idempotency::new(Leased::default());
+        for number in 0..20 {
+            let method = Method::from_bytes(format!("X{number}").as_bytes()).expect("a method");
+            ask(method, "/any").key(fresh_key()).send(&app).await;
+        }
+        assert_eq!(warned(&events).len(), 1, "{:?}", warned(&events));
+    });
+}

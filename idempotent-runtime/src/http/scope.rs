@@ -39,7 +39,8 @@ impl<'r> Scope<'r> {
         match self {
             Self::Named(scope) => Some(scope.into()),
             Self::Route(method, template) => {
-                Some(Text::from_display(&format_args!("{method} {template}")).as_str().into())
+                let name = Text::from_display(&format_args!("{} {template}", known(method)));
+                Some(name.as_str().into())
             }
             Self::Path(..) => None,
         }
@@ -61,6 +62,15 @@ impl<'r> Scope<'r> {
             }
         }
         fields
+    }
+}
+
+/// A method as people may see it: clients make up others, and there is no end to them.
+fn known(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("CONNECT" | "DELETE" | "GET" | "HEAD" | "OPTIONS" | "PATCH" | "POST" | "PUT"
+        | "TRACE") => known,
+        _ => "OTHER",
     }
 }
 

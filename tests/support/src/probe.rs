@@ -23,6 +23,8 @@ pub enum Fault {
     Works,
     /// The call fails, and nothing is done.
     Fails,
+    /// The call reached no server.
+    NotSent,
     /// The call is done, and its answer is an error.
     FailsAfter,
     /// The call is not done and never answers.
@@ -92,6 +94,7 @@ impl Verb {
         match fault {
             Fault::Works => call.await,
             Fault::Fails => Err(StoreError::new("injected")),
+            Fault::NotSent => Err(StoreError::not_sent("injected")),
             Fault::FailsAfter => {
                 call.await?;
                 Err(StoreError::new("injected"))
