@@ -87,11 +87,13 @@ impl Statements {
             format!("SELECT true FROM {table} WHERE key = $1 AND record IS NULL AND {live}");
         // `clock_timestamp()` cannot use the index, and an older time deletes nothing too early.
         // Locking a row judges its newest version, so a row that came to life meanwhile is left.
+        // The deletion judges again: neither a `ctid` nor, with inheritance, a key names one row of
+        // all the tables that may stand behind this one.
         let expired = "expires <= statement_timestamp()";
         let purge = format!(
             "WITH gone AS (
-                DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-                    SELECT ctid FROM {table} WHERE {expired}
+                DELETE FROM {table} WHERE {expired} AND key = ANY (ARRAY(
+                    SELECT key FROM {table} WHERE {expired}
                     ORDER BY expires LIMIT {PURGE_BATCH} FOR UPDATE SKIP LOCKED))
                 RETURNING true
             ) SELECT count(*) FROM gone"
