@@ -4,6 +4,7 @@ use std::fmt;
 
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection, Row as _};
 
+use super::sql::UNBOUNDED;
 use crate::store::{ConnectError, StoreError};
 
 /// The table's comment tells it from a stranger's table of the same name, and its format from
@@ -87,7 +88,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         let Self { schema, .. } = self;
         // The simple protocol in one transaction, so that it works through any pooler.
         let mut transaction = connection.begin().await?;
-        let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+        let lock = format!("{UNBOUNDED}SELECT pg_advisory_xact_lock({LOCK})");
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
         let query = format!(
             "SELECT to_regnamespace('\"{schema}\"') IS NULL, to_regclass('{self}') IS NULL,
@@ -100,6 +101,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
             let sql = if row.try_get(0)? { self.schema_sql() } else { self.create_table() };
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
         } else if !comment.is_some_and(|comment| comment.starts_with(OWN_COMMENTS)) {
+            transaction.rollback().await?;
             return Ok(false);
         }
         transaction.commit().await?;

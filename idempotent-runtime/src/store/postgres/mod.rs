@@ -5,10 +5,12 @@
 
 mod builder;
 mod connection;
+mod connections;
 mod error;
 mod migrate;
 mod purge;
 mod run;
+mod source;
 mod sql;
 mod statement;
 
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use sqlx::PgPool;
 
 pub use self::{builder::PostgresStoreBuilder, purge::PurgeTask};
-use self::{migrate::Table, run::Inner};
+use self::{connections::Purpose, migrate::Table, run::Inner};
 use super::{Attempt, Claim, ConnectError, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
 /// How often a verb may find that the row was changed while it looked at it.
@@ -96,14 +98,16 @@ impl PostgresStore {
         Self::builder().connect(url).await
     }
 
-    /// A store on connections of `pool`, in the default schema and table.
+    /// A store that connects as `pool` does, in the default schema and table.
     ///
-    /// Connections are best made with `test_before_acquire(false)`, which spares a round trip a
-    /// call: the store itself repeats a call that met a dead connection. Behind a transaction pooler
+    /// It takes no connection of `pool`: handlers that use all of them would keep claims from being
+    /// renewed. The store has [10 of its own](PostgresStoreBuilder::max_connections), and each is
+    /// made with the options that `pool` has by then (`PgPool::set_connect_options` rotates
+    /// credentials) and its `after_connect`. Other settings of `pool` play no part. Behind a pooler
     /// use [`builder`](Self::builder).
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self::builder().build_on(pool, Table::default())
+        Self::builder().build_as(pool, Table::default())
     }
 
     /// A store with options.
@@ -122,7 +126,9 @@ impl PostgresStore {
     /// Returns an error if the server cannot be asked, the role may not create the table, or a
     /// table of that name is there that was not made by this store.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let mut connection = self.inner.connection().await.map_err(StoreError::not_sent)?;
+        let connection = self.inner.connections.get(Purpose::Ask).await;
+        let mut connection = connection.map_err(StoreError::not_sent)?;
+        connection.close_unless_settled();
         let migrated = self.inner.table.migrate(&mut connection).await;
         connection.settle(migrated.as_ref().err());
         match migrated {
@@ -166,7 +172,7 @@ impl Store for PostgresStore {
     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
         let statement = self.inner.statements.claim(attempt, lease);
         for _ in 0..LOOKS {
-            let row = self.inner.run(&statement).await?;
+            let row = self.inner.run(Purpose::Ask, &statement).await?;
             let claim = sql::found_by_claim(row.as_ref(), lease);
             if let Some(claim) = claim.map_err(|error| self.inner.describe(error))? {
                 return Ok(claim);
@@ -176,7 +182,8 @@ impl Store for PostgresStore {
     }
 
     async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
-        let row = self.inner.run(&self.inner.statements.renew(attempt, lease)).await?;
+        let row =
+            self.inner.run(Purpose::Hold, &self.inner.statements.renew(attempt, lease)).await?;
         Ok(row.map_or(Hold::Lost, |_| Hold::Held))
     }
 
@@ -189,18 +196,21 @@ impl Store for PostgresStore {
         if record.len() > MAX_RECORD_BYTES {
             return Err(StoreError::too_large());
         }
-        let row = self.inner.run(&self.inner.statements.complete(attempt, &record, ttl)).await?;
+        let row = self
+            .inner
+            .run(Purpose::Hold, &self.inner.statements.complete(attempt, &record, ttl))
+            .await?;
         Ok(row.map_or(Hold::Lost, |_| Hold::Held))
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
-        self.inner.run(&self.inner.statements.release(attempt)).await?;
+        self.inner.run(Purpose::Hold, &self.inner.statements.release(attempt)).await?;
         Ok(())
     }
 
     async fn wait(&self, key: StoreKey, at_most: Duration) {
         let is_running = || async {
-            let row = self.inner.run(&self.inner.statements.is_running(&key)).await;
+            let row = self.inner.run(Purpose::Ask, &self.inner.statements.is_running(&key)).await;
             // The claim that follows tells the caller what is wrong.
             row.is_ok_and(|row| row.is_some())
         };
@@ -208,14 +218,14 @@ impl Store for PostgresStore {
     }
 
     async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
-        let row = self.inner.run(&self.inner.statements.read(&key)).await?;
+        let row = self.inner.run(Purpose::Ask, &self.inner.statements.read(&key)).await?;
         sql::state(row.as_ref()).map_err(|error| self.inner.describe(error))
     }
 
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
         let statement = self.inner.statements.forget(&key, even_if_running);
         for _ in 0..LOOKS {
-            let row = self.inner.run(&statement).await?;
+            let row = self.inner.run(Purpose::Ask, &statement).await?;
             let forgotten = sql::forgotten(row.as_ref(), even_if_running);
             if let Some(forgotten) = forgotten.map_err(|error| self.inner.describe(error))? {
                 return Ok(forgotten);

@@ -4,7 +4,7 @@ use std::{collections::HashSet, error::Error as _, process::Command, sync::Arc, 
 
 use idempotent_runtime::{Attempt, Claim, Hold, PostgresStore, Store};
 use idempotent_test_support::chain;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use test_servers::{Fault, Postgres, Proxy};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -123,24 +123,30 @@ async fn calls_abandoned_at_a_silent_server_give_their_connections_back() {
     let server = Postgres::start();
     let url = server.url() + "?application_name=abandoned";
     let store = migrated(PostgresStore::builder().max_connections(2), &url).await;
-    let (one, two) = (claimed(&store), claimed(&store));
-    tokio::join!(one, two);
-    // Only the sessions of the pool fall silent; the server goes on taking new ones.
-    let sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'abandoned'";
-    let sessions: Vec<_> = server.execute(sessions).lines().map(str::to_owned).collect();
-    assert_eq!(sessions.len(), 2);
+    let held = claimed(&store).await;
+    let sessions = || {
+        let sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'abandoned'";
+        server.execute(sessions).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("all sessions are there", async || {
+        let (_, renewed) = tokio::join!(claimed(&store), store.renew(&held, LONG));
+        is_held(renewed) && sessions().len() == 2
+    })
+    .await;
+    // Only the sessions of the store fall silent; the server goes on taking new ones.
+    let sessions = sessions();
     let signal = |name: &str| {
         assert!(Command::new("kill").arg(name).args(&sessions).status().unwrap().success());
     };
     signal("-STOP");
-    let abandoned = async || {
-        let attempt = fresh();
-        let call = claim(&store, &attempt);
-        timeout(Duration::from_millis(200), call).await.expect_err("the session is silent");
-    };
-    tokio::join!(abandoned(), abandoned());
+    let short = Duration::from_millis(200);
+    let attempt = fresh();
+    let claim = async { timeout(short, store.claim(&attempt, LONG)).await.is_err() };
+    let renewal = async { timeout(short, store.renew(&held, LONG)).await.is_err() };
+    assert_eq!(tokio::join!(claim, renewal), (true, true), "the sessions are silent");
     until("a claim gets a new connection", async || store.claim(&fresh(), LONG).await.is_ok())
         .await;
+    until("a renewal gets one", async || store.renew(&held, LONG).await.is_ok()).await;
     signal("-CONT");
 }
 
@@ -186,32 +192,44 @@ async fn a_read_only_server_is_refused_and_claims_nothing() {
 #[tokio::test]
 async fn a_call_without_a_connection_was_not_sent() {
     let server = Postgres::start();
-    let refused = PgPoolOptions::new()
-        .acquire_timeout(Duration::from_millis(100))
-        .connect_lazy(&server.url().replace(&server.address().to_string(), &closed_address()))
-        .unwrap();
-    let options =
-        PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(100));
-    let busy = options.connect(&server.url()).await.unwrap();
-    let _busy = busy.acquire().await.unwrap();
-    let closed = PgPool::connect(&server.url()).await.unwrap();
-    closed.close().await;
-    let unresolved = PgPool::connect_lazy("postgres://nowhere.invalid").unwrap();
-    for pool in [refused, busy, closed, unresolved] {
-        let error = PostgresStore::new(pool).claim(&fresh(), LONG).await.unwrap_err();
+    let builder = || {
+        let builder = PostgresStore::builder().acquire_timeout(Duration::from_millis(100));
+        builder.max_connections(2)
+    };
+    let assert_not_sent = async |store: &PostgresStore| {
+        let error = store.claim(&fresh(), LONG).await.unwrap_err();
         assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
         assert!(error.source().is_some());
+    };
+    let closed = server.url().replace(&server.address().to_string(), &closed_address());
+    for url in [&*closed, "postgres://nowhere.invalid"] {
+        let pool = PgPool::connect_lazy(url).unwrap();
+        assert_not_sent(&builder().build(pool).unwrap()).await;
     }
+
+    // The one connection that claims may use waits for a lock.
+    let store = migrated(builder(), &server.url()).await;
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    let mut lock = other.begin().await.unwrap();
+    lock.execute("LOCK TABLE idempotency_keys").await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim(&fresh(), LONG).await }
+    });
+    until("the claim waits", async || {
+        let locks = server.execute("SELECT count(*) FROM pg_locks WHERE NOT granted");
+        locks.trim() == "1"
+    })
+    .await;
+    assert_not_sent(&store).await;
+    lock.rollback().await.unwrap();
+    assert!(is_claimed(&waiting.await.unwrap().unwrap()));
 }
 
 /// A store whose one connection is there and at rest, and a claim in it.
 async fn claimed_and_idle(url: &str) -> (PostgresStore, Attempt) {
-    let options = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
-    let pool = options.acquire_timeout(Duration::from_secs(2)).connect(url).await.unwrap();
-    let store = PostgresStore::new(pool.clone());
-    store.migrate().await.unwrap();
+    let store = migrated(PostgresStore::builder(), url).await;
     let attempt = claimed(&store).await;
-    until("the connection is back", async || pool.num_idle() == 1).await;
     (store, attempt)
 }
 

@@ -1,0 +1,381 @@
+//! [`Connections`]: those of the store, which are its own.
+//!
+//! - **Nobody else has them.** A pool is asked how to connect, anew for each connection, and never
+//!   for a connection: handlers that hold all of theirs take none from here.
+//! - **Opening is nobody's call.** It happens in a task with a limit of its own, so that a caller
+//!   that goes away leaves a connection behind for the next one. Otherwise a service whose calls
+//!   come faster than connections are made would never get one.
+//! - **Whoever holds a key goes first.** Renewals, completions and releases are given a connection
+//!   before claims and reads, and some are kept free for them.
+//! - **Everything is bounded**: the connections, how many are being opened, how many calls wait, and
+//!   how long. Whoever gets none was certainly not sent.
+
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{Connection as _, Error, PgConnection};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use super::{connection::Connection, error, source::Source};
+
+/// The limit of one attempt to open a connection.
+pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
+/// How many connections are being opened at once, at most.
+const MAX_OPENING: usize = 4;
+/// How many calls of a kind may wait for each connection.
+const WAITING_PER_CONNECTION: usize = 32;
+/// The pause after an attempt that failed, which doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// How long a connection may lie unused, and how old it may grow.
+const MAX_IDLE: Duration = Duration::from_mins(10);
+const MAX_AGE: Duration = Duration::from_mins(30);
+
+/// What a connection is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To learn what a key holds, or to get it. Such calls leave some connections to the others.
+    Ask,
+    /// To keep, to complete or to release what is held.
+    Hold,
+}
+
+/// The connections of a store.
+pub(super) struct Connections {
+    source: Source,
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// At least 2.
+    pub(super) connections: usize,
+    /// How long a call waits for a connection.
+    pub(super) wait: Duration,
+    /// How long the server may take to finish what a caller has abandoned.
+    pub(super) abandoned: Duration,
+}
+
+impl Limits {
+    /// How many connections calls that ask may use at once.
+    fn asking(&self) -> usize {
+        self.connections - self.connections.div_ceil(4)
+    }
+
+    fn waiting(&self) -> usize {
+        self.connections * WAITING_PER_CONNECTION
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// The one used last is the last.
+    idle: Vec<Idle>,
+    /// All that the server may see: idle, in use, or being opened.
+    open: usize,
+    opening: usize,
+    /// Those that calls that ask have in use.
+    asking: usize,
+    askers: VecDeque<Waiter>,
+    holders: VecDeque<Waiter>,
+    /// Attempts to open that failed, since one succeeded.
+    failures: u32,
+    last_failure: Option<Arc<Error>>,
+}
+
+type Waiter = oneshot::Sender<Result<Connection, Arc<Error>>>;
+
+/// A connection to the server.
+pub(super) struct Live {
+    pub(super) connection: PgConnection,
+    opened: Instant,
+}
+
+struct Idle {
+    live: Live,
+    since: Instant,
+}
+
+impl Idle {
+    fn is_stale(&self) -> bool {
+        self.since.elapsed() > MAX_IDLE || self.live.opened.elapsed() > MAX_AGE
+    }
+}
+
+impl Connections {
+    pub(super) fn new(source: Source, limits: Limits) -> Arc<Self> {
+        Arc::new(Self { source, limits, state: Mutex::default() })
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// A connection for one call. If this fails, nothing was sent over any.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        purpose: Purpose,
+    ) -> Result<Connection, NoConnection> {
+        let (waiter, given) = oneshot::channel();
+        self.enqueue(purpose, waiter)?;
+        match timeout(self.limits.wait, given).await {
+            Ok(Ok(Ok(connection))) => Ok(connection),
+            Ok(Ok(Err(error))) => Err(NoConnection::Failed(error)),
+            // The runtime in which one was being opened has ended.
+            Ok(Err(_)) => Err(NoConnection::Failed(Arc::new(Error::PoolClosed))),
+            Err(_) => Err(match self.state().last_failure.clone() {
+                Some(error) => NoConnection::Failed(error),
+                None => NoConnection::Busy(self.limits.wait),
+            }),
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, purpose: Purpose, waiter: Waiter) -> Result<(), NoConnection> {
+        let mut state = self.state();
+        let bound = self.limits.waiting();
+        let queue = state.queue(purpose);
+        if queue.len() >= bound {
+            queue.retain(|waiter| !waiter.is_closed());
+            if queue.len() >= bound {
+                return Err(NoConnection::Crowd(bound));
+            }
+        }
+        queue.push_back(waiter);
+        self.serve(&mut state);
+        Ok(())
+    }
+
+    /// Gives idle connections to those who wait, and opens what is missing.
+    fn serve(self: &Arc<Self>, state: &mut State) {
+        while let Some(purpose) = state.next_served(self.limits.asking())
+            && let Some(Idle { live, since }) = state.idle.pop()
+        {
+            let waiter = state.queue(purpose).pop_front().expect("one is served next");
+            let connection = Connection::new(Arc::clone(self), purpose, live);
+            if let Err(Ok(mut connection)) = waiter.send(Ok(connection)) {
+                // It left in this moment.
+                state.idle.extend(connection.take().map(|live| Idle { live, since }));
+            } else if purpose == Purpose::Ask {
+                state.asking += 1;
+            }
+        }
+        let asking = state.askers.len().min(self.limits.asking().saturating_sub(state.asking));
+        let wanted = (state.holders.len() + asking).min(MAX_OPENING);
+        while state.opening < wanted && state.open < self.limits.connections {
+            // Outside a runtime nothing can be opened, and nobody can wait for it.
+            let Ok(runtime) = Handle::try_current() else { return };
+            state.opening += 1;
+            state.open += 1;
+            let opening = Opening { connections: Arc::clone(self), opened: None };
+            runtime.spawn(opening.run());
+        }
+    }
+
+    /// Takes back a connection in a known state, or the place of one that is closed.
+    pub(super) fn take_back(self: &Arc<Self>, purpose: Purpose, live: Option<Live>) {
+        let mut state = self.state();
+        if purpose == Purpose::Ask {
+            state.asking -= 1;
+        }
+        let stale = state.put(live);
+        self.serve(&mut state);
+        drop(state);
+        close(stale);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in a critical section panics half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn queue(&mut self, purpose: Purpose) -> &mut VecDeque<Waiter> {
+        match purpose {
+            Purpose::Ask => &mut self.askers,
+            Purpose::Hold => &mut self.holders,
+        }
+    }
+
+    /// Whose turn it is. Those who have left are forgotten.
+    fn next_served(&mut self, max_asking: usize) -> Option<Purpose> {
+        [Purpose::Hold, Purpose::Ask].into_iter().find(|&purpose| {
+            if purpose == Purpose::Ask && self.asking >= max_asking {
+                return false;
+            }
+            let queue = self.queue(purpose);
+            while queue.front().is_some_and(Waiter::is_closed) {
+                queue.pop_front();
+            }
+            !queue.is_empty()
+        })
+    }
+
+    /// Puts a connection to the idle ones, or counts one less, and gives one that is to be closed.
+    fn put(&mut self, live: Option<Live>) -> Option<Live> {
+        match live {
+            Some(live) => self.idle.push(Idle { live, since: Instant::now() }),
+            None => self.open -= 1,
+        }
+        // The one that has been idle longest is the first.
+        let stale = self.idle.first().is_some_and(Idle::is_stale);
+        stale.then(|| {
+            self.open -= 1;
+            self.idle.remove(0).live
+        })
+    }
+
+    fn has_waiters(&mut self) -> bool {
+        for queue in [&mut self.askers, &mut self.holders] {
+            queue.retain(|waiter| !waiter.is_closed());
+        }
+        !self.askers.is_empty() || !self.holders.is_empty()
+    }
+}
+
+/// A connection that is being opened; it counts until it is dropped.
+struct Opening {
+    connections: Arc<Connections>,
+    opened: Option<Live>,
+}
+
+impl Opening {
+    /// Tries until it succeeds or nobody waits any more.
+    async fn run(mut self) {
+        loop {
+            let failures = self.connections.state().failures;
+            if failures > 0 {
+                sleep(pause(failures)).await;
+            }
+            let attempt = self.connections.source.open(failures > 0);
+            let error = match timeout(OPEN_LIMIT, attempt).await {
+                Ok(Ok(connection)) => {
+                    self.opened = Some(Live { connection, opened: Instant::now() });
+                    return;
+                }
+                Ok(Err(error)) => error,
+                Err(_) => Error::Io(std::io::ErrorKind::TimedOut.into()),
+            };
+            tracing::debug!(
+                error = &error as &dyn StdError,
+                "opening a connection to PostgreSQL failed"
+            );
+            if !self.fail(error) {
+                return;
+            }
+        }
+    }
+
+    /// Notes a failure; whether to try again.
+    fn fail(&self, error: Error) -> bool {
+        let mut state = self.connections.state();
+        state.failures = state.failures.saturating_add(1);
+        let is_passing = error::is_passing_refusal(&error);
+        let error = Arc::new(error);
+        state.last_failure = Some(Arc::clone(&error));
+        if !is_passing {
+            // It is the same for everybody, and no use waiting for.
+            let State { askers, holders, .. } = &mut *state;
+            for waiter in askers.drain(..).chain(holders.drain(..)) {
+                let _ = waiter.send(Err(Arc::clone(&error)));
+            }
+        }
+        state.has_waiters()
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut state = self.connections.state();
+        state.opening -= 1;
+        if self.opened.is_some() {
+            state.failures = 0;
+            state.last_failure = None;
+        }
+        let stale = state.put(self.opened.take());
+        self.connections.serve(&mut state);
+        drop(state);
+        close(stale);
+    }
+}
+
+/// Says goodbye to the server, which is polite and no more.
+fn close(live: Option<Live>) {
+    if let (Some(live), Ok(runtime)) = (live, Handle::try_current()) {
+        runtime.spawn(timeout(OPEN_LIMIT, live.connection.close()));
+    }
+}
+
+/// The pause before the next attempt, ± 25 %, so that instances do not come all at once.
+fn pause(failures: u32) -> Duration {
+    let pause = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_PAUSE);
+    let [byte, ..] = uuid::Uuid::new_v4().into_bytes();
+    pause * (384 + u32::from(byte)) / 512
+}
+
+/// Why a call got no connection.
+#[derive(Debug)]
+pub(super) enum NoConnection {
+    /// None could be opened.
+    Failed(Arc<Error>),
+    /// None was free in time.
+    Busy(Duration),
+    /// Enough calls wait already.
+    Crowd(usize),
+}
+
+impl fmt::Display for NoConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) if error::is_refused_by_pooler(error) => f.write_str(error::POOLER),
+            Self::Failed(_) => f.write_str("no connection to PostgreSQL could be opened"),
+            Self::Busy(limit) => {
+                write!(f, "no connection to PostgreSQL was free within {limit:?}")
+            }
+            Self::Crowd(bound) => {
+                write!(f, "{bound} calls wait for a connection to PostgreSQL already")
+            }
+        }
+    }
+}
+
+impl StdError for NoConnection {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Failed(error) => Some(error),
+            Self::Busy(_) | Self::Crowd(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_half_a_second_within_a_quarter() {
+        let pauses = |failures| (0..1000).map(move |_| pause(failures));
+        assert!(pauses(1).all(|pause| pause <= FIRST_PAUSE * 5 / 4));
+        assert!(pauses(u32::MAX).all(|pause| pause >= MAX_PAUSE * 3 / 4));
+        assert!(pauses(u32::MAX).all(|pause| pause <= MAX_PAUSE * 5 / 4));
+    }
+
+    #[test]
+    fn some_connections_are_left_to_those_who_hold_a_key() {
+        let asking = |connections| {
+            let limit = Duration::from_secs(1);
+            Limits { connections, wait: limit, abandoned: limit }.asking()
+        };
+        assert_eq!([2, 3, 4, 5, 10, 100].map(asking), [1, 2, 3, 3, 7, 75]);
+    }
+}
