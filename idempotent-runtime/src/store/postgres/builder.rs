@@ -9,6 +9,7 @@ use super::{
     connections::{Connections, Limits, OPEN_LIMIT},
     error,
     migrate::Table,
+    rights::Missing,
     run::Inner,
     source::{Session, Source},
     sql::Statements,
@@ -137,7 +138,8 @@ impl PostgresStoreBuilder {
     ///
     /// Returns an error if a name is not valid, or [`PostgresStore::connect`] would.
     pub async fn connect(self, url: impl AsRef<str>) -> Result<PostgresStore, ConnectError> {
-        let options = self.options(url.as_ref())?;
+        let table = Table::new(&self.schema, &self.table)?;
+        let options = Self::options(url.as_ref())?;
         let place = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", options.get_host(), options.get_port()),
@@ -145,7 +147,7 @@ impl PostgresStoreBuilder {
         let unusable =
             |why: &str| ConnectError::new(format!("cannot use PostgreSQL at `{place}`: {why}"));
         let limit = self.connect_timeout;
-        match tokio::time::timeout(limit, self.probe(&options)).await {
+        match tokio::time::timeout(limit, self.probe(&options, &table)).await {
             Ok(Ok(())) => {}
             Ok(Err(Refusal::Error(error))) if error::is_refused_by_pooler(&error) => {
                 return Err(unusable(error::POOLER).because(error));
@@ -155,12 +157,18 @@ impl PostgresStoreBuilder {
             }
             Ok(Err(Refusal::Pooler)) => return Err(unusable(error::POOLER)),
             Ok(Err(Refusal::ReadOnly)) => return Err(unusable(error::READ_ONLY_SERVER)),
+            Ok(Err(Refusal::Missing(missing))) => {
+                let error = unusable(&missing.to_string());
+                return Err(match missing.error {
+                    Some(refusal) => error.because(refusal),
+                    None => error,
+                });
+            }
             Err(elapsed) => {
                 return Err(ConnectError::silent("PostgreSQL", &place, limit).because(elapsed));
             }
         }
         let source = Source::Options(self.session().set(options));
-        let table = Table::new(&self.schema, &self.table)?;
         Ok(self.build_on(source, table))
     }
 
@@ -196,8 +204,7 @@ impl PostgresStoreBuilder {
         Session { protocol: self.protocol, statement_timeout: self.statement_timeout }
     }
 
-    fn options(&self, url: &str) -> Result<PgConnectOptions, ConnectError> {
-        Table::new(&self.schema, &self.table)?;
+    fn options(url: &str) -> Result<PgConnectOptions, ConnectError> {
         PgConnectOptions::from_str(url).map_err(|error| {
             let message = "the URL of the PostgreSQL server is not valid: it has the form \
                            `postgres://user:password@host:5432/database`";
@@ -206,7 +213,7 @@ impl PostgresStoreBuilder {
     }
 
     /// One connection, to see whether the store can work with this server.
-    async fn probe(&self, options: &PgConnectOptions) -> Result<(), Refusal> {
+    async fn probe(&self, options: &PgConnectOptions, table: &Table) -> Result<(), Refusal> {
         let options = self.session().set(options.clone());
         let options = match self.protocol {
             Protocol::Extended => options.options([(DIRECT, "on")]),
@@ -221,14 +228,17 @@ impl PostgresStoreBuilder {
         .await?;
         let is_direct: Option<bool> = row.try_get(0)?;
         let is_read_only: bool = row.try_get(1)?;
-        // The answer is there: how the connection ends does not matter.
-        let _ = connection.close().await;
         if self.protocol == Protocol::Extended && is_direct != Some(true) {
             return Err(Refusal::Pooler);
         }
         if is_read_only {
             return Err(Refusal::ReadOnly);
         }
+        if let Some(missing) = table.missing_right(&mut connection).await? {
+            return Err(Refusal::Missing(missing));
+        }
+        // All is known: how the connection ends does not matter.
+        let _ = connection.close().await;
         Ok(())
     }
 }
@@ -237,6 +247,7 @@ enum Refusal {
     Error(Error),
     Pooler,
     ReadOnly,
+    Missing(Missing),
 }
 
 impl From<Error> for Refusal {

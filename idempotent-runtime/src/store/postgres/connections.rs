@@ -141,21 +141,52 @@ impl Connections {
     }
 
     fn enqueue(self: &Arc<Self>, purpose: Purpose, waiter: Waiter) -> Result<(), NoConnection> {
-        let mut state = self.state();
         let bound = self.limits.waiting();
-        let queue = state.queue(purpose);
-        if queue.len() >= bound {
-            queue.retain(|waiter| !waiter.is_closed());
+        self.change(|state| {
+            let queue = state.queue(purpose);
             if queue.len() >= bound {
-                return Err(NoConnection::Crowd(bound));
+                queue.retain(|waiter| !waiter.is_closed());
+                if queue.len() >= bound {
+                    return Err(NoConnection::Crowd(bound));
+                }
             }
-        }
-        queue.push_back(waiter);
-        self.serve(&mut state);
-        Ok(())
+            queue.push_back(waiter);
+            Ok(())
+        })
     }
 
-    /// Gives idle connections to those who wait, and opens what is missing.
+    /// Takes back a connection in a known state, or the place of one that is closed.
+    pub(super) fn take_back(self: &Arc<Self>, purpose: Purpose, live: Option<Live>) {
+        self.change(|state| {
+            if purpose == Purpose::Ask {
+                state.asking -= 1;
+            }
+            state.put(live);
+        });
+    }
+
+    /// Changes the state, and does what follows from it: connections that are idle are given to
+    /// those who wait, and missing ones are opened.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let changed = change(&mut state);
+        self.serve(&mut state);
+        let old = state.take_stale();
+        // Outside a runtime nothing can be opened, and nobody can wait for it.
+        let runtime = Handle::try_current().ok();
+        let missing = runtime.as_ref().map_or(0, |_| state.reserve_missing(self.limits));
+        drop(state);
+        let Some(runtime) = runtime else { return changed };
+        for _ in 0..missing {
+            runtime.spawn(Opening::new(Arc::clone(self)).run());
+        }
+        if let Some(old) = old {
+            runtime.spawn(timeout(OPEN_LIMIT, old.connection.close()));
+        }
+        changed
+    }
+
+    /// Gives idle connections to those who wait.
     fn serve(self: &Arc<Self>, state: &mut State) {
         while let Some(purpose) = state.next_served(self.limits.asking())
             && let Some(Idle { live, since }) = state.idle.pop()
@@ -169,28 +200,6 @@ impl Connections {
                 state.asking += 1;
             }
         }
-        let asking = state.askers.len().min(self.limits.asking().saturating_sub(state.asking));
-        let wanted = (state.holders.len() + asking).min(MAX_OPENING);
-        while state.opening < wanted && state.open < self.limits.connections {
-            // Outside a runtime nothing can be opened, and nobody can wait for it.
-            let Ok(runtime) = Handle::try_current() else { return };
-            state.opening += 1;
-            state.open += 1;
-            let opening = Opening { connections: Arc::clone(self), opened: None };
-            runtime.spawn(opening.run());
-        }
-    }
-
-    /// Takes back a connection in a known state, or the place of one that is closed.
-    pub(super) fn take_back(self: &Arc<Self>, purpose: Purpose, live: Option<Live>) {
-        let mut state = self.state();
-        if purpose == Purpose::Ask {
-            state.asking -= 1;
-        }
-        let stale = state.put(live);
-        self.serve(&mut state);
-        drop(state);
-        close(stale);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -221,18 +230,32 @@ impl State {
         })
     }
 
-    /// Puts a connection to the idle ones, or counts one less, and gives one that is to be closed.
-    fn put(&mut self, live: Option<Live>) -> Option<Live> {
+    /// Puts a connection to the idle ones, or counts one less.
+    fn put(&mut self, live: Option<Live>) {
         match live {
             Some(live) => self.idle.push(Idle { live, since: Instant::now() }),
             None => self.open -= 1,
         }
+    }
+
+    /// A connection that is to be closed, one at a time.
+    fn take_stale(&mut self) -> Option<Live> {
         // The one that has been idle longest is the first.
-        let stale = self.idle.first().is_some_and(Idle::is_stale);
-        stale.then(|| {
+        self.idle.first().is_some_and(Idle::is_stale).then(|| {
             self.open -= 1;
             self.idle.remove(0).live
         })
+    }
+
+    /// How many connections are to be opened; they count already.
+    fn reserve_missing(&mut self, limits: Limits) -> usize {
+        let asking = self.askers.len().min(limits.asking().saturating_sub(self.asking));
+        let wanted = (self.holders.len() + asking).min(MAX_OPENING);
+        let room = limits.connections - self.open;
+        let missing = wanted.saturating_sub(self.opening).min(room);
+        self.opening += missing;
+        self.open += missing;
+        missing
     }
 
     fn has_waiters(&mut self) -> bool {
@@ -243,15 +266,26 @@ impl State {
     }
 }
 
-/// A connection that is being opened; it counts until it is dropped.
+/// A connection that is being opened. It counts until it is dropped.
 struct Opening {
     connections: Arc<Connections>,
     opened: Option<Live>,
+    /// Unless its runtime has ended: then nothing more can be opened in that one.
+    is_done: bool,
 }
 
 impl Opening {
-    /// Tries until it succeeds or nobody waits any more.
+    fn new(connections: Arc<Connections>) -> Self {
+        Self { connections, opened: None, is_done: false }
+    }
+
     async fn run(mut self) {
+        self.opened = self.open().await;
+        self.is_done = true;
+    }
+
+    /// Tries until it succeeds or nobody waits any more.
+    async fn open(&self) -> Option<Live> {
         loop {
             let failures = self.connections.state().failures;
             if failures > 0 {
@@ -259,10 +293,7 @@ impl Opening {
             }
             let attempt = self.connections.source.open(failures > 0);
             let error = match timeout(OPEN_LIMIT, attempt).await {
-                Ok(Ok(connection)) => {
-                    self.opened = Some(Live { connection, opened: Instant::now() });
-                    return;
-                }
+                Ok(Ok(connection)) => return Some(Live { connection, opened: Instant::now() }),
                 Ok(Err(error)) => error,
                 Err(_) => Error::Io(std::io::ErrorKind::TimedOut.into()),
             };
@@ -271,7 +302,7 @@ impl Opening {
                 "opening a connection to PostgreSQL failed"
             );
             if !self.fail(error) {
-                return;
+                return None;
             }
         }
     }
@@ -296,23 +327,20 @@ impl Opening {
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        let mut state = self.connections.state();
-        state.opening -= 1;
-        if self.opened.is_some() {
-            state.failures = 0;
-            state.last_failure = None;
+        let (opened, connections) = (self.opened.take(), &self.connections);
+        let end = |state: &mut State| {
+            state.opening -= 1;
+            if opened.is_some() {
+                state.failures = 0;
+                state.last_failure = None;
+            }
+            state.put(opened);
+        };
+        if self.is_done {
+            connections.change(end);
+        } else {
+            end(&mut connections.state());
         }
-        let stale = state.put(self.opened.take());
-        self.connections.serve(&mut state);
-        drop(state);
-        close(stale);
-    }
-}
-
-/// Says goodbye to the server, which is polite and no more.
-fn close(live: Option<Live>) {
-    if let (Some(live), Ok(runtime)) = (live, Handle::try_current()) {
-        runtime.spawn(timeout(OPEN_LIMIT, live.connection.close()));
     }
 }
 

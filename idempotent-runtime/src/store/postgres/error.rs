@@ -12,6 +12,8 @@ const READ_ONLY: &str = "25006";
 pub(super) const READ_ONLY_SERVER: &str = "the server is read-only, as a replica is or under \
                                            `default_transaction_read_only`: the idempotency \
                                            store needs the primary";
+pub(super) const NO_RIGHT: &str = "42501";
+pub(super) const LOCKED: &str = "55P03";
 const UNDEFINED_TABLE: &str = "42P01";
 /// A prepared statement that is missing, or that is there though this connection never made it.
 const FOREIGN_SESSION: [&str; 2] = ["26000", "42P05"];
@@ -92,7 +94,7 @@ pub(super) fn describe(error: Error, table: &Table) -> StoreError {
     StoreError::described(message).because(error)
 }
 
-fn code(error: &Error) -> Cow<'_, str> {
+pub(super) fn code(error: &Error) -> Cow<'_, str> {
     error.as_database_error().and_then(DatabaseError::code).unwrap_or_default()
 }
 

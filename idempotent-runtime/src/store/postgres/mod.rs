@@ -9,6 +9,7 @@ mod connections;
 mod error;
 mod migrate;
 mod purge;
+mod rights;
 mod run;
 mod source;
 mod sql;
@@ -91,9 +92,9 @@ impl PostgresStore {
     /// # Errors
     ///
     /// Returns an error if the URL is not valid, the server refuses, does not answer within
-    /// [2 seconds](PostgresStoreBuilder::connect_timeout) or is read-only, or a pooler stands in
-    /// between ([`transaction_pooler`](PostgresStoreBuilder::transaction_pooler)). The message says
-    /// which.
+    /// [2 seconds](PostgresStoreBuilder::connect_timeout) or is read-only, a pooler stands in
+    /// between ([`transaction_pooler`](PostgresStoreBuilder::transaction_pooler)), or the table is
+    /// there and the role may not use it as [`migrate`](Self::migrate) says. The message says which.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         Self::builder().connect(url).await
     }
@@ -124,18 +125,16 @@ impl PostgresStore {
     /// # Errors
     ///
     /// Returns an error if the server cannot be asked, the role may not create the table, or a
-    /// table of that name is there that was not made by this store.
+    /// table of that name is there that was not made by this store, or in which the role may not do
+    /// what the verbs do: SELECT, INSERT, UPDATE and DELETE, also under row policies. The message
+    /// names what is missing.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let connection = self.inner.connections.get(Purpose::Ask).await;
         let mut connection = connection.map_err(StoreError::not_sent)?;
         connection.close_unless_settled();
         let migrated = self.inner.table.migrate(&mut connection).await;
         connection.settle(migrated.as_ref().err());
-        match migrated {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.inner.table.taken_error()),
-            Err(error) => Err(self.inner.describe(error)),
-        }
+        migrated.map_err(|error| self.inner.describe(error))?.into_result(&self.inner.table)
     }
 
     /// The SQL that makes the table, as [`migrate`](Self::migrate) runs it.

@@ -73,12 +73,15 @@ impl Session {
     /// What precedes a statement that may run in anybody's session, in one message with it, which is
     /// one transaction.
     pub(super) fn settings_of_a_statement(&self) -> String {
-        match (self.protocol, self.statement_timeout) {
-            (Protocol::Simple, Some(limit)) => {
-                format!("SET LOCAL statement_timeout = {};\n", milliseconds(limit))
-            }
-            _ => String::new(),
+        if self.protocol == Protocol::Extended {
+            return String::new();
         }
+        // Of what is read as text, only this form is understood.
+        let bytes = "SET LOCAL bytea_output = hex;\n";
+        self.statement_timeout.map_or_else(
+            || bytes.to_owned(),
+            |limit| format!("{bytes}SET LOCAL statement_timeout = {};\n", milliseconds(limit)),
+        )
     }
 }
 
