@@ -15,7 +15,7 @@ use super::{
     sql::Statements,
     statement::Protocol,
 };
-use crate::store::{ConnectError, Pollers};
+use crate::store::{ConnectError, Pollers, cause::Cause};
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -150,17 +150,17 @@ impl PostgresStoreBuilder {
         match tokio::time::timeout(limit, self.probe(&options, &table)).await {
             Ok(Ok(())) => {}
             Ok(Err(Refusal::Error(error))) if error::is_refused_by_pooler(&error) => {
-                return Err(unusable(error::POOLER).because(error));
+                return Err(unusable(error::POOLER).because(Cause(error)));
             }
             Ok(Err(Refusal::Error(error))) => {
-                return Err(ConnectError::unreachable("PostgreSQL", &place).because(error));
+                return Err(ConnectError::unreachable("PostgreSQL", &place).because(Cause(error)));
             }
             Ok(Err(Refusal::Pooler)) => return Err(unusable(error::POOLER)),
             Ok(Err(Refusal::ReadOnly)) => return Err(unusable(error::READ_ONLY_SERVER)),
             Ok(Err(Refusal::Missing(missing))) => {
                 let error = unusable(&missing.to_string());
                 return Err(match missing.error {
-                    Some(refusal) => error.because(refusal),
+                    Some(refusal) => error.because(Cause(refusal)),
                     None => error,
                 });
             }
@@ -208,7 +208,7 @@ impl PostgresStoreBuilder {
         PgConnectOptions::from_str(url).map_err(|error| {
             let message = "the URL of the PostgreSQL server is not valid: it has the form \
                            `postgres://user:password@host:5432/database`";
-            ConnectError::new(message).because(error)
+            ConnectError::new(message).because(Cause(error))
         })
     }
 

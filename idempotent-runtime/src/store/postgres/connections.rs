@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{connection::Connection, error, source::Source};
+use crate::store::cause::Cause;
 
 /// The limit of one attempt to open a connection.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
@@ -90,10 +91,10 @@ struct State {
     holders: VecDeque<Waiter>,
     /// Attempts to open that failed, since one succeeded.
     failures: u32,
-    last_failure: Option<Arc<Error>>,
+    last_failure: Option<Arc<Cause<Error>>>,
 }
 
-type Waiter = oneshot::Sender<Result<Connection, Arc<Error>>>;
+type Waiter = oneshot::Sender<Result<Connection, Arc<Cause<Error>>>>;
 
 /// A connection to the server.
 pub(super) struct Live {
@@ -132,7 +133,7 @@ impl Connections {
             Ok(Ok(Ok(connection))) => Ok(connection),
             Ok(Ok(Err(error))) => Err(NoConnection::Failed(error)),
             // The runtime in which one was being opened has ended.
-            Ok(Err(_)) => Err(NoConnection::Failed(Arc::new(Error::PoolClosed))),
+            Ok(Err(_)) => Err(NoConnection::Failed(Arc::new(Cause(Error::PoolClosed)))),
             Err(_) => Err(match self.state().last_failure.clone() {
                 Some(error) => NoConnection::Failed(error),
                 None => NoConnection::Busy(self.limits.wait),
@@ -312,7 +313,7 @@ impl Opening {
         let mut state = self.connections.state();
         state.failures = state.failures.saturating_add(1);
         let is_passing = error::is_passing_refusal(&error);
-        let error = Arc::new(error);
+        let error = Arc::new(Cause(error));
         state.last_failure = Some(Arc::clone(&error));
         if !is_passing {
             // It is the same for everybody, and no use waiting for.
@@ -355,7 +356,7 @@ fn pause(failures: u32) -> Duration {
 #[derive(Debug)]
 pub(super) enum NoConnection {
     /// None could be opened.
-    Failed(Arc<Error>),
+    Failed(Arc<Cause<Error>>),
     /// None was free in time.
     Busy(Duration),
     /// Enough calls wait already.
@@ -365,7 +366,9 @@ pub(super) enum NoConnection {
 impl fmt::Display for NoConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(error) if error::is_refused_by_pooler(error) => f.write_str(error::POOLER),
+            Self::Failed(error) if error::is_refused_by_pooler(&error.0) => {
+                f.write_str(error::POOLER)
+            }
             Self::Failed(_) => f.write_str("no connection to PostgreSQL could be opened"),
             Self::Busy(limit) => {
                 write!(f, "no connection to PostgreSQL was free within {limit:?}")
@@ -380,7 +383,7 @@ impl fmt::Display for NoConnection {
 impl StdError for NoConnection {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Failed(error) => Some(error),
+            Self::Failed(error) => Some(&**error),
             Self::Busy(_) | Self::Crowd(_) => None,
         }
     }

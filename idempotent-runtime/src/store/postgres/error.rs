@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sqlx::{Error, error::DatabaseError};
 
 use super::migrate::Table;
-use crate::store::StoreError;
+use crate::store::{StoreError, cause::Cause};
 
 /// `SQLSTATE` of what a server without the right to write answers.
 const READ_ONLY: &str = "25006";
@@ -73,7 +73,7 @@ pub(super) fn is_refused_by_pooler(error: &Error) -> bool {
 pub(super) fn describe(error: Error, table: &Table) -> StoreError {
     if let Error::ColumnDecode { .. } = error {
         // The columns are there, and hold something else than this release writes.
-        return StoreError::foreign_entry().because(error);
+        return StoreError::foreign_entry().because(Cause(error));
     }
     let code = code(&error);
     let message = if code == READ_ONLY {
@@ -89,9 +89,9 @@ pub(super) fn describe(error: Error, table: &Table) -> StoreError {
          synchronous standby, or a disk"
             .to_owned()
     } else {
-        return StoreError::new(error);
+        return StoreError::new(Cause(error));
     };
-    StoreError::described(message).because(error)
+    StoreError::described(message).because(Cause(error))
 }
 
 pub(super) fn code(error: &Error) -> Cow<'_, str> {

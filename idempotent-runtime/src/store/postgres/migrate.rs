@@ -8,7 +8,7 @@ use super::{
     rights::{self, Missing},
     sql::UNBOUNDED,
 };
-use crate::store::{ConnectError, StoreError};
+use crate::store::{ConnectError, StoreError, cause::Cause};
 
 /// The table's comment tells it from a stranger's table of the same name, and its format from
 /// those of other releases.
@@ -168,7 +168,7 @@ impl Migrated {
             Self::Forbidden(missing) => {
                 let error = StoreError::described(missing.to_string());
                 Err(match missing.error {
-                    Some(refusal) => error.because(refusal),
+                    Some(refusal) => error.because(Cause(refusal)),
                     None => error,
                 })
             }

@@ -1,6 +1,6 @@
 //! What a server does that restarts, dies, is silent, loses an answer, or only lets itself be read.
 
-use std::{collections::HashSet, error::Error as _, process::Command, sync::Arc, time::Duration};
+use std::{collections::HashSet, process::Command, sync::Arc, time::Duration};
 
 use idempotent_runtime::{Attempt, Claim, Hold, PostgresStore, Store};
 use idempotent_test_support::chain;
@@ -13,7 +13,7 @@ use super::{
     connecting::{closed_address, refusal},
     is_claimed, migrated, stored, until,
 };
-use crate::{NOT_SENT, RECORD, at, fresh, fresh_key, is_held};
+use crate::{NOT_SENT, RECORD, assert_told_once, at, fresh, fresh_key, is_held};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_calls_after_a_restart_of_the_server_succeed() {
@@ -176,7 +176,7 @@ async fn a_read_only_server_is_refused_and_claims_nothing() {
     for key in [key, running.key] {
         let error = store.claim(&at(key), LONG).await.unwrap_err();
         assert!(error.to_string().contains("read-only"), "{}", chain(&error));
-        assert!(error.source().is_some());
+        assert_told_once(&error);
     }
     let error = refusal(PostgresStore::connect(&server.url())).await;
     assert!(error.to_string().contains("read-only"), "{}", chain(&error));
@@ -199,7 +199,7 @@ async fn a_call_without_a_connection_was_not_sent() {
     let assert_not_sent = async |store: &PostgresStore| {
         let error = store.claim(&fresh(), LONG).await.unwrap_err();
         assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
-        assert!(error.source().is_some());
+        assert_told_once(&error);
     };
     let closed = server.url().replace(&server.address().to_string(), &closed_address());
     for url in [&*closed, "postgres://nowhere.invalid"] {
@@ -255,4 +255,53 @@ async fn a_call_that_broke_before_no_connection_was_left_may_have_been_made() {
     assert_ne!(error.to_string(), NOT_SENT, "{}", chain(&error));
     let error = store.renew(&attempt, LONG).await.unwrap_err();
     assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+    assert!(chain(&error).contains("refused"), "it tells why: {}", chain(&error));
+    assert_told_once(&error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_the_server_ended_are_not_noticed() {
+    let server = Postgres::start_with(&["idle_session_timeout=300"]);
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    let sessions = || {
+        let sessions = "SELECT count(*) FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        server.execute(sessions).trim().to_owned()
+    };
+    for _ in 0..3 {
+        let claims = (0..10).map(|_| {
+            let store = store.clone();
+            async move { claimed(&store).await }
+        });
+        claims.collect::<JoinSet<_>>().join_all().await;
+        until("all sessions have been idle for too long", async || sessions() == "0").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_room_for_a_connection_is_asked_again() {
+    let server = Postgres::start_with(&["max_connections=8", "superuser_reserved_connections=0"]);
+    let builder = PostgresStore::builder().acquire_timeout(Duration::from_millis(100));
+    let store = migrated(builder, &server.url()).await;
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
+    );
+    let mut others = Vec::new();
+    until("others use up the server's connections", async || {
+        match PgConnection::connect(&server.url()).await {
+            Ok(other) => others.push(other),
+            // The one of `psql` may still be there.
+            Err(_) => return others.len() == 8,
+        }
+        false
+    })
+    .await;
+    // The first one is sent over the connection that the server has ended.
+    store.claim(&fresh(), LONG).await.unwrap_err();
+    let error = store.claim(&fresh(), LONG).await.unwrap_err();
+    assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+    assert!(chain(&error).contains("too many clients"), "{}", chain(&error));
+    assert_told_once(&error);
+    drop(others);
+    until("there is room again", async || store.claim(&fresh(), LONG).await.is_ok()).await;
 }
