@@ -14,7 +14,7 @@ use std::{
 use idempotent_runtime::{Claim, Hold, PostgresStore, Store};
 use idempotent_test_support::chain;
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, postgres::PgPoolOptions};
-use test_servers::{PgBouncer, PoolMode, Postgres};
+use test_servers::{Fault, PgBouncer, PoolMode, Postgres, Proxy};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
@@ -326,9 +326,12 @@ async fn no_more_calls_wait_than_can_be_served_and_the_others_fail_at_once() {
 #[tokio::test]
 async fn a_migration_cut_off_anywhere_leaves_no_transaction_to_a_verb() {
     let server = Postgres::start();
+    let proxy = Proxy::start(server.address());
     // One connection for whoever asks: the verb gets the one that the migration had.
     let builder = PostgresStore::builder().max_connections(2);
-    let store = migrated(builder, &server.url()).await;
+    let store = migrated(builder, &server.url_through(&proxy)).await;
+    // So that each answer is waited for.
+    proxy.set(Fault::Latency(Duration::from_millis(5)));
     for polls in 1.. {
         if let Some(migrated) = first_polls(store.migrate(), polls).await {
             migrated.unwrap();
