@@ -76,7 +76,9 @@ impl PostgresStoreBuilder {
     /// Such a pooler may run every statement in another session of the server, where the prepared
     /// statements of this client are missing, or are those of *another* client. With this option a
     /// statement is sent in one message, with its arguments as literals, and leaves nothing in the
-    /// session. It costs the server a plan for every statement, and a record is sent as hex.
+    /// session: what it needs of the session's settings (`bytea_output`, and `statement_timeout`)
+    /// precedes it in the same message, for this one transaction (`SET LOCAL`). It costs the server a
+    /// plan for every statement, and a record is sent as hex.
     /// Statements are not logged by the client then, because their text contains the records. If the
     /// *server* logs the text of statements (`log_statement`, `log_min_duration_statement`, failed
     /// ones), its log contains them too.
@@ -168,7 +170,7 @@ impl PostgresStoreBuilder {
                 return Err(ConnectError::silent("PostgreSQL", &place, limit).because(elapsed));
             }
         }
-        let source = Source::Options(self.session().set(options));
+        let source = Source::Options(Box::new(self.session().set(options)));
         Ok(self.build_on(source, table))
     }
 
@@ -196,7 +198,13 @@ impl PostgresStoreBuilder {
             abandoned: self.statement_timeout.unwrap_or(ABANDONED_LIMIT),
         };
         let connections = Connections::new(source, limits);
-        let inner = Inner { connections, table, statements, pollers: Pollers::default() };
+        let inner = Inner {
+            connections,
+            table,
+            statement_timeout: self.statement_timeout,
+            statements,
+            pollers: Pollers::default(),
+        };
         PostgresStore { inner: Arc::new(inner) }
     }
 

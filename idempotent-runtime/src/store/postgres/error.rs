@@ -105,6 +105,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_ends_a_session_is_known_and_nothing_else_is() {
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        let ends =
+            ["08000", "08003", "08006", "08001", "08004", "08007", "08P01", "57P01", "57P02"];
+        let ends = ends.into_iter().chain(["57P03", "57P04", "57P05", "25P03", "25P04"]);
+        for code in ends {
+            assert!(ends_session(code), "{code}");
+        }
+        for code in ["57014", "57000", "25006", "25P02", "53300", "40001", "42P01", "55P03"] {
+            assert!(!ends_session(code), "{code}");
+        }
+        for kind in [
+            io::ErrorKind::BrokenPipe,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::UnexpectedEof,
+        ] {
+            let error = || Error::Io(kind.into());
+            assert!(is_passing(&error()) && is_useless_connection(&error()), "{kind}");
+            assert!(is_passing_refusal(&error()), "{kind}");
+        }
+        assert!(!is_passing(&Error::RowNotFound) && !is_useless_connection(&Error::RowNotFound));
+    }
+
+    #[test]
     fn a_row_that_cannot_be_read_is_foreign() {
         let described = |error| describe(error, &Table::default());
         let unread = || Error::ColumnDecode { index: "0".into(), source: "16 bytes".into() };

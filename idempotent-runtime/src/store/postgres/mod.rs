@@ -2,6 +2,13 @@
 //!
 //! One row a key. A verb is one statement, so its atomicity is the server's; what looks like a
 //! check before an act is repeated by the server on the newest version of the locked row.
+//!
+//! ```text
+//! verb -> run: a statement, again if its connection is dead
+//!          -> connections: the store's own; who gets which, and when another is opened
+//!              -> source: how one is opened (a URL's options, or those that a pool has by then)
+//!              -> connection: one for one call, and in which state it comes back
+//! ```
 
 mod builder;
 mod connection;
@@ -64,7 +71,14 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   (`synchronous_standby_names`, and `synchronous_commit = on` or above).
 /// - **Replicas.** The store needs the primary. [`connect`](Self::connect) refuses a server that is
 ///   read-only; a connection whose server turns read-only is dropped with the error, so that the
-///   pool moves on to the new primary.
+///   store moves on to the new primary.
+/// - **Outages.** The store's connections are its own, so that handlers that use all of a pool's
+///   keep no claim from being renewed, and renewals and completions do not queue behind claims. They
+///   are opened in the background, whoever waits for them: when the server is back, so is the store,
+///   under full traffic and if connecting is slow. The server sees at most
+///   [`max_connections`](PostgresStoreBuilder::max_connections), plus those whose end it has not
+///   noticed yet; [`statement_timeout`](PostgresStoreBuilder::statement_timeout) bounds for how long
+///   a lock or a standby can keep it from that.
 /// - **Clock.** A step of the server's clock forward ends leases and ttls early; keep it
 ///   disciplined (slewed), also across a failover.
 ///
@@ -76,7 +90,8 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 /// [`purge_expired`](Self::purge_expired).
 ///
 /// Calls that a caller abandons leave their connection behind in a known state, and connections
-/// that a restart of the server broke are replaced: a call that meets one is made again on another.
+/// that are dead, after a restart of the server or an `idle_session_timeout`, are replaced: a call
+/// that meets one is made again on another.
 #[derive(Clone)]
 pub struct PostgresStore {
     inner: Arc<Inner>,
@@ -86,7 +101,7 @@ impl PostgresStore {
     /// Connects to the server at `url`, as `postgres://user:password@host:port/database`.
     ///
     /// It makes one connection at once, so that a service with a wrong URL or a server that is down
-    /// ends at its start; the pool opens the others when they are needed. `sslmode`, `sslrootcert`,
+    /// ends at its start, and opens those of the store when they are needed. `sslmode`, `sslrootcert`,
     /// `application_name` and the other parameters of a PostgreSQL URL are understood.
     ///
     /// # Errors
@@ -116,7 +131,8 @@ impl PostgresStore {
         PostgresStoreBuilder::new()
     }
 
-    /// Makes the table, unless it is there.
+    /// Makes the table, unless it is there; then it tries out whether the role may do there what the
+    /// verbs do, with a row that it rolls back.
     ///
     /// Any number of instances may call it at once: an advisory lock of the transaction lets one of
     /// them do it. If the table exists, the role needs no right to create anything.
@@ -153,10 +169,18 @@ impl PostgresStore {
         self.inner.table.schema_sql()
     }
 
+    /// How long the server works on a verb at most, if the store says so. A longer `store_timeout`
+    /// would be a limit that never applies.
+    #[expect(dead_code, reason = "for the warning about a longer `store_timeout`")]
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        self.inner.statement_timeout
+    }
+
     /// Deletes expired rows, now and then `every` so often, until the task or the store is gone.
     ///
     /// It deletes in batches of 500 rows, each a transaction of its own, and passes over rows that
-    /// another instance is deleting; so every instance may run it. A failure is logged and tried
+    /// another instance is deleting; so every instance may run it. No live row is deleted, also of a
+    /// table that is partitioned or inherited from. `statement_timeout` does not apply. A failure is logged and tried
     /// again at the next turn.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Running a statement on whichever connection is at hand, again if that one turns out to be dead.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::postgres::PgRow;
 
@@ -20,6 +20,7 @@ const PASSING_TRIES: usize = 8;
 pub(super) struct Inner {
     pub(super) connections: Arc<Connections>,
     pub(super) table: Table,
+    pub(super) statement_timeout: Option<Duration>,
     pub(super) statements: Statements,
     pub(super) pollers: Pollers,
 }

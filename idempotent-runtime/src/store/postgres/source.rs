@@ -10,7 +10,7 @@ use super::statement::Protocol;
 
 /// Where connections come from.
 pub(super) enum Source {
-    Options(PgConnectOptions),
+    Options(Box<PgConnectOptions>),
     /// Made as `pool` makes its own, with whatever options it has by then. `opener` is a pool of
     /// the same settings that never keeps a connection: `after_connect` cannot be had in any other
     /// way.

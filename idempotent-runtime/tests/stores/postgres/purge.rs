@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::{PostgresStore, Store};
+use idempotent_runtime::{PostgresStore, Store, testing::conformance};
 use test_servers::Postgres;
 use tokio::runtime::Handle;
 
-use super::{LONG, SHARED, assert_stored, claimed, fresh_table, migrated, store_at, stored, until};
+use super::{LONG, SHARED, assert_stored, claimed, migrated, store_at, stored, until};
 use crate::{RECORD, is_held};
 
 /// A store at a server of its own whose table counts the rows of each statement that deletes some.
@@ -73,53 +73,51 @@ async fn purging_goes_on_and_stops_with_its_handle_or_its_store() {
     until("a detached task ends with the store", async || tasks() == 0).await;
 }
 
-/// How a table is made of several, in place of the one that `{table}` names.
-const LAYOUTS: [&str; 2] = [
-    "CREATE TABLE {table} (LIKE model INCLUDING ALL) PARTITION BY HASH (key);
-     CREATE TABLE {table}_0 PARTITION OF {table} FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-     CREATE TABLE {table}_1 PARTITION OF {table} FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
-    "CREATE TABLE {table} (LIKE model INCLUDING ALL);
-     CREATE TABLE {table}_0 () INHERITS ({table});
-     CREATE TABLE {table}_1 () INHERITS ({table})",
-];
+/// The table in two partitions, as the guide makes it.
+fn partitioned() -> &'static str {
+    let guide = include_str!("../../../../docs/choosing-a-store.md");
+    guide.split("```sql").nth(1).unwrap().split("```").next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_table_conforms() {
+    let server = Postgres::start();
+    server.execute(partitioned());
+    conformance(migrated(PostgresStore::builder(), &server.url()).await).await;
+}
 
 #[tokio::test]
 async fn purging_a_table_made_of_several_deletes_no_live_row() {
-    let server = Postgres::start();
-    migrated(PostgresStore::builder().table("model"), &server.url()).await;
-    for layout in LAYOUTS {
-        let table = fresh_table();
-        server.execute(&layout.replace("{table}", &table));
-        server.execute(&format!("COMMENT ON TABLE {table} IS 'idempotent-axum, format 1'"));
-        let store = migrated(PostgresStore::builder().table(&table), &server.url()).await;
-        let (key, running) = (stored(&store).await, claimed(&store).await);
-        // Live and expired rows lie in turn, and the two tables of one layout hold them the other
-        // way round: whatever names a place in one names a live row in the other.
-        let is_partitioned = layout.contains("PARTITION");
-        let rows = if is_partitioned {
+    let partitions = "INSERT INTO idempotency_keys SELECT decode(md5(n::text), 'hex'), '', '', '',
+            now() + (n % 2 * 2 - 1) * interval '1 hour' FROM generate_series(1, 800) n";
+    // Live and expired rows lie in turn, in the two tables the other way round: whatever names a
+    // place in one names a live row in the other, and every key is there twice.
+    let children: String = [0, 1]
+        .map(|child| {
             format!(
-                "INSERT INTO {table} SELECT decode(md5(n::text), 'hex'), '', '', '',
-                    now() + (n % 2 * 2 - 1) * interval '1 hour' FROM generate_series(1, 800) n"
+                "CREATE TABLE child_{child} () INHERITS (idempotency_keys);
+                 INSERT INTO child_{child} SELECT decode(md5(n::text), 'hex'), '', '', '',
+                    now() + ((n + {child}) % 2 * 2 - 1) * interval '1 hour'
+                 FROM generate_series(1, 400) n;"
             )
-        } else {
-            let half = |child: u32| {
-                format!(
-                    "INSERT INTO {table}_{child} SELECT decode(md5(n::text), 'hex'), '', '', '',
-                        now() + ((n + {child}) % 2 * 2 - 1) * interval '1 hour'
-                     FROM generate_series(1, 400) n;"
-                )
-            };
-            half(0) + &half(1)
-        };
-        server.execute(&rows);
+        })
+        .concat();
+    for (table, rows) in [(Some(partitioned()), partitions), (None, &*children)] {
+        let server = Postgres::start();
+        if let Some(table) = table {
+            server.execute(table);
+        }
+        let store = migrated(PostgresStore::builder(), &server.url()).await;
+        let (key, running) = (stored(&store).await, claimed(&store).await);
+        server.execute(rows);
         let count = |which: &str| {
-            let sql = format!("SELECT count(*) FROM {table} WHERE expires {which} now()");
+            let sql = format!("SELECT count(*) FROM idempotency_keys WHERE expires {which} now()");
             server.execute(&sql).trim().to_owned()
         };
-        assert_eq!((count(">").as_str(), count("<=").as_str()), ("402", "400"));
+        assert_eq!((&*count(">"), &*count("<=")), ("402", "400"));
         let _task = store.purge_expired(LONG);
         until("nothing that has expired is left", async || count("<=") == "0").await;
-        assert_eq!(count(">"), "402", "{layout}");
+        assert_eq!(count(">"), "402");
         assert_stored(&store, key).await;
         assert!(is_held(store.renew(&running, LONG).await));
     }
