@@ -37,6 +37,9 @@ const WAITING_PER_CONNECTION: usize = 32;
 /// The pause after an attempt that failed, which doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// For how long calls wait for a server that refuses: a restart may take no longer. After that they
+/// wait for one more attempt.
+const GRACE: Duration = Duration::from_millis(500);
 /// How long a connection may lie unused, and how old it may grow.
 const MAX_IDLE: Duration = Duration::from_mins(10);
 const MAX_AGE: Duration = Duration::from_mins(30);
@@ -91,6 +94,7 @@ struct State {
     holders: VecDeque<Waiter>,
     /// Attempts to open that failed, since one succeeded.
     failures: u32,
+    failing_since: Option<Instant>,
     last_failure: Option<Arc<Cause<Error>>>,
 }
 
@@ -312,11 +316,12 @@ impl Opening {
     fn fail(&self, error: Error) -> bool {
         let mut state = self.connections.state();
         state.failures = state.failures.saturating_add(1);
-        let is_passing = error::is_passing_refusal(&error);
+        let since = *state.failing_since.get_or_insert_with(Instant::now);
+        let may_pass = error::is_passing_refusal(&error) && since.elapsed() < GRACE;
         let error = Arc::new(Cause(error));
         state.last_failure = Some(Arc::clone(&error));
-        if !is_passing {
-            // It is the same for everybody, and no use waiting for.
+        if !may_pass && state.open == state.opening {
+            // There is none that could come back to them, and nothing is to be gained by waiting.
             let State { askers, holders, .. } = &mut *state;
             for waiter in askers.drain(..).chain(holders.drain(..)) {
                 let _ = waiter.send(Err(Arc::clone(&error)));
@@ -333,6 +338,7 @@ impl Drop for Opening {
             state.opening -= 1;
             if opened.is_some() {
                 state.failures = 0;
+                state.failing_since = None;
                 state.last_failure = None;
             }
             state.put(opened);
