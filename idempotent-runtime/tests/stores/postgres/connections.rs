@@ -12,7 +12,7 @@ use std::{
 };
 
 use idempotent_runtime::{Claim, Hold, PostgresStore, Store};
-use idempotent_test_support::chain;
+use idempotent_test_support::{PATIENCE, chain};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, postgres::PgPoolOptions};
 use test_servers::{Fault, PgBouncer, PoolMode, Postgres, Proxy};
 use tokio::{
@@ -24,7 +24,7 @@ use super::{
     LONG, SHARED, assert_stored, claim, claimed, fresh_table, is_claimed, migrated, store_at,
     stored, until,
 };
-use crate::{RECORD, at, fresh, is_held};
+use crate::{NOT_SENT, RECORD, at, fresh, is_held};
 
 /// Requests of a service under a constant load, which goes on whatever becomes of them.
 struct Load {
@@ -80,6 +80,35 @@ fn sessions(server: &Postgres) -> usize {
          WHERE backend_type = 'client backend' AND application_name <> 'psql'",
     );
     sessions.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_is_opened_although_whoever_waits_for_it_leaves() {
+    let server = Postgres::start_with(&["pre_auth_delay=1"]);
+    let store = PostgresStore::builder().connect_timeout(LONG).connect(&server.url()).await;
+    let store = store.expect("the server is up");
+    server.execute(&store.schema_sql());
+    until("a claim finds a connection", async || {
+        timeout(Duration::from_millis(100), store.claim(&fresh(), LONG))
+            .await
+            .is_ok_and(|it| it.is_ok())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_does_not_wait_for_a_server_that_goes_on_refusing() {
+    let server = Postgres::start();
+    let store = migrated(PostgresStore::builder().acquire_timeout(LONG), &server.url()).await;
+    server.kill();
+    store.claim(&fresh(), LONG).await.expect_err("it was on its way");
+    for _ in 0..3 {
+        let claim = timeout(PATIENCE, store.claim(&fresh(), LONG)).await;
+        let error = claim.expect("it fails before its limit").expect_err("nobody listens");
+        assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+    }
+    server.restart();
+    assert!(is_claimed(&claim(&store, &fresh()).await), "the next attempt finds it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,7 +343,7 @@ async fn no_more_calls_wait_than_can_be_served_and_the_others_fail_at_once() {
     // One claim has the connection that claims may use, and 64 wait for it.
     for _ in 0..200 - 65 {
         let error = claims.join_next().await.unwrap().unwrap().expect_err("too many wait");
-        assert_eq!(error.to_string(), crate::NOT_SENT);
+        assert_eq!(error.to_string(), NOT_SENT);
         assert!(chain(&error).contains("64 calls wait"), "{}", chain(&error));
     }
     lock.rollback().await.unwrap();
