@@ -149,8 +149,8 @@ impl PostgresStoreBuilder {
         let unusable =
             |why: &str| ConnectError::new(format!("cannot use PostgreSQL at `{place}`: {why}"));
         let limit = self.connect_timeout;
-        match tokio::time::timeout(limit, self.probe(&options, &table)).await {
-            Ok(Ok(())) => {}
+        let first = match tokio::time::timeout(limit, self.probe(&options, &table)).await {
+            Ok(Ok(connection)) => connection,
             Ok(Err(Refusal::Error(error))) if error::is_refused_by_pooler(&error) => {
                 return Err(unusable(error::POOLER).because(Cause(error)));
             }
@@ -169,9 +169,9 @@ impl PostgresStoreBuilder {
             Err(elapsed) => {
                 return Err(ConnectError::silent("PostgreSQL", &place, limit).because(elapsed));
             }
-        }
+        };
         let source = Source::Options(Box::new(self.session().set(options)));
-        Ok(self.build_on(source, table))
+        Ok(self.build_on(source, table, Some(first)))
     }
 
     /// A store that connects as `pool` does, as [`PostgresStore::new`] has it.
@@ -186,10 +186,10 @@ impl PostgresStoreBuilder {
 
     pub(super) fn build_as(self, pool: PgPool, table: Table) -> PostgresStore {
         let source = Source::pool(pool, self.session(), OPEN_LIMIT);
-        self.build_on(source, table)
+        self.build_on(source, table, None)
     }
 
-    fn build_on(self, source: Source, table: Table) -> PostgresStore {
+    fn build_on(self, source: Source, table: Table, first: Option<PgConnection>) -> PostgresStore {
         let statements = Statements::new(self.session(), &table.to_string());
         let limits = Limits {
             connections: self.max_connections as usize,
@@ -197,7 +197,7 @@ impl PostgresStoreBuilder {
             // Whatever was begun before it was abandoned has ended by then.
             abandoned: self.statement_timeout.unwrap_or(ABANDONED_LIMIT),
         };
-        let connections = Connections::new(source, limits);
+        let connections = Connections::new(source, limits, first);
         let inner = Inner {
             connections,
             table,
@@ -220,8 +220,12 @@ impl PostgresStoreBuilder {
         })
     }
 
-    /// One connection, to see whether the store can work with this server.
-    async fn probe(&self, options: &PgConnectOptions, table: &Table) -> Result<(), Refusal> {
+    /// The first connection, and whether the store can work with its server.
+    async fn probe(
+        &self,
+        options: &PgConnectOptions,
+        table: &Table,
+    ) -> Result<PgConnection, Refusal> {
         let options = self.session().set(options.clone());
         let options = match self.protocol {
             Protocol::Extended => options.options([(DIRECT, "on")]),
@@ -245,9 +249,7 @@ impl PostgresStoreBuilder {
         if let Some(missing) = table.missing_right(&mut connection).await? {
             return Err(Refusal::Missing(missing));
         }
-        // All is known: how the connection ends does not matter.
-        let _ = connection.close().await;
-        Ok(())
+        Ok(connection)
     }
 }
 

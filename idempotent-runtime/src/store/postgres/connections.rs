@@ -106,6 +106,12 @@ pub(super) struct Live {
     opened: Instant,
 }
 
+impl Live {
+    fn new(connection: PgConnection) -> Self {
+        Self { connection, opened: Instant::now() }
+    }
+}
+
 struct Idle {
     live: Live,
     since: Instant,
@@ -118,8 +124,14 @@ impl Idle {
 }
 
 impl Connections {
-    pub(super) fn new(source: Source, limits: Limits) -> Arc<Self> {
-        Arc::new(Self { source, limits, state: Mutex::default() })
+    /// Those that `source` makes, and one that is there already.
+    pub(super) fn new(source: Source, limits: Limits, first: Option<PgConnection>) -> Arc<Self> {
+        let mut state = State::default();
+        if let Some(connection) = first {
+            state.open = 1;
+            state.put(Some(Live::new(connection)));
+        }
+        Arc::new(Self { source, limits, state: Mutex::new(state) })
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -298,7 +310,7 @@ impl Opening {
             }
             let attempt = self.connections.source.open(failures > 0);
             let error = match timeout(OPEN_LIMIT, attempt).await {
-                Ok(Ok(connection)) => return Some(Live { connection, opened: Instant::now() }),
+                Ok(Ok(connection)) => return Some(Live::new(connection)),
                 Ok(Err(error)) => error,
                 Err(_) => Error::Io(std::io::ErrorKind::TimedOut.into()),
             };

@@ -88,6 +88,9 @@ async fn a_connection_is_opened_although_whoever_waits_for_it_leaves() {
     let store = PostgresStore::builder().connect_timeout(LONG).connect(&server.url()).await;
     let store = store.expect("the server is up");
     server.execute(&store.schema_sql());
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name <> 'psql'",
+    );
     until("a claim finds a connection", async || {
         timeout(Duration::from_millis(100), store.claim(&fresh(), LONG))
             .await
