@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 mod attempt;
 #[cfg(any(feature = "postgres", feature = "redis"))]
+mod cause;
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod connect_error;
 pub(crate) mod digest;
 mod erased;

@@ -39,6 +39,23 @@ fn is_held(answer: Result<Hold, StoreError>) -> bool {
     answer.expect("the server answers") == Hold::Held
 }
 
+/// Asserts that an error and its sources tell nothing twice.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[track_caller]
+fn assert_told_once(error: &dyn std::error::Error) {
+    let all: Vec<_> = std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect();
+    assert!(all.len() > 1, "it has a source: {all:?}");
+    for (earlier, text) in all
+        .iter()
+        .enumerate()
+        .flat_map(|(at, text)| all[..at].iter().map(move |earlier| (earlier, text)))
+    {
+        assert!(!earlier.contains(text.as_str()), "told twice: {all:?}");
+    }
+}
+
 /// Asserts that the conformance suite fails `store`, and says so in these words.
 async fn assert_found(store: impl Store, words: &str) {
     let error = tokio::spawn(testing::conformance(store))

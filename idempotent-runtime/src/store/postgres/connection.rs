@@ -1,50 +1,90 @@
-//! A pooled connection that comes back in a known state, or not at all.
+//! A connection for one call, which comes back in a known state or not at all.
 
 use std::{
     ops::{Deref, DerefMut},
-    time::Duration,
+    sync::Arc,
 };
 
-use sqlx::{PgConnection, Postgres, pool::PoolConnection};
-use tokio::runtime::Handle;
+use sqlx::{Connection as _, PgConnection};
+use tokio::{runtime::Handle, time::timeout};
 
-use super::error;
+use super::{
+    connections::{Connections, Live, Purpose},
+    error,
+};
 
-/// How long a server may take to finish what a caller has abandoned.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
-
-/// A connection of the pool for one call.
+/// A connection for one call.
 ///
-/// A call that is dropped half way leaves its answer on the wire. The pool reads it off before it
-/// gives the connection to somebody else, but without a limit: if the server is silent, every
-/// abandoned call would take one connection out of the pool for good. So this sets a limit.
-pub(crate) struct Connection(Option<PoolConnection<Postgres>>);
+/// A call that is dropped half way leaves its answer on the wire. It is read off before anybody else
+/// gets the connection, within a limit: if the server is silent, an abandoned call would take one
+/// connection away for good.
+pub(crate) struct Connection {
+    connections: Arc<Connections>,
+    purpose: Purpose,
+    live: Option<Live>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No call is under way.
+    Known,
+    /// A call is, or was abandoned; or it failed, and the server has more to say.
+    Unread,
+    /// It is dead, of no use, or in a transaction.
+    Unfit,
+}
 
 impl Connection {
-    pub(crate) fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self(Some(connection))
+    pub(super) fn new(connections: Arc<Connections>, purpose: Purpose, live: Live) -> Self {
+        Self { connections, purpose, live: Some(live), state: State::Known }
+    }
+
+    /// Takes it out of its wrapper, which then does nothing any more.
+    pub(super) fn take(&mut self) -> Option<Live> {
+        self.live.take()
+    }
+
+    /// From now on it is closed, not reused, unless it is [settled](Self::settle): for whoever
+    /// begins a transaction. A `BEGIN` that is cut off would leave one open to the next caller, whose
+    /// statement would be acknowledged and never committed.
+    pub(crate) fn close_unless_settled(&mut self) {
+        self.state = State::Unfit;
     }
 
     /// Ends a call that was not abandoned.
     pub(crate) fn settle(mut self, error: Option<&sqlx::Error>) {
-        if error.is_some_and(error::is_useless_connection)
-            && let Some(mut connection) = self.0.take()
-        {
-            connection.close_on_drop();
-        }
+        self.state = match error {
+            None => State::Known,
+            Some(error) if error::is_useless_connection(error) => State::Unfit,
+            // Of an open transaction nothing is known then.
+            Some(_) => self.state,
+        };
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some(mut connection) = self.0.take() else { return };
-        // What the pool's own guard does on drop, which is why it is public, if hidden.
-        let back = connection.return_to_pool();
-        // Past the limit, and without a runtime, the connection is dropped and its place is free.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = tokio::time::timeout(DRAIN_LIMIT, back).await;
-            });
+        let Some(live) = self.live.take() else { return };
+        let (connections, purpose) = (Arc::clone(&self.connections), self.purpose);
+        match self.state {
+            State::Known => connections.take_back(purpose, Some(live)),
+            State::Unfit => {
+                drop(live);
+                connections.take_back(purpose, None);
+            }
+            State::Unread => {
+                let limit = connections.limits().abandoned;
+                // If the runtime ends, this drops what it holds, and its place is free.
+                let mut unread =
+                    Self { connections, purpose, live: Some(live), state: State::Unfit };
+                let Ok(runtime) = Handle::try_current() else { return };
+                runtime.spawn(async move {
+                    if let Ok(Ok(())) = timeout(limit, unread.ping()).await {
+                        unread.settle(None);
+                    }
+                });
+            }
         }
     }
 }
@@ -53,12 +93,18 @@ impl Deref for Connection {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        self.0.as_deref().expect("taken only by `settle` and `drop`, which end it")
+        &self.live.as_ref().expect(HELD).connection
     }
 }
 
+/// To use it is to begin a call.
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0.as_deref_mut().expect("taken only by `settle` and `drop`, which end it")
+        if self.state == State::Known {
+            self.state = State::Unread;
+        }
+        &mut self.live.as_mut().expect(HELD).connection
     }
 }
+
+const HELD: &str = "taken only by `take` and `drop`, which end it";

@@ -5,21 +5,35 @@ use std::borrow::Cow;
 use sqlx::{Error, error::DatabaseError};
 
 use super::migrate::Table;
-use crate::store::StoreError;
+use crate::store::{StoreError, cause::Cause};
 
 /// `SQLSTATE` of what a server without the right to write answers.
 const READ_ONLY: &str = "25006";
 pub(super) const READ_ONLY_SERVER: &str = "the server is read-only, as a replica is or under \
                                            `default_transaction_read_only`: the idempotency \
                                            store needs the primary";
+pub(super) const NO_RIGHT: &str = "42501";
+pub(super) const LOCKED: &str = "55P03";
 const UNDEFINED_TABLE: &str = "42P01";
 /// A prepared statement that is missing, or that is there though this connection never made it.
 const FOREIGN_SESSION: [&str; 2] = ["26000", "42P05"];
-/// The server is going away, was killed, or is not up yet.
-const GOING_AWAY: [&str; 3] = ["57P01", "57P02", "57P03"];
-
+const TIMED_OUT: &str = "57014";
 /// What one of two transactions gets that met, under a default stricter than `READ COMMITTED`.
 const CONFLICT: [&str; 2] = ["40001", "40P01"];
+/// No more connections, or no memory or disk for one, until somebody else needs less.
+const NO_ROOM: &str = "53";
+pub(super) const POOLER: &str = "a connection pooler stands in between, and would run statements \
+                                 in other sessions than their own; use \
+                                 `PostgresStore::builder().transaction_pooler()`";
+
+/// The errors after which a session is over, although they come over its connection.
+fn ends_session(code: &str) -> bool {
+    // All of class 08 are about the connection, as are these of 57: the server or this session is
+    // shut down, was ended after another one's crash, is not up yet; its database was dropped, or it
+    // was idle for too long. In class 25 a transaction was, or took too long.
+    code.starts_with("08")
+        || matches!(code, "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04")
+}
 
 /// Whether the same call may succeed at once: on another connection, or after another transaction.
 pub(super) fn is_passing(error: &Error) -> bool {
@@ -29,26 +43,37 @@ pub(super) fn is_passing(error: &Error) -> bool {
 /// Whether the connection is gone, so that the same call may succeed on another one.
 fn is_dead_connection(error: &Error) -> bool {
     match error {
-        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => true,
-        Error::Database(_) => {
-            let code = code(error);
-            code.starts_with("08") || GOING_AWAY.contains(&&*code)
-        }
+        // A runtime that has ended closes the sockets that were made in it.
+        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => true,
+        Error::Database(_) => ends_session(&code(error)),
         _ => false,
     }
 }
 
-/// Whether the connection must not go back to the pool: dead, or to a server that is no longer the
+/// Whether the connection must not be used again: dead, or to a server that is no longer the
 /// primary.
 pub(super) fn is_useless_connection(error: &Error) -> bool {
     is_dead_connection(error) || code(error) == READ_ONLY
+}
+
+/// Whether a connection that could not be opened may be there in a moment.
+pub(super) fn is_passing_refusal(error: &Error) -> bool {
+    let code = code(error);
+    matches!(error, Error::Io(_) | Error::PoolTimedOut)
+        || ends_session(&code)
+        || code.starts_with(NO_ROOM)
+}
+
+/// Whether a pooler has refused the session's settings, in the first message already.
+pub(super) fn is_refused_by_pooler(error: &Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.message().contains("startup parameter"))
 }
 
 /// The error with a message that says what to do, if that is known.
 pub(super) fn describe(error: Error, table: &Table) -> StoreError {
     if let Error::ColumnDecode { .. } = error {
         // The columns are there, and hold something else than this release writes.
-        return StoreError::foreign_entry().because(error);
+        return StoreError::foreign_entry().because(Cause(error));
     }
     let code = code(&error);
     let message = if code == READ_ONLY {
@@ -59,13 +84,17 @@ pub(super) fn describe(error: Error, table: &Table) -> StoreError {
         "a prepared statement was met in another session: behind a transaction pooler such as \
          PgBouncer the store needs `PostgresStore::builder().transaction_pooler()`"
             .to_owned()
+    } else if code == TIMED_OUT {
+        "the server gave the statement up after its `statement_timeout`: it waited for a lock, a \
+         synchronous standby, or a disk"
+            .to_owned()
     } else {
-        return StoreError::new(error);
+        return StoreError::new(Cause(error));
     };
-    StoreError::described(message).because(error)
+    StoreError::described(message).because(Cause(error))
 }
 
-fn code(error: &Error) -> Cow<'_, str> {
+pub(super) fn code(error: &Error) -> Cow<'_, str> {
     error.as_database_error().and_then(DatabaseError::code).unwrap_or_default()
 }
 
@@ -74,6 +103,33 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn what_ends_a_session_is_known_and_nothing_else_is() {
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        let ends =
+            ["08000", "08003", "08006", "08001", "08004", "08007", "08P01", "57P01", "57P02"];
+        let ends = ends.into_iter().chain(["57P03", "57P04", "57P05", "25P03", "25P04"]);
+        for code in ends {
+            assert!(ends_session(code), "{code}");
+        }
+        for code in ["57014", "57000", "25006", "25P02", "53300", "40001", "42P01", "55P03"] {
+            assert!(!ends_session(code), "{code}");
+        }
+        for kind in [
+            io::ErrorKind::BrokenPipe,
+            io::ErrorKind::ConnectionAborted,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::UnexpectedEof,
+        ] {
+            let error = || Error::Io(kind.into());
+            assert!(is_passing(&error()) && is_useless_connection(&error()), "{kind}");
+            assert!(is_passing_refusal(&error()), "{kind}");
+        }
+        assert!(!is_passing(&Error::RowNotFound) && !is_useless_connection(&Error::RowNotFound));
+    }
 
     #[test]
     fn a_row_that_cannot_be_read_is_foreign() {

@@ -4,7 +4,11 @@ use std::fmt;
 
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection, Row as _};
 
-use crate::store::{ConnectError, StoreError};
+use super::{
+    rights::{self, Missing},
+    sql::UNBOUNDED,
+};
+use crate::store::{ConnectError, StoreError, cause::Cause};
 
 /// The table's comment tells it from a stranger's table of the same name, and its format from
 /// those of other releases.
@@ -74,7 +78,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
     }
 
     /// The error that the table is somebody else's.
-    pub(crate) fn taken_error(&self) -> StoreError {
+    fn taken_error(&self) -> StoreError {
         StoreError::described(format!(
             "a table {self} is there that the idempotency store did not make: choose another with \
              `PostgresStore::builder().table(…)`, or set the comment `{COMMENT}` on it if it is \
@@ -82,28 +86,93 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         ))
     }
 
-    /// Makes schema and table if they are missing; `false`: the table is somebody else's.
-    pub(crate) async fn migrate(&self, connection: &mut PgConnection) -> Result<bool, Error> {
+    /// Makes schema and table if they are missing.
+    pub(crate) async fn migrate(&self, connection: &mut PgConnection) -> Result<Migrated, Error> {
         let Self { schema, .. } = self;
         // The simple protocol in one transaction, so that it works through any pooler.
         let mut transaction = connection.begin().await?;
-        let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+        let lock = format!("{UNBOUNDED}SELECT pg_advisory_xact_lock({LOCK})");
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
+        let query = format!("SELECT to_regnamespace('\"{schema}\"') IS NULL");
+        let row = sqlx::raw_sql(AssertSqlSafe(query)).fetch_one(&mut *transaction).await?;
+        let migrated = match self.look(&mut transaction).await? {
+            Found::Nothing => {
+                // Asking for a schema that exists takes the right to create it.
+                let sql = if row.try_get(0)? { self.schema_sql() } else { self.create_table() };
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
+                transaction.commit().await?;
+                return Ok(Migrated::Usable);
+            }
+            Found::Foreign => Migrated::Foreign,
+            Found::Own => match rights::probe(self, &mut transaction).await? {
+                Some(missing) => Migrated::Forbidden(missing),
+                None => Migrated::Usable,
+            },
+        };
+        transaction.rollback().await?;
+        Ok(migrated)
+    }
+
+    /// What the role may not do to the table, if it is there.
+    pub(crate) async fn missing_right(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<Missing>, Error> {
+        let mut transaction = connection.begin().await?;
+        let missing = match self.look(&mut transaction).await? {
+            Found::Own => rights::probe(self, &mut transaction).await?,
+            Found::Nothing | Found::Foreign => None,
+        };
+        transaction.rollback().await?;
+        Ok(missing)
+    }
+
+    async fn look(&self, connection: &mut PgConnection) -> Result<Found, Error> {
         let query = format!(
-            "SELECT to_regnamespace('\"{schema}\"') IS NULL, to_regclass('{self}') IS NULL,
+            "SELECT to_regclass('{self}') IS NULL,
                 obj_description(to_regclass('{self}'), 'pg_class')"
         );
-        let row = sqlx::raw_sql(AssertSqlSafe(query)).fetch_one(&mut *transaction).await?;
-        let comment: Option<String> = row.try_get(2)?;
-        if row.try_get(1)? {
-            // Asking for a schema that exists takes the right to create it.
-            let sql = if row.try_get(0)? { self.schema_sql() } else { self.create_table() };
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
-        } else if !comment.is_some_and(|comment| comment.starts_with(OWN_COMMENTS)) {
-            return Ok(false);
+        let row = sqlx::raw_sql(AssertSqlSafe(query)).fetch_one(connection).await?;
+        let comment: Option<String> = row.try_get(1)?;
+        Ok(if row.try_get(0)? {
+            Found::Nothing
+        } else if comment.is_some_and(|comment| comment.starts_with(OWN_COMMENTS)) {
+            Found::Own
+        } else {
+            Found::Foreign
+        })
+    }
+}
+
+/// What stands under the table's name.
+enum Found {
+    Nothing,
+    Own,
+    Foreign,
+}
+
+/// How a [`Table::migrate`] ended.
+#[derive(Debug)]
+pub(crate) enum Migrated {
+    Usable,
+    /// The table is somebody else's.
+    Foreign,
+    Forbidden(Missing),
+}
+
+impl Migrated {
+    pub(crate) fn into_result(self, table: &Table) -> Result<(), StoreError> {
+        match self {
+            Self::Usable => Ok(()),
+            Self::Foreign => Err(table.taken_error()),
+            Self::Forbidden(missing) => {
+                let error = StoreError::described(missing.to_string());
+                Err(match missing.error {
+                    Some(refusal) => error.because(Cause(refusal)),
+                    None => error,
+                })
+            }
         }
-        transaction.commit().await?;
-        Ok(true)
     }
 }
 

@@ -2,13 +2,23 @@
 //!
 //! One row a key. A verb is one statement, so its atomicity is the server's; what looks like a
 //! check before an act is repeated by the server on the newest version of the locked row.
+//!
+//! ```text
+//! verb -> run: a statement, again if its connection is dead
+//!          -> connections: the store's own; who gets which, and when another is opened
+//!              -> source: how one is opened (a URL's options, or those that a pool has by then)
+//!              -> connection: one for one call, and in which state it comes back
+//! ```
 
 mod builder;
 mod connection;
+mod connections;
 mod error;
 mod migrate;
 mod purge;
+mod rights;
 mod run;
+mod source;
 mod sql;
 mod statement;
 
@@ -18,7 +28,7 @@ use bytes::Bytes;
 use sqlx::PgPool;
 
 pub use self::{builder::PostgresStoreBuilder, purge::PurgeTask};
-use self::{migrate::Table, run::Inner};
+use self::{connections::Purpose, migrate::Table, run::Inner};
 use super::{Attempt, Claim, ConnectError, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
 /// How often a verb may find that the row was changed while it looked at it.
@@ -61,7 +71,14 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   (`synchronous_standby_names`, and `synchronous_commit = on` or above).
 /// - **Replicas.** The store needs the primary. [`connect`](Self::connect) refuses a server that is
 ///   read-only; a connection whose server turns read-only is dropped with the error, so that the
-///   pool moves on to the new primary.
+///   store moves on to the new primary.
+/// - **Outages.** The store's connections are its own, so that handlers that use all of a pool's
+///   keep no claim from being renewed, and renewals and completions do not queue behind claims. They
+///   are opened in the background, whoever waits for them: when the server is back, so is the store,
+///   under full traffic and if connecting is slow. The server sees at most
+///   [`max_connections`](PostgresStoreBuilder::max_connections), plus those whose end it has not
+///   noticed yet; [`statement_timeout`](PostgresStoreBuilder::statement_timeout) bounds for how long
+///   a lock or a standby can keep it from that.
 /// - **Clock.** A step of the server's clock forward ends leases and ttls early; keep it
 ///   disciplined (slewed), also across a failover.
 ///
@@ -73,7 +90,8 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 /// [`purge_expired`](Self::purge_expired).
 ///
 /// Calls that a caller abandons leave their connection behind in a known state, and connections
-/// that a restart of the server broke are replaced: a call that meets one is made again on another.
+/// that are dead, after a restart of the server or an `idle_session_timeout`, are replaced: a call
+/// that meets one is made again on another.
 #[derive(Clone)]
 pub struct PostgresStore {
     inner: Arc<Inner>,
@@ -83,27 +101,29 @@ impl PostgresStore {
     /// Connects to the server at `url`, as `postgres://user:password@host:port/database`.
     ///
     /// It makes one connection at once, so that a service with a wrong URL or a server that is down
-    /// ends at its start; the pool opens the others when they are needed. `sslmode`, `sslrootcert`,
+    /// ends at its start, and opens those of the store when they are needed. `sslmode`, `sslrootcert`,
     /// `application_name` and the other parameters of a PostgreSQL URL are understood.
     ///
     /// # Errors
     ///
     /// Returns an error if the URL is not valid, the server refuses, does not answer within
-    /// [2 seconds](PostgresStoreBuilder::connect_timeout) or is read-only, or a pooler stands in
-    /// between ([`transaction_pooler`](PostgresStoreBuilder::transaction_pooler)). The message says
-    /// which.
+    /// [2 seconds](PostgresStoreBuilder::connect_timeout) or is read-only, a pooler stands in
+    /// between ([`transaction_pooler`](PostgresStoreBuilder::transaction_pooler)), or the table is
+    /// there and the role may not use it as [`migrate`](Self::migrate) says. The message says which.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         Self::builder().connect(url).await
     }
 
-    /// A store on connections of `pool`, in the default schema and table.
+    /// A store that connects as `pool` does, in the default schema and table.
     ///
-    /// Connections are best made with `test_before_acquire(false)`, which spares a round trip a
-    /// call: the store itself repeats a call that met a dead connection. Behind a transaction pooler
+    /// It takes no connection of `pool`: handlers that use all of them would keep claims from being
+    /// renewed. The store has [10 of its own](PostgresStoreBuilder::max_connections), and each is
+    /// made with the options that `pool` has by then (`PgPool::set_connect_options` rotates
+    /// credentials) and its `after_connect`. Other settings of `pool` play no part. Behind a pooler
     /// use [`builder`](Self::builder).
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self::builder().build_on(pool, Table::default())
+        Self::builder().build_as(pool, Table::default())
     }
 
     /// A store with options.
@@ -111,7 +131,8 @@ impl PostgresStore {
         PostgresStoreBuilder::new()
     }
 
-    /// Makes the table, unless it is there.
+    /// Makes the table, unless it is there; then it tries out whether the role may do there what the
+    /// verbs do, with a row that it rolls back.
     ///
     /// Any number of instances may call it at once: an advisory lock of the transaction lets one of
     /// them do it. If the table exists, the role needs no right to create anything.
@@ -120,16 +141,16 @@ impl PostgresStore {
     /// # Errors
     ///
     /// Returns an error if the server cannot be asked, the role may not create the table, or a
-    /// table of that name is there that was not made by this store.
+    /// table of that name is there that was not made by this store, or in which the role may not do
+    /// what the verbs do: SELECT, INSERT, UPDATE and DELETE, also under row policies. The message
+    /// names what is missing.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let mut connection = self.inner.connection().await.map_err(StoreError::not_sent)?;
+        let connection = self.inner.connections.get(Purpose::Ask).await;
+        let mut connection = connection.map_err(StoreError::not_sent)?;
+        connection.close_unless_settled();
         let migrated = self.inner.table.migrate(&mut connection).await;
         connection.settle(migrated.as_ref().err());
-        match migrated {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.inner.table.taken_error()),
-            Err(error) => Err(self.inner.describe(error)),
-        }
+        migrated.map_err(|error| self.inner.describe(error))?.into_result(&self.inner.table)
     }
 
     /// The SQL that makes the table, as [`migrate`](Self::migrate) runs it.
@@ -148,10 +169,18 @@ impl PostgresStore {
         self.inner.table.schema_sql()
     }
 
+    /// How long the server works on a verb at most, if the store says so. A longer `store_timeout`
+    /// would be a limit that never applies.
+    #[expect(dead_code, reason = "for the warning about a longer `store_timeout`")]
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        self.inner.statement_timeout
+    }
+
     /// Deletes expired rows, now and then `every` so often, until the task or the store is gone.
     ///
     /// It deletes in batches of 500 rows, each a transaction of its own, and passes over rows that
-    /// another instance is deleting; so every instance may run it. A failure is logged and tried
+    /// another instance is deleting; so every instance may run it. No live row is deleted, also of a
+    /// table that is partitioned or inherited from. `statement_timeout` does not apply. A failure is logged and tried
     /// again at the next turn.
     ///
     /// # Panics
@@ -166,7 +195,7 @@ impl Store for PostgresStore {
     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
         let statement = self.inner.statements.claim(attempt, lease);
         for _ in 0..LOOKS {
-            let row = self.inner.run(&statement).await?;
+            let row = self.inner.run(Purpose::Ask, &statement).await?;
             let claim = sql::found_by_claim(row.as_ref(), lease);
             if let Some(claim) = claim.map_err(|error| self.inner.describe(error))? {
                 return Ok(claim);
@@ -176,7 +205,8 @@ impl Store for PostgresStore {
     }
 
     async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
-        let row = self.inner.run(&self.inner.statements.renew(attempt, lease)).await?;
+        let row =
+            self.inner.run(Purpose::Hold, &self.inner.statements.renew(attempt, lease)).await?;
         Ok(row.map_or(Hold::Lost, |_| Hold::Held))
     }
 
@@ -189,18 +219,21 @@ impl Store for PostgresStore {
         if record.len() > MAX_RECORD_BYTES {
             return Err(StoreError::too_large());
         }
-        let row = self.inner.run(&self.inner.statements.complete(attempt, &record, ttl)).await?;
+        let row = self
+            .inner
+            .run(Purpose::Hold, &self.inner.statements.complete(attempt, &record, ttl))
+            .await?;
         Ok(row.map_or(Hold::Lost, |_| Hold::Held))
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
-        self.inner.run(&self.inner.statements.release(attempt)).await?;
+        self.inner.run(Purpose::Hold, &self.inner.statements.release(attempt)).await?;
         Ok(())
     }
 
     async fn wait(&self, key: StoreKey, at_most: Duration) {
         let is_running = || async {
-            let row = self.inner.run(&self.inner.statements.is_running(&key)).await;
+            let row = self.inner.run(Purpose::Ask, &self.inner.statements.is_running(&key)).await;
             // The claim that follows tells the caller what is wrong.
             row.is_ok_and(|row| row.is_some())
         };
@@ -208,14 +241,14 @@ impl Store for PostgresStore {
     }
 
     async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
-        let row = self.inner.run(&self.inner.statements.read(&key)).await?;
+        let row = self.inner.run(Purpose::Ask, &self.inner.statements.read(&key)).await?;
         sql::state(row.as_ref()).map_err(|error| self.inner.describe(error))
     }
 
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
         let statement = self.inner.statements.forget(&key, even_if_running);
         for _ in 0..LOOKS {
-            let row = self.inner.run(&statement).await?;
+            let row = self.inner.run(Purpose::Ask, &statement).await?;
             let forgotten = sql::forgotten(row.as_ref(), even_if_running);
             if let Some(forgotten) = forgotten.map_err(|error| self.inner.describe(error))? {
                 return Ok(forgotten);

@@ -8,7 +8,7 @@ use std::{
 use sqlx::Row as _;
 use tokio::task::JoinHandle;
 
-use super::{run::Inner, sql::PURGE_BATCH};
+use super::{connections::Purpose, run::Inner, sql::PURGE_BATCH};
 use crate::store::StoreError;
 
 /// Deletes expired rows until it is dropped, or its store is.
@@ -70,7 +70,7 @@ async fn purge(store: &Arc<Inner>) {
 
 /// Deletes one batch; how many rows that were.
 async fn purge_batch(store: &Inner) -> Result<i64, StoreError> {
-    let row = store.run(&store.statements.purge()).await?;
+    let row = store.run(Purpose::Ask, &store.statements.purge()).await?;
     let rows = row.ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
     rows.map_err(|error| store.describe(error))
 }

@@ -1,17 +1,26 @@
 //! Running a statement on whichever connection is at hand, again if that one turns out to be dead.
 
-use sqlx::{PgPool, postgres::PgRow};
+use std::{sync::Arc, time::Duration};
 
-use super::{connection::Connection, error, migrate::Table, sql::Statements, statement::Statement};
+use sqlx::postgres::PgRow;
+
+use super::{
+    connections::{Connections, Purpose},
+    error,
+    migrate::Table,
+    sql::Statements,
+    statement::Statement,
+};
 use crate::store::{Pollers, StoreError};
 
 /// How often a statement may meet another transaction, beside all dead connections.
-const PASSING_TRIES: u32 = 8;
+const PASSING_TRIES: usize = 8;
 
 /// What the clones of a store share.
 pub(super) struct Inner {
-    pub(super) pool: PgPool,
+    pub(super) connections: Arc<Connections>,
     pub(super) table: Table,
+    pub(super) statement_timeout: Option<Duration>,
     pub(super) statements: Statements,
     pub(super) pollers: Pollers,
 }
@@ -19,15 +28,18 @@ pub(super) struct Inner {
 impl Inner {
     /// Runs `statement` and gives its first row.
     ///
-    /// After a restart of the server all pooled connections may be dead, hence the bound. Every
-    /// verb may be repeated, so it does not matter whether the server got to run it.
-    pub(super) async fn run(&self, statement: &Statement<'_>) -> Result<Option<PgRow>, StoreError> {
-        let mut tries_left =
-            self.pool.options().get_max_connections().saturating_add(PASSING_TRIES);
+    /// After a restart of the server all connections may be dead, hence the bound. Every verb may be
+    /// repeated, so it does not matter whether the server got to run it.
+    pub(super) async fn run(
+        &self,
+        purpose: Purpose,
+        statement: &Statement<'_>,
+    ) -> Result<Option<PgRow>, StoreError> {
+        let mut tries_left = self.connections.limits().connections + PASSING_TRIES;
         let mut may_have_arrived = false;
         loop {
-            let mut connection = match self.connection().await {
-                Err(error) if may_have_arrived => return Err(self.describe(error)),
+            let mut connection = match self.connections.get(purpose).await {
+                Err(error) if may_have_arrived => return Err(StoreError::new(error)),
                 Err(error) => return Err(StoreError::not_sent(error)),
                 Ok(connection) => connection,
             };
@@ -45,11 +57,6 @@ impl Inner {
                 result => return result.map_err(|error| self.describe(error)),
             }
         }
-    }
-
-    /// A connection of the pool. If this fails, nothing was sent over any.
-    pub(super) async fn connection(&self) -> Result<Connection, sqlx::Error> {
-        Ok(Connection::new(self.pool.acquire().await?))
     }
 
     pub(super) fn describe(&self, error: sqlx::Error) -> StoreError {

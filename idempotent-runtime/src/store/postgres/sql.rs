@@ -4,11 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{Error, Row as _, postgres::PgRow};
 
-use super::statement::{Argument, Protocol, Statement};
+use super::{
+    source::Session,
+    statement::{Argument, Protocol, Statement},
+};
 use crate::store::{Attempt, Claim, Fingerprint, Forgotten, KeyState, StoreKey};
 
 /// How many rows one statement of [`Statements::purge`] deletes at most.
 pub(crate) const PURGE_BATCH: i64 = 500;
+
+/// Precedes a statement in one message, which is one transaction: it may take as long as it takes.
+pub(crate) const UNBOUNDED: &str = "SET LOCAL statement_timeout = 0;\n";
 
 /// The statements for one table.
 #[derive(Debug)]
@@ -28,7 +34,8 @@ pub(crate) struct Statements {
 /// transaction may wait for a lock.
 impl Statements {
     /// The statements for `table`, a quoted name.
-    pub(crate) fn new(protocol: Protocol, table: &str) -> Self {
+    pub(crate) fn new(session: Session, table: &str) -> Self {
+        let settings = session.settings_of_a_statement();
         let live = "expires > clock_timestamp()";
         let left = "ceil(extract(epoch FROM expires - clock_timestamp()) * 1000)::int8";
         let from_now = |millis| format!("clock_timestamp() + {millis} * interval '1 millisecond'");
@@ -87,25 +94,28 @@ impl Statements {
             format!("SELECT true FROM {table} WHERE key = $1 AND record IS NULL AND {live}");
         // `clock_timestamp()` cannot use the index, and an older time deletes nothing too early.
         // Locking a row judges its newest version, so a row that came to life meanwhile is left.
+        // The deletion judges again: neither a `ctid` nor, with inheritance, a key names one row of
+        // all the tables that may stand behind this one.
         let expired = "expires <= statement_timestamp()";
         let purge = format!(
             "WITH gone AS (
-                DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-                    SELECT ctid FROM {table} WHERE {expired}
+                DELETE FROM {table} WHERE {expired} AND key = ANY (ARRAY(
+                    SELECT key FROM {table} WHERE {expired}
                     ORDER BY expires LIMIT {PURGE_BATCH} FOR UPDATE SKIP LOCKED))
                 RETURNING true
             ) SELECT count(*) FROM gone"
         );
+        let verb = |sql: String| format!("{settings}{sql}").into();
         Self {
-            protocol,
-            claim: claim.into(),
-            renew: renew.into(),
-            complete: complete.into(),
-            release: release.into(),
-            read: read.into(),
-            forget: forget.into(),
-            is_running: is_running.into(),
-            purge: purge.into(),
+            protocol: session.protocol,
+            claim: verb(claim),
+            renew: verb(renew),
+            complete: verb(complete),
+            release: verb(release),
+            read: verb(read),
+            forget: verb(forget),
+            is_running: verb(is_running),
+            purge: format!("{UNBOUNDED}{purge}").into(),
         }
     }
 
@@ -163,7 +173,7 @@ impl Statements {
     /// Deletes up to [`PURGE_BATCH`] expired rows that nobody else is deleting, and gives their
     /// number.
     pub(crate) fn purge(&self) -> Statement<'_> {
-        self.statement(&self.purge, Vec::new())
+        Statement { protocol: Protocol::Simple, sql: &self.purge, arguments: Vec::new() }
     }
 
     fn statement<'a>(&self, sql: &'a Arc<str>, arguments: Vec<Argument<'a>>) -> Statement<'a> {

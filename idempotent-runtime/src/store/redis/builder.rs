@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{RedisConnection, RedisStore, connect, connection::Connection};
+use super::{RedisConnection, RedisStore, connect, connection::Connection, rights};
 use crate::store::ConnectError;
 
 /// Builds a [`RedisStore`].
@@ -34,28 +34,36 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if the URL is not valid, or no server answers at that address within two
-    /// seconds.
+    /// Returns an error if the URL is not valid, no server answers at that address within two
+    /// seconds, or the user lacks a right that the store needs, which the message names.
     pub async fn connect(self, url: impl AsRef<str>) -> Result<RedisStore, ConnectError> {
-        Ok(self.build_on(connect::connect(url.as_ref()).await?))
+        self.build_and_probe(connect::connect(url.as_ref()).await?).await
     }
 
     /// Connects to a Redis Cluster, as [`RedisStore::connect_cluster`] does.
     ///
     /// # Errors
     ///
-    /// Returns an error if a URL is not valid, or no node answers within two seconds.
+    /// Returns an error if a URL is not valid, no node answers within two seconds, or the user
+    /// lacks a right that the store needs, which the message names.
     pub async fn connect_cluster(
         self,
         urls: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<RedisStore, ConnectError> {
-        Ok(self.build_on(connect::connect_cluster(urls).await?))
+        self.build_and_probe(connect::connect_cluster(urls).await?).await
     }
 
     /// A store on a connection of yours, a `ConnectionManager` or a `ClusterConnection`.
     #[must_use]
     pub fn build(self, connection: impl Into<RedisConnection>) -> RedisStore {
         self.build_on(connection.into().into_inner())
+    }
+
+    async fn build_and_probe(self, connection: Connection) -> Result<RedisStore, ConnectError> {
+        let store = self.build_on(connection);
+        // A server that has answered just now and is silent will be noticed.
+        let probed = tokio::time::timeout(connect::CONNECT_LIMIT, rights::probe(&store)).await;
+        probed.unwrap_or(Ok(())).map(|()| store)
     }
 
     fn build_on(self, connection: Connection) -> RedisStore {
@@ -72,8 +80,8 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// Returns an error if the URL is not valid, or no server answers at that address within two
-    /// seconds.
+    /// Returns an error if the URL is not valid, no server answers at that address within two
+    /// seconds, or the user lacks a right that the store needs, which the message names.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         Self::builder().connect(url).await
     }
@@ -86,7 +94,8 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// Returns an error if a URL is not valid, or no node answers within two seconds.
+    /// Returns an error if a URL is not valid, no node answers within two seconds, or the user
+    /// lacks a right that the store needs, which the message names.
     pub async fn connect_cluster(
         urls: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Self, ConnectError> {

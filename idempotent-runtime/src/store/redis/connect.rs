@@ -11,10 +11,10 @@ use ::redis::{
 };
 
 use super::{cluster::Cluster, connection::Connection, eviction::warn_of_eviction, server::Server};
-use crate::store::ConnectError;
+use crate::store::{ConnectError, cause::Cause};
 
 /// The limit of connecting to a server or a cluster.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The limit of one attempt to connect, TLS and authentication included.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
 /// A peer that acknowledges nothing for this long is gone.
@@ -71,7 +71,7 @@ async fn within(
     };
     match tokio::time::timeout(CONNECT_LIMIT, connect).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(ConnectError::unreachable("Redis", address).because(error)),
+        Ok(Err(error)) => Err(ConnectError::unreachable("Redis", address).because(Cause(error))),
         Err(elapsed) => Err(ConnectError::silent("Redis", address, CONNECT_LIMIT).because(elapsed)),
     }
 }
@@ -80,7 +80,7 @@ fn info(url: &str) -> Result<ConnectionInfo, ConnectError> {
     let info = url.into_connection_info().map_err(|error| {
         let message =
             "the URL of the Redis server is not valid: it has the form `redis://host:6379/0`";
-        ConnectError::new(message).because(error)
+        ConnectError::new(message).because(Cause(error))
     })?;
     if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
         use rustls::crypto::{CryptoProvider, ring};

@@ -1,8 +1,10 @@
 //! [`Failure`]: why a command has no answer, and whether a server may have got it all the same.
 
+use std::error::Error as _;
+
 use ::redis::{ErrorKind, RedisError};
 
-use crate::store::StoreError;
+use crate::store::{StoreError, cause::Cause};
 
 /// Why a command has no answer.
 #[derive(Debug)]
@@ -54,13 +56,24 @@ fn is_met_before_sending(error: &RedisError) -> bool {
 impl From<Failure> for StoreError {
     fn from(Failure { error, may_have_arrived }: Failure) -> Self {
         if !may_have_arrived {
-            Self::not_sent(error)
+            Self::not_sent(Cause(error))
         } else if is_wrong_type(&error) {
-            Self::foreign_entry().because(error)
+            Self::foreign_entry().because(Cause(error))
         } else {
-            Self::new(error)
+            Self::new(Cause(error))
         }
     }
+}
+
+/// Whether the server refused a command, or one that a script runs, for want of a right.
+pub(super) fn is_want_of_right(error: &StoreError) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<Cause<RedisError>>());
+    error.is_some_and(|Cause(error)| {
+        // Redis 6 and 7 say so in different words if it is a script.
+        let text = error.to_string();
+        let words = ["NOPERM", "ACL failure", "can't run this command", "No permissions"];
+        error.code() == Some("NOPERM") || words.iter().any(|words| text.contains(words))
+    })
 }
 
 /// Whether the key holds no string. Redis 6 says so in the midst of a script's error.

@@ -10,6 +10,7 @@ mod connection;
 mod entry;
 mod eviction;
 mod failure;
+mod rights;
 mod script;
 mod server;
 
@@ -105,13 +106,15 @@ impl RedisStore {
 
     /// Whether `key` is claimed; false also if that cannot be told.
     async fn is_running(&self, key: StoreKey) -> bool {
+        self.look(key).await.is_ok_and(|state| *state == [entry::RUNNING])
+    }
+
+    /// The first byte of what `key` holds.
+    async fn look(&self, key: StoreKey) -> Result<Bytes, StoreError> {
         let name = self.name(key);
         let mut state = ::redis::cmd("GETRANGE");
         state.arg(&name).arg(0).arg(0);
-        self.connection
-            .query(&name, &state)
-            .await
-            .is_ok_and(|state: Bytes| *state == [entry::RUNNING])
+        Ok(self.connection.query(&name, &state).await?)
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a server does that restarts, dies, is silent, loses an answer, or only lets itself be read.
 
-use std::{collections::HashSet, error::Error as _, process::Command, sync::Arc, time::Duration};
+use std::{collections::HashSet, process::Command, sync::Arc, time::Duration};
 
 use idempotent_runtime::{Attempt, Claim, Hold, PostgresStore, Store};
 use idempotent_test_support::chain;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use test_servers::{Fault, Postgres, Proxy};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -13,7 +13,7 @@ use super::{
     connecting::{closed_address, refusal},
     is_claimed, migrated, stored, until,
 };
-use crate::{NOT_SENT, RECORD, at, fresh, fresh_key, is_held};
+use crate::{NOT_SENT, RECORD, assert_told_once, at, fresh, fresh_key, is_held};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_calls_after_a_restart_of_the_server_succeed() {
@@ -123,24 +123,30 @@ async fn calls_abandoned_at_a_silent_server_give_their_connections_back() {
     let server = Postgres::start();
     let url = server.url() + "?application_name=abandoned";
     let store = migrated(PostgresStore::builder().max_connections(2), &url).await;
-    let (one, two) = (claimed(&store), claimed(&store));
-    tokio::join!(one, two);
-    // Only the sessions of the pool fall silent; the server goes on taking new ones.
-    let sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'abandoned'";
-    let sessions: Vec<_> = server.execute(sessions).lines().map(str::to_owned).collect();
-    assert_eq!(sessions.len(), 2);
+    let held = claimed(&store).await;
+    let sessions = || {
+        let sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'abandoned'";
+        server.execute(sessions).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("all sessions are there", async || {
+        let (_, renewed) = tokio::join!(claimed(&store), store.renew(&held, LONG));
+        is_held(renewed) && sessions().len() == 2
+    })
+    .await;
+    // Only the sessions of the store fall silent; the server goes on taking new ones.
+    let sessions = sessions();
     let signal = |name: &str| {
         assert!(Command::new("kill").arg(name).args(&sessions).status().unwrap().success());
     };
     signal("-STOP");
-    let abandoned = async || {
-        let attempt = fresh();
-        let call = claim(&store, &attempt);
-        timeout(Duration::from_millis(200), call).await.expect_err("the session is silent");
-    };
-    tokio::join!(abandoned(), abandoned());
+    let short = Duration::from_millis(200);
+    let attempt = fresh();
+    let claim = async { timeout(short, store.claim(&attempt, LONG)).await.is_err() };
+    let renewal = async { timeout(short, store.renew(&held, LONG)).await.is_err() };
+    assert_eq!(tokio::join!(claim, renewal), (true, true), "the sessions are silent");
     until("a claim gets a new connection", async || store.claim(&fresh(), LONG).await.is_ok())
         .await;
+    until("a renewal gets one", async || store.renew(&held, LONG).await.is_ok()).await;
     signal("-CONT");
 }
 
@@ -170,7 +176,7 @@ async fn a_read_only_server_is_refused_and_claims_nothing() {
     for key in [key, running.key] {
         let error = store.claim(&at(key), LONG).await.unwrap_err();
         assert!(error.to_string().contains("read-only"), "{}", chain(&error));
-        assert!(error.source().is_some());
+        assert_told_once(&error);
     }
     let error = refusal(PostgresStore::connect(&server.url())).await;
     assert!(error.to_string().contains("read-only"), "{}", chain(&error));
@@ -186,32 +192,44 @@ async fn a_read_only_server_is_refused_and_claims_nothing() {
 #[tokio::test]
 async fn a_call_without_a_connection_was_not_sent() {
     let server = Postgres::start();
-    let refused = PgPoolOptions::new()
-        .acquire_timeout(Duration::from_millis(100))
-        .connect_lazy(&server.url().replace(&server.address().to_string(), &closed_address()))
-        .unwrap();
-    let options =
-        PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(100));
-    let busy = options.connect(&server.url()).await.unwrap();
-    let _busy = busy.acquire().await.unwrap();
-    let closed = PgPool::connect(&server.url()).await.unwrap();
-    closed.close().await;
-    let unresolved = PgPool::connect_lazy("postgres://nowhere.invalid").unwrap();
-    for pool in [refused, busy, closed, unresolved] {
-        let error = PostgresStore::new(pool).claim(&fresh(), LONG).await.unwrap_err();
+    let builder = || {
+        let builder = PostgresStore::builder().acquire_timeout(Duration::from_millis(100));
+        builder.max_connections(2)
+    };
+    let assert_not_sent = async |store: &PostgresStore| {
+        let error = store.claim(&fresh(), LONG).await.unwrap_err();
         assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
-        assert!(error.source().is_some());
+        assert_told_once(&error);
+    };
+    let closed = server.url().replace(&server.address().to_string(), &closed_address());
+    for url in [&*closed, "postgres://nowhere.invalid"] {
+        let pool = PgPool::connect_lazy(url).unwrap();
+        assert_not_sent(&builder().build(pool).unwrap()).await;
     }
+
+    // The one connection that claims may use waits for a lock.
+    let store = migrated(builder(), &server.url()).await;
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    let mut lock = other.begin().await.unwrap();
+    lock.execute("LOCK TABLE idempotency_keys").await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim(&fresh(), LONG).await }
+    });
+    until("the claim waits", async || {
+        let locks = server.execute("SELECT count(*) FROM pg_locks WHERE NOT granted");
+        locks.trim() == "1"
+    })
+    .await;
+    assert_not_sent(&store).await;
+    lock.rollback().await.unwrap();
+    assert!(is_claimed(&waiting.await.unwrap().unwrap()));
 }
 
 /// A store whose one connection is there and at rest, and a claim in it.
 async fn claimed_and_idle(url: &str) -> (PostgresStore, Attempt) {
-    let options = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
-    let pool = options.acquire_timeout(Duration::from_secs(2)).connect(url).await.unwrap();
-    let store = PostgresStore::new(pool.clone());
-    store.migrate().await.unwrap();
+    let store = migrated(PostgresStore::builder(), url).await;
     let attempt = claimed(&store).await;
-    until("the connection is back", async || pool.num_idle() == 1).await;
     (store, attempt)
 }
 
@@ -237,4 +255,53 @@ async fn a_call_that_broke_before_no_connection_was_left_may_have_been_made() {
     assert_ne!(error.to_string(), NOT_SENT, "{}", chain(&error));
     let error = store.renew(&attempt, LONG).await.unwrap_err();
     assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+    assert!(chain(&error).contains("refused"), "it tells why: {}", chain(&error));
+    assert_told_once(&error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_the_server_ended_are_not_noticed() {
+    let server = Postgres::start_with(&["idle_session_timeout=300"]);
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    let sessions = || {
+        let sessions = "SELECT count(*) FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        server.execute(sessions).trim().to_owned()
+    };
+    for _ in 0..3 {
+        let claims = (0..10).map(|_| {
+            let store = store.clone();
+            async move { claimed(&store).await }
+        });
+        claims.collect::<JoinSet<_>>().join_all().await;
+        until("all sessions have been idle for too long", async || sessions() == "0").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_room_for_a_connection_is_asked_again() {
+    let server = Postgres::start_with(&["max_connections=8", "superuser_reserved_connections=0"]);
+    let builder = PostgresStore::builder().acquire_timeout(Duration::from_millis(100));
+    let store = migrated(builder, &server.url()).await;
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
+    );
+    let mut others = Vec::new();
+    until("others use up the server's connections", async || {
+        match PgConnection::connect(&server.url()).await {
+            Ok(other) => others.push(other),
+            // The one of `psql` may still be there.
+            Err(_) => return others.len() == 8,
+        }
+        false
+    })
+    .await;
+    // The first one is sent over the connection that the server has ended.
+    store.claim(&fresh(), LONG).await.unwrap_err();
+    let error = store.claim(&fresh(), LONG).await.unwrap_err();
+    assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+    assert!(chain(&error).contains("too many clients"), "{}", chain(&error));
+    assert_told_once(&error);
+    drop(others);
+    until("there is room again", async || store.claim(&fresh(), LONG).await.is_ok()).await;
 }

@@ -1,6 +1,7 @@
 //! `PostgresStore` on real servers: what it promises, through a pooler too, and what faults do to it.
 
 mod connecting;
+mod connections;
 mod faults;
 mod purge;
 mod table;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::{PostgresStore, Store};
+use idempotent_runtime::{PostgresStore, Store, testing::conformance};
 use test_servers::Postgres;
 use tokio::runtime::Handle;
 
@@ -71,4 +71,54 @@ async fn purging_goes_on_and_stops_with_its_handle_or_its_store() {
     drop(store);
     // The pool and its own task go with the store.
     until("a detached task ends with the store", async || tasks() == 0).await;
+}
+
+/// The table in two partitions, as the guide makes it.
+fn partitioned() -> &'static str {
+    let guide = include_str!("../../../../docs/choosing-a-store.md");
+    guide.split("```sql").nth(1).unwrap().split("```").next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_table_conforms() {
+    let server = Postgres::start();
+    server.execute(partitioned());
+    conformance(migrated(PostgresStore::builder(), &server.url()).await).await;
+}
+
+#[tokio::test]
+async fn purging_a_table_made_of_several_deletes_no_live_row() {
+    let partitions = "INSERT INTO idempotency_keys SELECT decode(md5(n::text), 'hex'), '', '', '',
+            now() + (n % 2 * 2 - 1) * interval '1 hour' FROM generate_series(1, 800) n";
+    // Live and expired rows lie in turn, in the two tables the other way round: whatever names a
+    // place in one names a live row in the other, and every key is there twice.
+    let children: String = [0, 1]
+        .map(|child| {
+            format!(
+                "CREATE TABLE child_{child} () INHERITS (idempotency_keys);
+                 INSERT INTO child_{child} SELECT decode(md5(n::text), 'hex'), '', '', '',
+                    now() + ((n + {child}) % 2 * 2 - 1) * interval '1 hour'
+                 FROM generate_series(1, 400) n;"
+            )
+        })
+        .concat();
+    for (table, rows) in [(Some(partitioned()), partitions), (None, &*children)] {
+        let server = Postgres::start();
+        if let Some(table) = table {
+            server.execute(table);
+        }
+        let store = migrated(PostgresStore::builder(), &server.url()).await;
+        let (key, running) = (stored(&store).await, claimed(&store).await);
+        server.execute(rows);
+        let count = |which: &str| {
+            let sql = format!("SELECT count(*) FROM idempotency_keys WHERE expires {which} now()");
+            server.execute(&sql).trim().to_owned()
+        };
+        assert_eq!((&*count(">"), &*count("<=")), ("402", "400"));
+        let _task = store.purge_expired(LONG);
+        until("nothing that has expired is left", async || count("<=") == "0").await;
+        assert_eq!(count(">"), "402");
+        assert_stored(&store, key).await;
+        assert!(is_held(store.renew(&running, LONG).await));
+    }
 }

@@ -1,6 +1,6 @@
 //! The table: how it comes to be, and which names it may have.
 
-use std::{error::Error as _, sync::Arc};
+use std::{error::Error, sync::Arc};
 
 use idempotent_runtime::{PostgresStore, Store};
 use idempotent_test_support::chain;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::{
     LONG, SHARED, assert_stored, claim, fresh_table, is_claimed, migrated, store_at, stored,
 };
-use crate::{at, fresh, fresh_key};
+use crate::{assert_told_once, at, fresh, fresh_key};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_migrate_at_once() {
@@ -107,4 +107,50 @@ async fn a_missing_table_is_named_with_its_remedy() {
     let error = store.claim(&fresh(), LONG).await.expect_err("there is no table");
     assert!(error.to_string().contains("PostgresStore::migrate"), "{error}");
     assert!(error.source().is_some());
+}
+
+#[tokio::test]
+async fn a_role_without_a_right_is_refused_by_name() {
+    let server = Postgres::start();
+    server.execute("CREATE ROLE clerk LOGIN");
+    let url = server.url().replace("postgres@", "clerk@");
+    let early = PostgresStore::connect(&url).await.expect("there is no table to look at yet");
+    migrated(PostgresStore::builder(), &server.url()).await;
+    let all = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+    let refused = async |right: &str| {
+        let connecting = PostgresStore::connect(&url).await.expect_err(right);
+        let migrating = early.migrate().await.expect_err(right);
+        for error in [&connecting as &dyn Error, &migrating] {
+            let text = error.to_string();
+            assert!(text.contains(&format!("may not {right} in the table")), "{}", chain(error));
+        }
+        (connecting, migrating)
+    };
+    for missing in all {
+        server.execute("REVOKE ALL ON idempotency_keys FROM clerk");
+        let rights = all.into_iter().filter(|right| *right != missing).collect::<Vec<_>>();
+        server.execute(&format!("GRANT {} ON idempotency_keys TO clerk", rights.join(", ")));
+        let (connecting, migrating) = refused(missing).await;
+        assert_told_once(&connecting);
+        assert_told_once(&migrating);
+    }
+
+    // Under row policies everything is granted, and what no policy allows is silently nothing.
+    server.execute(
+        "GRANT ALL ON idempotency_keys TO clerk;
+         ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY",
+    );
+    for right in ["INSERT", "SELECT", "UPDATE", "DELETE"] {
+        refused(right).await;
+        let check = if right == "INSERT" { "WITH CHECK" } else { "USING" };
+        server.execute(&format!(
+            "CREATE POLICY may_{right} ON idempotency_keys FOR {right} {check} (true)"
+        ));
+    }
+    early.migrate().await.expect("the role may do everything");
+    let clerk = PostgresStore::connect(&url).await.expect("the role may do everything");
+    let key = stored(&clerk).await;
+    assert_stored(&clerk, key).await;
+    let rows = server.execute("SELECT count(*) FROM idempotency_keys");
+    assert_eq!(rows.trim(), "1", "nothing is left of the probes");
 }

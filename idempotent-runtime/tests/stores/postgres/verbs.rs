@@ -164,3 +164,12 @@ async fn a_row_that_this_release_cannot_read_is_never_a_miss() {
         assert!(error.to_string().starts_with(FOREIGN), "{}", chain(&error));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_to_sessions_that_print_bytes_in_another_way_conforms() {
+    let server = Postgres::start();
+    server.execute("ALTER DATABASE postgres SET bytea_output = escape");
+    let pooler = PgBouncer::start(&server, PoolMode::Transaction);
+    let builder = PostgresStore::builder().transaction_pooler();
+    conformance(migrated(builder, &pooler.url()).await).await;
+}

@@ -8,7 +8,7 @@ use test_servers::{Fault, Proxy, Redis, RedisCluster};
 use tokio::time::timeout;
 
 use super::{TTL, claimed, connect};
-use crate::{RECORD, is_held};
+use crate::{RECORD, assert_told_once, is_held};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_your_own_conform() {
@@ -53,6 +53,7 @@ async fn connecting_to_nobody_is_one_clear_error() {
         format!("cannot connect to Redis at `{address}`: check the URL, and that the server is up")
     );
     assert!(chain(&error).contains("refused"), "{}", chain(&error));
+    assert_told_once(&error);
     assert!(!format!("{error:?} {}", chain(&error)).contains("secret"));
 
     let connect = timeout(PATIENCE, RedisStore::connect_cluster([&url]));
@@ -113,4 +114,37 @@ async fn connecting_warns_of_a_server_that_evicts() {
 fn an_error_of_connecting_crosses_threads() {
     fn crosses<T: Error + Send + Sync + 'static>() {}
     crosses::<ConnectError>();
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_run_a_verb_is_refused_and_one_who_may_just_do_that_is_not() {
+    let redis = Redis::start();
+    let url = redis.url().replace("//", "//user:secret@");
+    let needed =
+        ["+eval", "+evalsha", "+get", "+getrange", "+set", "+del", "+pexpire", "+pttl", "+info"];
+    let with_rights = async |keys: &str, rights: &[&str]| {
+        redis.cli(&["ACL", "DELUSER", "user"]);
+        let user = ["ACL", "SETUSER", "user", "on", ">secret", keys, "-@all", "+ping", "+hello"];
+        redis.cli(&[&user, rights].concat());
+        RedisStore::builder().prefix("shop").connect(&url).await
+    };
+    let store = with_rights("~shop:*", &needed).await.expect("these are all that are needed");
+    let attempt = claimed(&store).await;
+    assert!(is_held(store.complete(&attempt, RECORD, TTL).await));
+    assert_eq!(redis.cli(&["DBSIZE"]), "1", "nothing is left of the probe");
+
+    for missing in &needed[..8] {
+        let rights: Vec<_> = needed.iter().copied().filter(|right| right != missing).collect();
+        // A server that has the script is not sent it again.
+        redis.cli(&["SCRIPT", "FLUSH"]);
+        let error = with_rights("~shop:*", &rights).await.expect_err(missing);
+        let text = error.to_string();
+        assert!(
+            text.starts_with("the user may not run what the idempotency store needs"),
+            "{text}"
+        );
+        assert_told_once(&error);
+    }
+    let error = with_rights("~other:*", &needed).await.expect_err("these are not its keys");
+    assert!(error.to_string().contains("on keys that begin with `shop:`"), "{error}");
 }

@@ -12,7 +12,7 @@ use test_servers::{Fault, Proxy, Redis};
 use tokio::time::timeout;
 
 use super::{LEASE, TTL, assert_claimed, claim, claimed, connect, look};
-use crate::{NOT_SENT, RECORD, fresh, is_held};
+use crate::{NOT_SENT, RECORD, assert_told_once, fresh, is_held};
 
 #[tokio::test]
 async fn a_server_that_forgot_the_scripts_gets_them_again() {
@@ -63,6 +63,7 @@ async fn a_dead_server_is_an_error_that_names_the_cause_until_it_is_back() {
     for call in 0..3 {
         let error = claim(&store, &attempt).await.expect_err("nobody answers");
         assert!(chain(&error).contains("refused"), "{}", chain(&error));
+        assert_told_once(&error);
         // The first call may have been sent over the connection that was there.
         assert_eq!(error.to_string() == NOT_SENT, call > 0, "call {call}: {error}");
         store.complete(&attempt, RECORD, TTL).await.expect_err("nobody answers");

@@ -1,0 +1,68 @@
+//! Whether the role may do what the verbs do, found out by doing it.
+
+use std::fmt;
+
+use sqlx::{AssertSqlSafe, Error, PgConnection};
+
+use super::{
+    error::{self, code},
+    migrate::Table,
+};
+use crate::store::Token;
+
+/// What the role may not do to the table.
+#[derive(Debug)]
+pub(super) struct Missing {
+    table: String,
+    right: &'static str,
+    /// The server's refusal; none if a row policy hides rows without a word.
+    pub(super) error: Option<Error>,
+}
+
+/// Does to a row of nobody's what the verbs do, in a transaction that the caller rolls back.
+///
+/// A catalogue knows the grants, but not what row policies and triggers make of them.
+pub(super) async fn probe(
+    table: &Table,
+    transaction: &mut PgConnection,
+) -> Result<Option<Missing>, Error> {
+    let key = u128::from_be_bytes(*Token::random().as_bytes());
+    let row = format!("key = decode('{key:032x}', 'hex')");
+    let steps = [
+        (
+            "INSERT",
+            format!(
+                "SET LOCAL lock_timeout = 500;
+                 INSERT INTO {table} (key, fingerprint, token, expires) VALUES
+                    (decode('{key:032x}', 'hex'), '', '', now() + interval '1 minute')"
+            ),
+        ),
+        ("SELECT", format!("SELECT FROM {table} WHERE {row}")),
+        ("UPDATE", format!("UPDATE {table} SET record = '' WHERE {row}")),
+        ("DELETE", format!("DELETE FROM {table} WHERE {row}")),
+    ];
+    for (right, sql) in steps {
+        let missing = |error| Some(Missing { table: table.to_string(), right, error });
+        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await {
+            Ok(done) if done.rows_affected() == 0 => return Ok(missing(None)),
+            Ok(_) => {}
+            Err(error) if code(&error) == error::NO_RIGHT => return Ok(missing(Some(error))),
+            // Somebody is changing the table. What the role may do then shows later.
+            Err(error) if code(&error) == error::LOCKED => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, right, error } = self;
+        let why = if error.is_some() { "the role" } else { "the role, under a row policy," };
+        write!(
+            f,
+            "{why} may not {right} in the table {table}: the idempotency store needs SELECT, \
+             INSERT, UPDATE and DELETE, for every row"
+        )
+    }
+}
