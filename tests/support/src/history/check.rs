@@ -6,8 +6,8 @@
 //! has been done with its answer, if need be after others. If none is left, the history is not
 //! linearizable, and the call at which that shows is known.
 //!
-//! Two things keep the pairs few. A call that changes nothing, and is told what would be told now,
-//! is done now: whatever comes later would come the same. And a call whose answer is unknown may be
+//! Two things keep the pairs few. A call that has changed nothing, as its answer says, and is told
+//! what would be told now, is done now: whatever comes later would come the same. And a call whose answer is unknown may be
 //! done at any time from its begin on, never, once or more than once, as a store may send it more
 //! than once; so it need not be noted whether it was.
 //!
@@ -147,9 +147,8 @@ pub(super) fn check(
 
 impl<'a> Search<'a> {
     fn begin(&mut self, call: &'a Call, may_repeat: bool) {
-        let changes_something = !matches!(call.asked, Asked::Read | Asked::Renew(_));
         let is_any_time = call.told.is_none() || may_repeat;
-        if is_any_time && changes_something && !self.any_time.contains(&&call.asked) {
+        if is_any_time && call.asked.may_change() && !self.any_time.contains(&&call.asked) {
             self.any_time.push(&call.asked);
         }
         if call.told.is_none() {
@@ -202,11 +201,10 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Does all calls that change nothing and are told so.
+    /// Does all calls that only look, and have seen this.
     fn observe(&self, reached: &mut Reached) {
         for (bit, asked, told) in self.under_way(reached.done) {
-            let (state, expected) = reached.state.step(asked);
-            if state == reached.state && told.is(&expected) {
+            if asked.only_looks(told) && told.is(&reached.state.step(asked).1) {
                 reached.done |= bit;
             }
         }

@@ -54,6 +54,28 @@ impl State {
     }
 }
 
+impl Asked {
+    /// Whether it may change what a key holds.
+    pub(super) fn may_change(&self) -> bool {
+        !matches!(self, Self::Read | Self::Renew(_) | Self::Wait)
+    }
+
+    /// Whether it has changed nothing, whatever the key held, since it was told this.
+    pub(super) fn only_looks(&self, told: &Told) -> bool {
+        match told {
+            Told::Running(_)
+            | Told::Stored(..)
+            | Told::Absent
+            | Told::Lost
+            | Told::StillRunning => true,
+            // Claimed before or now, completed before or now, and so on.
+            Told::Claimed | Told::Held | Told::Freed | Told::Done | Told::NotSent => {
+                !self.may_change()
+            }
+        }
+    }
+}
+
 impl Told {
     /// Whether a store may answer so if the model does as `expected`.
     pub(super) fn is(&self, expected: &Self) -> bool {

@@ -147,6 +147,24 @@ fn calls_at_once_may_have_been_done_in_any_order() {
     assert!(!is_linearizable(back));
 }
 
+/// A release and a repeated claim are told the same whether or not they change something.
+#[test]
+fn a_call_that_might_change_nothing_may_have_changed_something() {
+    let calls = |told| {
+        vec![
+            call(0, 1, READ, Told::Absent),
+            call(2, 5, Asked::Claim(A), Told::Claimed),
+            call(3, 7, Asked::Release(A), Told::Done),
+            call(4, 9, Asked::Claim(A), Told::Claimed),
+            call(6, 8, READ, Told::Absent),
+            call(10, 11, READ, told),
+        ]
+    };
+    assert!(is_linearizable(calls(running(A))));
+    assert!(is_linearizable(calls(Told::Absent)));
+    assert!(!is_linearizable(calls(running(B))));
+}
+
 #[test]
 fn an_unknown_call_may_have_been_done() {
     let calls = |told| vec![call(0, 1, Asked::Claim(A), None), call(2, 3, READ, told)];
