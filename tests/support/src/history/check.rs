@@ -33,9 +33,23 @@ pub struct Summary {
     pub not_sent: usize,
     /// Calls of which it is not known whether they were done.
     pub unknown: usize,
-    /// Keys whose history is linearizable only if a call that was answered, while the way to the
-    /// server broke, was done once more.
+    /// Keys whose history is linearizable only if an answered call, while the way to the server
+    /// broke, was done more than once before its answer.
     pub repeated: usize,
+    /// Keys whose history is linearizable only if such a call was also done after its answer.
+    pub late: usize,
+}
+
+/// Whether a call that was answered may have been done more often, if the way to the server broke
+/// under it: a store sends a call again whose answer it did not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeats {
+    /// It was done once.
+    Never,
+    /// It may have been done more often, before its answer.
+    UnderWay,
+    /// It may also be done later: what was sent over a connection that broke is still on its way.
+    Later,
 }
 
 impl Summary {
@@ -52,11 +66,11 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keys, answered, not_sent, unknown, repeated } = self;
+        let Self { keys, answered, not_sent, unknown, repeated, late } = self;
         write!(
             f,
             "{answered} calls answered, {not_sent} not sent, {unknown} unknown, on {keys} keys; \
-             {repeated} keys met a call that was done twice"
+             a call was done twice on {repeated} of them, and after its answer on {late}"
         )
     }
 }
@@ -106,16 +120,24 @@ struct Reached {
 struct Search<'a> {
     reached: HashSet<Reached>,
     /// The calls under way that have an answer.
-    slots: Vec<Option<&'a Call>>,
+    slots: Vec<Option<UnderWay<'a>>>,
     /// What may be done at any time from now on.
     any_time: Vec<&'a Asked>,
 }
 
-/// Whether these calls on one key, which nobody has used before, are linearizable, if those for
-/// which `may_repeat` is so may be done again at any time after their begin.
+#[derive(Clone, Copy)]
+struct UnderWay<'a> {
+    begin: u64,
+    asked: &'a Asked,
+    told: &'a Told,
+    /// Whether it may be done more often as long as it is under way.
+    repeats: bool,
+}
+
+/// Whether these calls on one key, which nobody has used before, are linearizable.
 pub(super) fn check(
     calls: &[&Call],
-    may_repeat: impl Fn(&Call) -> bool,
+    repeats: impl Fn(&Call) -> Repeats,
 ) -> Result<(), Box<Violation>> {
     let is_step = |call: &&&Call| call.asked != Asked::Wait && call.told != Some(Told::NotSent);
     let mut events: Vec<_> = calls
@@ -133,7 +155,7 @@ pub(super) fn check(
     search.reached.insert(Reached { state: State::Absent, done: 0 });
     for (when, call, begins) in events {
         if begins {
-            search.begin(call, may_repeat(call));
+            search.begin(call, repeats(call));
         } else if let Err(states) = search.end(call) {
             let mut before: Vec<_> =
                 calls.iter().filter(|call| call.begin < when).map(|&call| call.clone()).collect();
@@ -146,14 +168,14 @@ pub(super) fn check(
 }
 
 impl<'a> Search<'a> {
-    fn begin(&mut self, call: &'a Call, may_repeat: bool) {
-        let is_any_time = call.told.is_none() || may_repeat;
-        if is_any_time && call.asked.may_change() && !self.any_time.contains(&&call.asked) {
+    fn begin(&mut self, call: &'a Call, repeats: Repeats) {
+        let at_any_time = call.told.is_none() || repeats == Repeats::Later;
+        if at_any_time && call.asked.may_change() && !self.any_time.contains(&&call.asked) {
             self.any_time.push(&call.asked);
         }
-        if call.told.is_none() {
-            return;
-        }
+        let Some(told) = &call.told else { return };
+        let repeats = repeats == Repeats::UnderWay && call.asked.may_change();
+        let call = UnderWay { begin: call.begin, asked: &call.asked, told, repeats };
         match self.slots.iter_mut().find(|slot| slot.is_none()) {
             Some(slot) => *slot = Some(call),
             None => self.slots.push(Some(call)),
@@ -166,9 +188,10 @@ impl<'a> Search<'a> {
 
     /// Keeps what is possible if `call` has been done by now; otherwise gives what was possible.
     fn end(&mut self, call: &Call) -> Result<(), Vec<State>> {
-        let is_it = |slot: &Option<&Call>| slot.is_some_and(|other| other.begin == call.begin);
+        let is_it = |slot: &Option<UnderWay<'_>>| slot.is_some_and(|it| it.begin == call.begin);
         let slot = self.slots.iter().position(is_it).expect("it has begun");
         let ended = 1 << slot;
+        let was_last_chance = self.slots[slot].is_some_and(|it| it.repeats);
 
         let mut seen = HashSet::new();
         let mut open: Vec<_> = self.reached.drain().collect();
@@ -179,18 +202,24 @@ impl<'a> Search<'a> {
                 continue;
             }
             if reached.done & ended != 0 {
-                next.insert(Reached { done: reached.done & !ended, ..reached });
-                continue;
+                let done = reached.done & !ended;
+                next.insert(Reached { done, state: reached.state.clone() });
+                if !was_last_chance {
+                    continue;
+                }
             }
-            let calls = self.under_way(reached.done);
-            open.extend(calls.filter_map(|(bit, asked, told)| {
-                let (state, expected) = reached.state.step(asked);
-                told.is(&expected).then_some(Reached { state, done: reached.done | bit })
-            }));
-            open.extend(self.any_time.iter().filter_map(|asked| {
-                let state = reached.state.step(asked).0;
-                (state != reached.state).then_some(Reached { state, done: reached.done })
-            }));
+            let step = |asked, done| Reached { state: reached.state.step(asked).0, done };
+            for (slot, it) in self.under_way() {
+                let bit = 1 << slot;
+                let is_told = || it.told.is(&reached.state.step(it.asked).1);
+                if reached.done & bit == 0 && is_told() {
+                    open.push(step(it.asked, reached.done | bit));
+                }
+                if it.repeats {
+                    open.push(step(it.asked, reached.done));
+                }
+            }
+            open.extend(self.any_time.iter().map(|asked| step(asked, reached.done)));
         }
         if next.is_empty() {
             let states: HashSet<_> = seen.into_iter().map(|reached| reached.state).collect();
@@ -203,19 +232,15 @@ impl<'a> Search<'a> {
 
     /// Does all calls that only look, and have seen this.
     fn observe(&self, reached: &mut Reached) {
-        for (bit, asked, told) in self.under_way(reached.done) {
-            if asked.only_looks(told) && told.is(&reached.state.step(asked).1) {
-                reached.done |= bit;
+        for (slot, it) in self.under_way() {
+            if it.asked.only_looks(it.told) && it.told.is(&reached.state.step(it.asked).1) {
+                reached.done |= 1 << slot;
             }
         }
     }
 
-    /// The calls that have begun, have not ended and are not among those that are `done`.
-    fn under_way(&self, done: u128) -> impl Iterator<Item = (u128, &'a Asked, &'a Told)> {
-        self.slots.iter().enumerate().filter_map(move |(slot, call)| {
-            let (bit, call) = (1 << slot, (*call)?);
-            let told = call.told.as_ref()?;
-            (done & bit == 0).then_some((bit, &call.asked, told))
-        })
+    /// The calls that have begun and not ended, by their slots.
+    fn under_way(&self) -> impl Iterator<Item = (usize, UnderWay<'a>)> {
+        self.slots.iter().enumerate().filter_map(|(slot, call)| Some((slot, (*call)?)))
     }
 }

@@ -30,6 +30,7 @@ use std::{
 use bytes::Bytes;
 use idempotent_runtime::{Attempt, Fingerprint, StoreKey, Token};
 
+use self::check::{Repeats, check};
 pub use self::{
     check::{Summary, Violation},
     load::Load,
@@ -220,9 +221,19 @@ impl History {
         let mut summary = Summary { keys: keys.len(), ..Summary::default() };
         for calls in keys.values() {
             summary.count(calls);
-            if check::check(calls, |_| false).is_err() {
-                check::check(calls, |call| self.is_disturbed(call))?;
+            if check(calls, |_| Repeats::Never).is_ok() {
+                continue;
+            }
+            let if_disturbed = |repeats| {
+                move |call: &Call| {
+                    if self.is_disturbed(call) { repeats } else { Repeats::Never }
+                }
+            };
+            if check(calls, if_disturbed(Repeats::UnderWay)).is_ok() {
                 summary.repeated += 1;
+            } else {
+                check(calls, if_disturbed(Repeats::Later))?;
+                summary.late += 1;
             }
         }
         Ok(summary)

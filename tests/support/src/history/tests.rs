@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use idempotent_runtime::{Fingerprint, StoreKey, Token};
 
-use super::{Asked, Asker, Call, Disturbance, History, Told};
+use super::{Asked, Asker, Call, Disturbance, History, Summary, Told, Violation};
 
 const A: Asker = asker(1);
 const B: Asker = asker(2);
@@ -222,21 +222,37 @@ fn unknown_calls_act_on_each_other() {
 
 /// A store sends a call again whose answer it did not get.
 #[test]
-fn a_call_of_a_disturbance_may_have_been_done_twice() {
-    // The claim is freed and made again, or made a second time later on.
+fn a_disturbed_call_may_have_been_done_twice() {
+    // Freed, and freed again after somebody else's claim.
+    let calls = vec![
+        call(0, 1, Asked::Claim(A), Told::Claimed),
+        call(2, 9, FREE, Told::Freed),
+        call(3, 4, READ, Told::Absent),
+        call(5, 6, Asked::Claim(B), Told::Claimed),
+        call(7, 8, READ, Told::Absent),
+    ];
+    let summary = disturbed(&calls, 2, Some(3)).unwrap();
+    assert_eq!((summary.repeated, summary.late), (1, 0));
+    disturbed(&calls, 10, None).expect_err("the call has ended before");
+    assert!(!is_linearizable(calls));
+}
+
+/// And what was sent first may be done last.
+#[test]
+fn a_disturbed_call_may_be_done_after_its_answer() {
     let calls = vec![
         call(0, 3, Asked::Claim(A), Told::Claimed),
         call(4, 5, FREE, Told::Freed),
         call(6, 7, READ, running(A)),
     ];
-    assert!(!is_linearizable(calls.clone()));
-    let check = |begin, end| {
-        let disturbances = vec![Disturbance { begin, end }];
-        History { calls: calls.clone(), disturbances }.check()
-    };
-    assert_eq!(check(1, Some(2)).unwrap().repeated, 1);
-    assert_eq!(check(2, None).unwrap().repeated, 1);
-    check(4, Some(9)).expect_err("the claim has ended before");
+    let summary = disturbed(&calls, 1, Some(2)).unwrap();
+    assert_eq!((summary.repeated, summary.late), (0, 1));
+    disturbed(&calls, 4, Some(9)).expect_err("the claim has ended before");
+    assert!(!is_linearizable(calls));
+}
+
+fn disturbed(calls: &[Call], begin: u64, end: Option<u64>) -> Result<Summary, Box<Violation>> {
+    History { calls: calls.to_vec(), disturbances: vec![Disturbance { begin, end }] }.check()
 }
 
 #[test]
