@@ -43,9 +43,13 @@ async fn check<S: Store>(
         faults(&load).await;
     }
     let history = block_in_place(|| load.stop());
-    let recorded = began.elapsed();
+    let (recorded, began) = (began.elapsed(), Instant::now());
     let summary = history.assert_linearizable();
-    println!("{store}: {summary}; {recorded:.1?}, checked in {:.1?}", began.elapsed() - recorded);
+    println!(
+        "{store}: {} faults, {summary}; recorded in {recorded:.1?}, checked in {:.1?}",
+        history.disturbances(),
+        began.elapsed()
+    );
 }
 
 /// A fault of the server, and calls afterwards.

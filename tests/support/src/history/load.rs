@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(5);
 /// The threads of each instance.
 const THREADS: usize = 2;
+/// Of so many calls one is given up at once.
+const CALLS_PER_CANCELLED: usize = 100;
 /// How many keys are in use at a time.
 const KEYS: usize = 3;
 /// How many attempts at a key are remembered, to be repeated by anybody.
@@ -31,8 +33,8 @@ const ATTEMPTS: usize = 6;
 /// After so many failed calls a key is left alone: each of them may still be done.
 const FAILURES: usize = 6;
 
-/// Threads that call random verbs on few keys. Which ones depends on the seed, and on how the
-/// threads meet.
+/// Threads that call random verbs on few keys. Their choices come from the seed; how they meet does
+/// not, so a history does not come twice.
 #[derive(Debug)]
 pub struct Load {
     recorder: Recorder,
@@ -42,7 +44,7 @@ pub struct Load {
 
 #[derive(Debug)]
 struct Shared {
-    keys: [Mutex<Key>; KEYS],
+    keys: [Mutex<Used>; KEYS],
     answered: Counter,
     failed: Counter,
     stop: AtomicBool,
@@ -50,7 +52,7 @@ struct Shared {
 
 /// A key in use.
 #[derive(Debug)]
-struct Key {
+struct Used {
     key: StoreKey,
     attempts: Vec<Attempt>,
     holder: Option<Attempt>,
@@ -58,20 +60,23 @@ struct Key {
     failures_left: usize,
 }
 
-impl Key {
-    fn fresh(life: usize) -> Self {
+impl Used {
+    fn fresh(random: &mut Random) -> Self {
         Self {
-            key: StoreKey::from_bytes(*Token::random().as_bytes()),
+            key: StoreKey::from_bytes(random.bytes()),
             attempts: Vec::new(),
             holder: None,
-            calls_left: life,
+            calls_left: 20 + random.below(100),
             failures_left: FAILURES,
         }
     }
 
     /// A new attempt, which is remembered.
-    fn attempt(&mut self) -> Attempt {
-        let attempt = stranger(self.key);
+    fn attempt(&mut self, random: &mut Random) -> Attempt {
+        let bytes = random.bytes();
+        // A fingerprint of its own, so that every answer tells whose claim it saw.
+        let (fingerprint, token) = (Fingerprint::from_bytes(bytes), Token::from_bytes(bytes));
+        let attempt = Attempt::new(self.key, fingerprint, token);
         if self.attempts.len() == ATTEMPTS {
             self.attempts.remove(0);
         }
@@ -83,16 +88,10 @@ impl Key {
     fn known(&mut self, random: &mut Random) -> Attempt {
         match &self.holder {
             Some(holder) if random.below(3) > 0 => holder.clone(),
-            _ if self.attempts.is_empty() => self.attempt(),
+            _ if self.attempts.is_empty() => self.attempt(random),
             _ => self.attempts[random.below(self.attempts.len())].clone(),
         }
     }
-}
-
-/// Somebody's attempt, with a fingerprint of its own.
-fn stranger(key: StoreKey) -> Attempt {
-    let token = Token::random();
-    Attempt::new(key, Fingerprint::from_bytes(*token.as_bytes()), token)
 }
 
 impl Load {
@@ -106,7 +105,7 @@ impl Load {
         let recorder = Recorder::default();
         let mut random = Random(seed);
         let shared = Arc::new(Shared {
-            keys: std::array::from_fn(|_| Mutex::new(Key::fresh(random.life()))),
+            keys: std::array::from_fn(|_| Mutex::new(Used::fresh(&mut random))),
             answered: Counter::default(),
             failed: Counter::default(),
             stop: AtomicBool::new(false),
@@ -164,23 +163,21 @@ impl Shared {
         let index = random.below(KEYS);
         let choice = random.below(20);
         let (key, attempt) = {
-            let mut key = lock(&self.keys[index]);
-            if key.calls_left == 0 || key.failures_left == 0 {
-                *key = Key::fresh(random.life());
+            let mut used = lock(&self.keys[index]);
+            if used.calls_left == 0 || used.failures_left == 0 {
+                *used = Used::fresh(random);
             }
-            key.calls_left -= 1;
-            let attempt = match choice {
-                0..=5 => key.attempt(),
-                6..=15 => key.known(random),
-                _ => stranger(key.key),
-            };
-            (key.key, attempt)
+            used.calls_left -= 1;
+            let attempt = if choice < 6 { used.attempt(random) } else { used.known(random) };
+            (used.key, attempt)
         };
+        // Some callers go away as soon as they have asked.
+        let limit = if random.below(CALLS_PER_CANCELLED) == 0 { Duration::ZERO } else { LIMIT };
         let ask = async {
             match choice {
                 0..=6 => {
                     if let Claim::Claimed { .. } = store.claim(&attempt, LONG).await? {
-                        self.with(index, key, |key| key.holder = Some(attempt));
+                        self.with(index, key, |used| used.holder = Some(attempt));
                     }
                 }
                 7..=8 => _ = store.renew(&attempt, LONG).await?,
@@ -194,17 +191,19 @@ impl Shared {
             }
             Ok::<_, StoreError>(())
         };
-        if let Ok(Ok(())) = timeout(LIMIT, ask).await {
+        if let Ok(Ok(())) = timeout(limit, ask).await {
             self.answered.add();
             return;
         }
         self.failed.add();
-        self.with(index, key, |key| key.failures_left = key.failures_left.saturating_sub(1));
+        self.with(index, key, |used| {
+            used.failures_left = used.failures_left.saturating_sub(1);
+        });
         tokio::time::sleep(PAUSE).await;
     }
 
     /// Notes something about a key that is still in use.
-    fn with(&self, index: usize, key: StoreKey, note: impl FnOnce(&mut Key)) {
+    fn with(&self, index: usize, key: StoreKey, note: impl FnOnce(&mut Used)) {
         let mut used = lock(&self.keys[index]);
         if used.key == key {
             note(&mut used);
@@ -230,8 +229,8 @@ impl Random {
         usize::try_from(self.next() % limit).expect("it is below a `usize`")
     }
 
-    /// How many calls a key gets.
-    fn life(&mut self) -> usize {
-        20 + self.below(100)
+    fn bytes(&mut self) -> [u8; 16] {
+        let [high, low] = [self.next(), self.next()].map(u128::from);
+        (high << 64 | low).to_be_bytes()
     }
 }

@@ -208,6 +208,12 @@ impl History {
         &self.calls
     }
 
+    /// How often the way to the server broke.
+    #[must_use]
+    pub fn disturbances(&self) -> usize {
+        self.disturbances.len()
+    }
+
     /// Checks every key.
     ///
     /// # Errors

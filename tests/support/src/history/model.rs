@@ -17,35 +17,31 @@ impl State {
     /// What it is after a call, and what the call is told. [`Asked::Wait`] is not a step.
     pub(super) fn step(&self, asked: &Asked) -> (Self, Told) {
         let same = |told| (self.clone(), told);
-        let is_run_of =
-            |asker: &Asker| matches!(self, Self::Running(by) if by.token == asker.token);
+        let is_run_of = |by: &Asker| matches!(self, Self::Running(it) if it.token == by.token);
         match (asked, self) {
-            (Asked::Claim(asker), Self::Absent) => (Self::Running(*asker), Told::Claimed),
-            (Asked::Claim(asker), _) if is_run_of(asker) => same(Told::Claimed),
-            (Asked::Claim(_) | Asked::Read, Self::Running(by)) => {
-                same(Told::Running(Some(by.fingerprint)))
+            (Asked::Claim(by), Self::Absent) => (Self::Running(*by), Told::Claimed),
+            (Asked::Claim(by), _) if is_run_of(by) => same(Told::Claimed),
+            (Asked::Claim(_) | Asked::Read, Self::Running(it)) => {
+                same(Told::Running(Some(it.fingerprint)))
             }
-            (Asked::Claim(_) | Asked::Read, Self::Stored(by, record)) => {
-                same(Told::Stored(by.fingerprint, record.clone()))
-            }
-            (Asked::Read, Self::Absent) => same(Told::Absent),
-
-            (Asked::Renew(asker), _) => {
-                same(if is_run_of(asker) { Told::Held } else { Told::Lost })
+            (Asked::Claim(_) | Asked::Read, Self::Stored(it, record)) => {
+                same(Told::Stored(it.fingerprint, record.clone()))
             }
 
-            (Asked::Complete(asker, record), Self::Running(by)) if is_run_of(asker) => {
-                (Self::Stored(*by, record.clone()), Told::Held)
+            (Asked::Renew(by), _) => same(if is_run_of(by) { Told::Held } else { Told::Lost }),
+
+            (Asked::Complete(by, record), Self::Running(it)) if is_run_of(by) => {
+                (Self::Stored(*it, record.clone()), Told::Held)
             }
-            (Asked::Complete(asker, _), Self::Stored(by, _)) if by.token == asker.token => {
+            (Asked::Complete(by, _), Self::Stored(it, _)) if by.token == it.token => {
                 same(Told::Held)
             }
             (Asked::Complete(..), _) => same(Told::Lost),
 
-            (Asked::Release(asker), _) if is_run_of(asker) => (Self::Absent, Told::Done),
+            (Asked::Release(by), _) if is_run_of(by) => (Self::Absent, Told::Done),
             (Asked::Release(_) | Asked::Wait, _) => same(Told::Done),
 
-            (Asked::Forget { .. }, Self::Absent) => same(Told::Absent),
+            (Asked::Read | Asked::Forget { .. }, Self::Absent) => same(Told::Absent),
             (Asked::Forget { even_if_running: false }, Self::Running(_)) => {
                 same(Told::StillRunning)
             }

@@ -55,7 +55,8 @@ impl<S: Store> Store for Recorded<S> {
 
     async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
         let asked = Asked::Renew(attempt.into());
-        self.call(attempt.key, asked, self.store.renew(attempt, lease), told_of_hold).await
+        self.call(attempt.key, asked, self.store.renew(attempt, lease), |&hold| told_of_hold(hold))
+            .await
     }
 
     async fn complete(
@@ -66,7 +67,7 @@ impl<S: Store> Store for Recorded<S> {
     ) -> Result<Hold, StoreError> {
         let asked = Asked::Complete(attempt.into(), record.clone());
         let call = self.store.complete(attempt, record, ttl);
-        self.call(attempt.key, asked, call, told_of_hold).await
+        self.call(attempt.key, asked, call, |&hold| told_of_hold(hold)).await
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
@@ -106,7 +107,7 @@ impl<S: Store> Store for Recorded<S> {
     }
 }
 
-fn told_of_hold(hold: &Hold) -> Told {
+fn told_of_hold(hold: Hold) -> Told {
     match hold {
         Hold::Held => Told::Held,
         Hold::Lost => Told::Lost,

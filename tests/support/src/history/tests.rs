@@ -282,10 +282,9 @@ fn a_wide_and_a_long_history_are_checked() {
     assert!(is_linearizable(calls));
 
     let unknown = (0..5000).map(|number| {
-        let asker = asker(u8::try_from(number % 20).unwrap());
-        let asked = [Asked::Claim(asker), complete(asker), FREE]
-            [usize::try_from(number % 3).unwrap()]
-        .clone();
+        let by = asker(u8::try_from(number % 20).unwrap());
+        let asked =
+            [Asked::Claim(by), complete(by), FREE][usize::try_from(number % 3).unwrap()].clone();
         call(4 * number, 4 * number + 1, asked, None)
     });
     let reads = (0..5000).map(|number| call(4 * number + 2, 4 * number + 3, READ, Told::Absent));
