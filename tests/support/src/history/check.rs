@@ -7,14 +7,14 @@
 //! linearizable, and the call at which that shows is known.
 //!
 //! Two things keep the pairs few. A call that has changed nothing, as its answer says, and is told
-//! what would be told now, is done now: whatever comes later would come the same. And a call whose answer is unknown may be
-//! done at any time from its begin on, never, once or more than once, as a store may send it more
-//! than once; so it need not be noted whether it was.
+//! what would be told now, is done now: whatever comes later would come the same. And a call whose
+//! answer is unknown may be done at any time from its begin on, never, once or more than once, as a
+//! store may send it more than once; so it need not be noted whether it was.
 //!
-//! The checkers in the registry do not fit. The tester of `stateright` 0.31 has no memory of where it
-//! has been, so its time is exponential in the length of a history, and brings the crate's web server
-//! along; the one of `todc-utils` 0.1 takes complete histories only and copies all of a history's
-//! bits at each step; `lincheck` 0.2 runs data structures under `loom`.
+//! The checkers in the registry do not fit. The tester of `stateright` 0.31 does not remember where
+//! it has been: ten reads at once before a wrong one take it half a minute, each further one ten
+//! times as long. The one of `todc-utils` 0.1 panics at a call without an answer. `lincheck` 0.2 runs
+//! data structures under `loom` and takes no history.
 
 use std::{collections::HashSet, error::Error, fmt};
 
