@@ -13,8 +13,8 @@
 //!
 //! The checkers in the registry do not fit. The tester of `stateright` 0.31 does not remember where
 //! it has been: ten reads at once before a wrong one take it half a minute, each further one ten
-//! times as long. The one of `todc-utils` 0.1 panics at a call without an answer. `lincheck` 0.2 runs
-//! data structures under `loom` and takes no history.
+//! times as long. Those of `todc-utils` 0.1 and `lincheck` 0.2 want an answer of every call, and
+//! the latter tries all orders, too.
 
 use std::{collections::HashSet, error::Error, fmt};
 
