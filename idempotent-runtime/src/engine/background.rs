@@ -62,7 +62,9 @@ impl Job {
         self.in_background(MOST_RELEASES, async move {
             for pause in BEFORE_RELEASES {
                 sleep(jittered(pause)).await;
-                job.repeat(deadline, || async { job.try_release().await.is_ok() }).await;
+                if !job.repeat(deadline, || async { job.try_release().await.is_ok() }).await {
+                    break;
+                }
             }
         });
     }

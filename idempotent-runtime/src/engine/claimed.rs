@@ -53,6 +53,13 @@ impl Claimed {
         HandOver::new(guard, operation, work(self))
     }
 
+    /// To be awaited before the work: a thread that it blocks must not be the one that renews.
+    pub(crate) async fn begin(&self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.begin().await;
+        }
+    }
+
     /// Stores what is to be kept, or releases the key; then the caller can be answered.
     pub(crate) async fn settle(&mut self, keep: Keep) -> Settled {
         let settled = match keep {

@@ -1,9 +1,9 @@
 //! [`Renewal`]: a claim that stays held while its run goes on.
 //!
-//! One task of each runtime renews all of its claims. It is there, waiting for its timer, before a
-//! handler blocks a thread, so any other thread of the runtime can go on with it; a task that a run
-//! had started itself would lie behind the handler, on the blocked thread. On a runtime with one
-//! thread, a handler that blocks it for longer than the lease loses its claim.
+//! One task of each runtime renews all of its claims. It waits for its timer before a handler blocks
+//! a thread, so any other thread of the runtime can go on with it; a task that has only been started
+//! or woken would lie behind the handler, on the blocked thread. On a runtime with one thread, a
+//! handler that blocks it for longer than the lease loses its claim.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,6 +19,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     runtime::{Handle, Id},
     sync::Notify,
+    task::yield_now,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -29,6 +30,8 @@ use crate::store::{BoxFuture, Hold, StoreError};
 pub(super) struct Renewal {
     claims: Arc<Claims>,
     number: u64,
+    /// Whether the task was woken for it.
+    has_woken: bool,
 }
 
 impl Renewal {
@@ -37,8 +40,15 @@ impl Renewal {
     /// Panics outside a Tokio runtime.
     pub(super) fn start(job: &Job, lease: Duration) -> Self {
         let claims = Claims::of_runtime();
-        let number = claims.add(job.clone(), lease);
-        Self { claims, number }
+        let (number, has_woken) = claims.add(job.clone(), lease);
+        Self { claims, number, has_woken }
+    }
+
+    /// Lets the task set its timer, if it has to.
+    pub(super) async fn begin(&self) {
+        if self.has_woken {
+            yield_now().await;
+        }
     }
 }
 
@@ -144,7 +154,8 @@ impl Claims {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, job: Job, lease: Duration) -> u64 {
+    /// The claim's number, and whether the task was woken.
+    fn add(&self, job: Job, lease: Duration) -> (u64, bool) {
         let mut table = self.lock();
         table.last_number += 1;
         let number = table.last_number;
@@ -154,7 +165,7 @@ impl Claims {
         if is_first {
             self.earlier.notify_one();
         }
-        number
+        (number, is_first)
     }
 
     /// Renews what is due, all at once: a slow call delays no other.

@@ -140,6 +140,7 @@ fn run(
     mut claimed: Claimed,
 ) -> impl Future<Output = Response> + Send {
     async move {
+        claimed.begin().await;
         let kept = AssertUnwindSafe(keeping.keep(handler)).catch_unwind().await;
         let (keep, response) = match kept {
             Ok(kept) => kept,

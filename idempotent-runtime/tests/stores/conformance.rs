@@ -15,8 +15,8 @@ use idempotent_runtime::{
 use crate::{assert_found, at};
 
 /// Which promise a [`Broken`] store does not keep.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fault {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
     CheckThenInsert,
     RunningWithTheAskersFingerprint,
     ReleaseWithoutToken,
@@ -36,7 +36,7 @@ enum Fault {
 }
 
 /// A memory store with one fault.
-struct Broken {
+pub(crate) struct Broken {
     fault: Fault,
     store: MemoryStore,
     /// The last attempt that claimed the key, for faults that act in its name.
@@ -46,7 +46,7 @@ struct Broken {
 }
 
 impl Broken {
-    fn new(fault: Fault) -> Self {
+    pub(crate) fn new(fault: Fault) -> Self {
         let (holders, ttls) = (Mutex::default(), Mutex::default());
         Self { fault, store: MemoryStore::new(), holders, ttls }
     }

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "memory")]
 mod conformance;
+#[cfg(all(feature = "memory", feature = "postgres", feature = "redis"))]
+mod histories;
 mod leases;
 #[cfg(feature = "postgres")]
 mod postgres;

@@ -66,8 +66,8 @@ fn a_handler_that_blocks_its_thread_keeps_its_claim_while_another_thread_is_free
     let server = Redis::start();
     for _ in 0..3 {
         let (started, has_started) = mpsc::channel();
-        let (go_on, blocked) = mpsc::channel();
-        let blocker = Blocker { started, go_on: std::sync::Arc::new(blocked.into()) };
+        let (go_on, gate) = mpsc::channel();
+        let blocker = Blocker { started, go_on: std::sync::Arc::new(gate.into()) };
         let two = runtime(2);
         let (app, probe) = two.block_on(async {
             let store = RedisStore::connect(server.url()).await.expect("it is up");
@@ -97,8 +97,8 @@ fn a_handler_that_blocks_its_thread_keeps_its_claim_while_another_thread_is_free
 /// Whether another instance finds the key running.
 async fn busy(server: &Redis, key: &str) -> bool {
     let (started, _) = mpsc::channel();
-    let (_, blocked) = mpsc::channel();
-    let blocker = Blocker { started, go_on: std::sync::Arc::new(blocked.into()) };
+    let (_, gate) = mpsc::channel();
+    let blocker = Blocker { started, go_on: std::sync::Arc::new(gate.into()) };
     let store = RedisStore::connect(server.url()).await.expect("it is up");
     let app = Router::new().route("/", route(blocking)).layer(Idempotency::new(store));
     let answer = post("/").key(key).send(&app.with_state(blocker)).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::{Router, extract::State, routing::post};
 use http::StatusCode;
 use idempotent_axum::{Idempotency, RedisStore, idempotent};
-use idempotent_test_support::{Answer, Gate, fresh_key, post as request};
+use idempotent_test_support::{Answer, Gate, fresh_key, history::Recorder, post as request};
 use test_servers::Redis;
 use tokio::task::JoinSet;
 
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 #[derive(Clone, Default)]
 struct Service {
     gate: Gate,
+    recorder: Recorder,
 }
 
 #[idempotent(wait = "60s")]
@@ -37,6 +38,7 @@ impl Service {
     /// An instance with a connection of its own.
     async fn instance(&self, redis: &Redis) -> Router {
         let store = RedisStore::connect(redis.url()).await.unwrap();
+        let store = self.recorder.instance(store);
         let idempotency = Idempotency::new(store).store_timeout(Duration::from_secs(5));
         self.instance_with(idempotency)
     }
@@ -64,6 +66,7 @@ async fn instances_replay_each_others_responses() {
         assert_eq!((replay.status, replay.text()), (StatusCode::CREATED, "order 1"));
     }
     assert_eq!(service.runs(), 1);
+    service.recorder.history().assert_linearizable();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,6 +88,7 @@ async fn duplicates_on_all_instances_wait_for_one_run() {
     assert_eq!(service.runs(), 1);
     assert_eq!(answers.iter().filter(|answer| !answer.is_replay()).count(), 1);
     assert!(answers.iter().all(|answer| answer.body == "order 1"));
+    service.recorder.history().assert_linearizable();
 }
 
 #[tokio::test]
@@ -119,8 +123,10 @@ async fn a_server_that_hangs_is_503_until_it_goes_on() {
     let key = fresh_key();
     assert_eq!(send(&service.instance(&redis).await, &key).await.status, StatusCode::CREATED);
     let store = RedisStore::connect(redis.url()).await.unwrap();
+    let store = service.recorder.instance(store);
     let impatient = Idempotency::new(store).store_timeout(Duration::from_millis(50));
     let impatient = service.instance_with(impatient);
+    let disturbed = service.recorder.disturb();
     redis.pause();
     for key in [&key, &fresh_key()] {
         let refused = send(&impatient, key).await;
@@ -129,6 +135,7 @@ async fn a_server_that_hangs_is_503_until_it_goes_on() {
     }
     assert_eq!(service.runs(), 1);
     redis.resume();
+    drop(disturbed);
     // With the connection that it had while the server hung.
     let replay = loop {
         let answer = send(&impatient, &key).await;
@@ -138,6 +145,7 @@ async fn a_server_that_hangs_is_503_until_it_goes_on() {
     };
     assert!(replay.is_replay());
     assert_eq!(service.runs(), 1, "nothing runs twice that was stored");
+    service.recorder.history().assert_linearizable();
 }
 
 #[tokio::test]
@@ -148,10 +156,13 @@ async fn a_restart_with_a_log_loses_nothing_that_was_stored() {
     let key = fresh_key();
     let running = request("/orders").key(&key).spawn(&instance);
     service.gate.arrived.reaches(1).await;
+    let disturbed = service.recorder.disturb();
     redis.restart(); // also while the handler runs
     service.gate.open(1);
     assert_eq!(running.await.unwrap().status, StatusCode::CREATED);
     redis.restart();
+    drop(disturbed);
     assert!(send(&instance, &key).await.is_replay());
     assert_eq!(service.runs(), 1);
+    service.recorder.history().assert_linearizable();
 }

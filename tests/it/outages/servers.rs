@@ -11,7 +11,9 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::post};
 use idempotent_axum::{Idempotency, OnStoreError, PostgresStore, RedisStore, Store, idempotent};
-use idempotent_test_support::{Answer, Counter, Gate, Probe, fresh_key, post as request};
+use idempotent_test_support::{
+    Answer, Counter, Gate, Probe, fresh_key, history::Recorder, post as request,
+};
 use test_servers::{Postgres, Redis, RedisCluster};
 use tokio::task::{JoinSet, block_in_place};
 
@@ -73,7 +75,8 @@ async fn recovered(router: &Router, path: &str, key: &str) -> Answer {
 
 /// Kills and restarts the server of `store` under a service that executes without it.
 async fn execute(store: impl Store + Clone, kill: impl FnOnce(), restart: impl FnOnce()) {
-    let store = Probe::on(store);
+    let recorder = Recorder::default();
+    let store = Probe::on(recorder.instance(store));
     let (router, app) = service(store.clone(), OnStoreError::Execute);
     let (stored, waited) = (fresh_key(), fresh_key());
     let first = send(&router, "/orders", &stored).await;
@@ -86,6 +89,7 @@ async fn execute(store: impl Store + Clone, kill: impl FnOnce(), restart: impl F
     let duplicate = gated();
     store.wait.begun.reaches(1).await;
 
+    let disturbed = recorder.disturb();
     block_in_place(kill);
     let since = Instant::now();
     let unprotected = send(&router, "/orders", &fresh_key()).await;
@@ -96,6 +100,7 @@ async fn execute(store: impl Store + Clone, kill: impl FnOnce(), restart: impl F
     assert!(is_unavailable(&duplicate), "a duplicate that has seen a running claim never runs");
 
     block_in_place(restart);
+    drop(disturbed);
     app.gate.open(1);
     let ran = running.await.unwrap();
     assert_eq!((ran.status, ran.is_replay()), (StatusCode::CREATED, false));
@@ -110,6 +115,7 @@ async fn execute(store: impl Store + Clone, kill: impl FnOnce(), restart: impl F
     let replay = send(&router, "/gated", &waited).await;
     assert!(replay.is_replay());
     assert_eq!(replay.text(), ran.text());
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +139,8 @@ async fn node_outage<T>(down: impl FnOnce(&Redis) -> T, up: impl FnOnce(&Redis, 
     const KEYS: usize = 40;
     let cluster = RedisCluster::start();
     let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap();
-    let (router, app) = service(store, OnStoreError::Reject);
+    let recorder = Recorder::default();
+    let (router, app) = service(recorder.instance(store), OnStoreError::Reject);
     let keys: Vec<_> = (0..KEYS).map(|_| fresh_key()).collect();
     let mut first = Vec::new();
     for key in &keys {
@@ -146,6 +153,7 @@ async fn node_outage<T>(down: impl FnOnce(&Redis) -> T, up: impl FnOnce(&Redis, 
     assert_eq!(node.cli(&["SAVE"]), "OK");
     let own: usize = node.cli(&["DBSIZE"]).parse().unwrap();
     assert!((1..KEYS).contains(&own), "{own} of {KEYS} on one node in three");
+    let disturbed = recorder.disturb();
     let state = block_in_place(|| down(node));
     let mut refused_at_first = None;
     for _ in 0..4 {
@@ -172,12 +180,14 @@ async fn node_outage<T>(down: impl FnOnce(&Redis) -> T, up: impl FnOnce(&Redis, 
         up(node, state);
         cluster.await_ok();
     });
+    drop(disturbed);
     for (key, first) in keys.iter().zip(&first) {
         let replay = recovered(&router, "/orders", key).await;
         assert!(replay.is_replay());
         assert_eq!(replay.text(), first.text());
     }
     assert_eq!(app.runs.get(), KEYS);
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,17 +21,23 @@ impl RedisCluster {
     /// `cluster_state:ok`.
     #[must_use]
     pub fn start() -> Self {
-        Self::new(None)
+        Self::new(&[], None)
+    }
+
+    /// The same, of nodes with further arguments, as [`Redis::start_with`] takes them.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
+        Self::new(arguments, None)
     }
 
     /// The same, of nodes that also speak TLS with their clients, and only TLS among themselves.
     #[must_use]
     pub fn start_tls(certificates: &Certificates) -> Self {
-        Self::new(Some(certificates))
+        Self::new(&[], Some(certificates))
     }
 
-    fn new(certificates: Option<&Certificates>) -> Self {
-        let nodes: Vec<Redis> = (0..MASTERS).map(|_| start_node(certificates)).collect();
+    fn new(arguments: &[&str], certificates: Option<&Certificates>) -> Self {
+        let nodes: Vec<Redis> = (0..MASTERS).map(|_| start_node(arguments, certificates)).collect();
         for (master, node) in (0..MASTERS).zip(&nodes) {
             // Not `ADDSLOTSRANGE`, which is of Redis 7.
             let slots: Vec<String> = slots(master).map(|slot| slot.to_string()).collect();
@@ -53,7 +59,7 @@ impl RedisCluster {
     #[must_use]
     pub fn replica(&self, master: usize) -> Redis {
         let master = &self.nodes[master];
-        let replica = start_node(None);
+        let replica = start_node(&[], None);
         meet(&replica, master);
         let id = master.cli(&["CLUSTER", "MYID"]);
         let replicates = poll(|| {
@@ -116,14 +122,14 @@ impl RedisCluster {
     }
 }
 
-fn start_node(certificates: Option<&Certificates>) -> Redis {
+fn start_node(arguments: &[&str], certificates: Option<&Certificates>) -> Redis {
     let options = [
         // Under Redis's default a dead master takes the other masters' slots with it.
         ["--cluster-require-full-coverage", "no"],
         // Nor does a master wait five seconds for more replicas.
         ["--repl-diskless-sync-delay", "0"],
     ];
-    Redis::start_node(options.as_flattened(), certificates)
+    Redis::start_node(&[options.as_flattened(), arguments].concat(), certificates)
 }
 
 fn slots(master: u32) -> Range<u32> {

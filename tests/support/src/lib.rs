@@ -1,13 +1,14 @@
 //! Helpers of the tests: requests to a router in this process ([`post`]) or over TCP ([`Server`]),
 //! signals to and from handlers ([`Gate`], [`Counter`]), stores that fail when the test says so
 //! ([`Probe`], [`Leased`]), bodies that it feeds ([`frames`]), what was logged ([`Events`]), and
-//! processes of their own ([`alone`]).
+//! processes of their own ([`alone`]); and histories of what a store was asked ([`history`]).
 
 mod alone;
 mod ask;
 mod events;
 mod frames;
 mod gate;
+pub mod history;
 mod leased;
 mod probe;
 mod wire;

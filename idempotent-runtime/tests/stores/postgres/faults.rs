@@ -3,7 +3,7 @@
 use std::{collections::HashSet, process::Command, sync::Arc, time::Duration};
 
 use idempotent_runtime::{Attempt, Claim, Hold, PostgresStore, Store};
-use idempotent_test_support::chain;
+use idempotent_test_support::{chain, history::Recorder};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use test_servers::{Fault, Postgres, Proxy};
 use tokio::{task::JoinSet, time::timeout};
@@ -18,7 +18,8 @@ use crate::{NOT_SENT, RECORD, assert_told_once, at, fresh, fresh_key, is_held};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_calls_after_a_restart_of_the_server_succeed() {
     let server = Postgres::start();
-    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    let recorder = Recorder::default();
+    let store = recorder.instance(migrated(PostgresStore::builder(), &server.url()).await);
     // Many at once, so that the pool is full of connections that will be dead.
     let held = (0..40).map(|_| {
         let store = store.clone();
@@ -38,12 +39,14 @@ async fn the_first_calls_after_a_restart_of_the_server_succeed() {
     for attempt in &held[2..] {
         assert!(is_held(store.complete(attempt, RECORD, LONG).await));
     }
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_and_restarted_under_use_loses_nothing_acknowledged() {
     let server = Arc::new(Postgres::start());
-    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    let recorder = Recorder::default();
+    let store = recorder.instance(migrated(PostgresStore::builder(), &server.url()).await);
     let mut clients = JoinSet::new();
     let rounds = Arc::new(tokio::sync::Semaphore::new(0));
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -77,6 +80,7 @@ async fn a_server_killed_and_restarted_under_use_loses_nothing_acknowledged() {
             assert_stored(&store, key).await;
         }
     }
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]
@@ -85,7 +89,8 @@ async fn a_call_whose_answer_was_lost_may_be_made_again() {
     let proxy = Proxy::start(server.address());
     // One message a statement, so that the first answer to be lost is that of the statement.
     let builder = PostgresStore::builder().transaction_pooler();
-    let store = migrated(builder, &server.url_through(&proxy)).await;
+    let recorder = Recorder::default();
+    let store = recorder.instance(migrated(builder, &server.url_through(&proxy)).await);
     let rows = || server.execute("SELECT count(*), count(record) FROM idempotency_keys");
 
     until("a claim arrives whose answer is lost", async || {
@@ -116,6 +121,7 @@ async fn a_call_whose_answer_was_lost_may_be_made_again() {
         has_arrived
     })
     .await;
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]

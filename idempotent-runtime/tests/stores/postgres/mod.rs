@@ -40,7 +40,7 @@ async fn migrated(builder: PostgresStoreBuilder, url: &str) -> PostgresStore {
     store
 }
 
-async fn claim(store: &PostgresStore, attempt: &Attempt) -> Claim {
+async fn claim(store: &impl Store, attempt: &Attempt) -> Claim {
     store.claim(attempt, LONG).await.expect("the server answers")
 }
 
@@ -48,13 +48,13 @@ fn is_claimed(claim: &Claim) -> bool {
     matches!(claim, Claim::Claimed { .. })
 }
 
-async fn claimed(store: &PostgresStore) -> Attempt {
+async fn claimed(store: &impl Store) -> Attempt {
     let attempt = fresh();
     assert!(is_claimed(&claim(store, &attempt).await));
     attempt
 }
 
-async fn stored(store: &PostgresStore) -> StoreKey {
+async fn stored(store: &impl Store) -> StoreKey {
     let attempt = claimed(store).await;
     assert!(is_held(store.complete(&attempt, RECORD, LONG).await));
     attempt.key
@@ -71,7 +71,7 @@ fn assert_is_record(found: Claim, expected: &[u8]) {
     }
 }
 
-async fn assert_stored(store: &PostgresStore, key: StoreKey) {
+async fn assert_stored(store: &impl Store, key: StoreKey) {
     assert_is_record(claim(store, &at(key)).await, &RECORD);
 }
 

@@ -3,7 +3,7 @@
 use std::{env, process::Command, time::Duration};
 
 use idempotent_runtime::{Claim, Hold, RedisStore, Store, StoreKey, testing::conformance};
-use idempotent_test_support::{PATIENCE, chain};
+use idempotent_test_support::{PATIENCE, chain, history::Recorder};
 use test_servers::{Certificates, Redis, RedisCluster};
 use tokio::time::timeout;
 
@@ -24,7 +24,8 @@ async fn a_redis_cluster_conforms() {
 #[tokio::test]
 async fn a_dead_node_takes_only_its_own_keys_along() {
     let cluster = RedisCluster::start();
-    let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap();
+    let recorder = Recorder::default();
+    let store = recorder.instance(RedisStore::connect_cluster(cluster.urls()).await.unwrap());
     let dead = &cluster.nodes()[0];
     let (mut lost, mut kept) = (Vec::new(), Vec::new());
     while lost.len() < 3 || kept.len() < 3 {
@@ -42,12 +43,14 @@ async fn a_dead_node_takes_only_its_own_keys_along() {
     for attempt in &lost {
         assert_claimed(claim(&store, attempt).await);
     }
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]
 async fn a_node_that_hangs_does_not_hold_up_the_others() {
     let cluster = RedisCluster::start();
-    let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap();
+    let recorder = Recorder::default();
+    let store = recorder.instance(RedisStore::connect_cluster(cluster.urls()).await.unwrap());
     let paused = &cluster.nodes()[0];
     let mut attempts = Vec::new();
     while attempts.len() < 20 {
@@ -65,6 +68,7 @@ async fn a_node_that_hangs_does_not_hold_up_the_others() {
         }
     }
     paused.resume();
+    recorder.history().assert_linearizable();
 }
 
 /// Runs itself once more, in a process that trusts the cluster's authority.
@@ -124,7 +128,8 @@ async fn a_slot_that_moves_to_another_node_keeps_its_keys() {
     let cluster = RedisCluster::start();
     let [from, to, third] = cluster.nodes() else { panic!("three nodes") };
     let store = RedisStore::builder().prefix("{shop}").connect_cluster(cluster.urls()).await;
-    let store = store.unwrap();
+    let recorder = Recorder::default();
+    let store = recorder.instance(store.unwrap());
     let slot = from.cli(&["CLUSTER", "KEYSLOT", "{shop}"]);
     assert_eq!(cluster.node_of("{shop}").address(), from.address(), "slot {slot}");
     let ids = [from, to].map(|node| node.cli(&["CLUSTER", "MYID"]));
@@ -151,13 +156,15 @@ async fn a_slot_that_moves_to_another_node_keeps_its_keys() {
     assert!(matches!(look(&store, late.key).await, Claim::Stored { .. }));
     claimed(&store).await;
     assert_eq!([from, to].map(|node| node.cli(&["DBSIZE"])), ["0", "3"]);
+    recorder.history().assert_linearizable();
 }
 
 /// Takes a master away, makes its replica the master, and uses its keys.
 async fn failover(down: impl FnOnce(&Redis), limit: Duration) {
     let cluster = RedisCluster::start();
     let replica = cluster.replica(0);
-    let store = RedisStore::connect_cluster(cluster.urls()).await.unwrap();
+    let recorder = Recorder::default();
+    let store = recorder.instance(RedisStore::connect_cluster(cluster.urls()).await.unwrap());
     let attempt = loop {
         let attempt = claimed(&store).await;
         if is_on(&cluster, 0, attempt.key) {
@@ -181,6 +188,7 @@ async fn failover(down: impl FnOnce(&Redis), limit: Duration) {
     };
     timeout(PATIENCE, renewals).await.expect("the replica is found");
     assert!(matches!(look(&store, attempt.key).await, Claim::Running { .. }));
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use ::redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use idempotent_runtime::{Claim, RedisStore, Store};
-use idempotent_test_support::{PATIENCE, chain};
+use idempotent_test_support::{PATIENCE, chain, history::Recorder};
 use test_servers::{Fault, Proxy, Redis};
 use tokio::time::timeout;
 
@@ -17,7 +17,8 @@ use crate::{NOT_SENT, RECORD, assert_told_once, fresh, is_held};
 #[tokio::test]
 async fn a_server_that_forgot_the_scripts_gets_them_again() {
     let redis = Redis::start();
-    let store = connect(&redis).await;
+    let recorder = Recorder::default();
+    let store = recorder.instance(connect(&redis).await);
     let forget = || assert_eq!(redis.cli(&["SCRIPT", "FLUSH"]), "OK");
     for _ in 0..2 {
         let attempt = claimed(&store).await;
@@ -31,12 +32,14 @@ async fn a_server_that_forgot_the_scripts_gets_them_again() {
         assert!(matches!(look(&store, attempt.key).await, Claim::Stored { .. }));
         forget();
     }
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]
 async fn a_restart_of_the_server_is_not_noticed() {
     let redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let store = connect(&redis).await;
+    let recorder = Recorder::default();
+    let store = recorder.instance(connect(&redis).await);
     let stored = claimed(&store).await;
     assert!(is_held(store.complete(&stored, RECORD, TTL).await));
     let running = claimed(&store).await;
@@ -52,12 +55,14 @@ async fn a_restart_of_the_server_is_not_noticed() {
     }
     redis.restart();
     assert!(is_held(store.complete(&running, RECORD, TTL).await));
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]
 async fn a_dead_server_is_an_error_that_names_the_cause_until_it_is_back() {
     let redis = Redis::start();
-    let store = connect(&redis).await;
+    let recorder = Recorder::default();
+    let store = recorder.instance(connect(&redis).await);
     let attempt = claimed(&store).await;
     redis.kill();
     for call in 0..3 {
@@ -73,12 +78,14 @@ async fn a_dead_server_is_an_error_that_names_the_cause_until_it_is_back() {
     let first = claim(&store, &attempt).await;
     let second = claim(&store, &attempt).await;
     assert_claimed(first.or(second));
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_is_used_again_when_it_goes_on() {
     let redis = Redis::start();
-    let store = connect(&redis).await;
+    let recorder = Recorder::default();
+    let store = recorder.instance(connect(&redis).await);
     let attempt = claimed(&store).await;
     redis.pause();
     let cut_off = || timeout(Duration::from_millis(100), store.renew(&attempt, LEASE));
@@ -87,6 +94,7 @@ async fn a_server_that_hangs_is_used_again_when_it_goes_on() {
     redis.resume();
     assert_claimed(claim(&store, &attempt).await);
     claimed(&store).await;
+    recorder.history().assert_linearizable();
 }
 
 /// Calls until one succeeds, as the requests of a service do.
@@ -160,17 +168,19 @@ async fn a_slow_answer_is_waited_for() {
 async fn a_claim_whose_answer_was_lost_is_its_tokens() {
     let redis = Redis::start();
     let proxy = Proxy::start(redis.address());
-    let store = RedisStore::connect(redis.url_through(&proxy)).await.unwrap();
+    let recorder = Recorder::default();
+    let store = recorder.instance(RedisStore::connect(redis.url_through(&proxy)).await.unwrap());
     claimed(&store).await;
     let attempt = fresh();
     proxy.set(Fault::LoseReplies);
     let error = claim(&store, &attempt).await.expect_err("the answer is lost");
     assert_ne!(error.to_string(), NOT_SENT);
     proxy.set(Fault::None);
-    let other = connect(&redis).await;
+    let other = recorder.instance(connect(&redis).await);
     assert!(matches!(look(&other, attempt.key).await, Claim::Running { .. }), "the claim was made");
     let first = claim(&store, &attempt).await;
     assert_claimed(first.or(claim(&store, &attempt).await));
+    recorder.history().assert_linearizable();
 }
 
 #[tokio::test]

@@ -23,11 +23,11 @@ async fn connect(redis: &Redis) -> RedisStore {
     RedisStore::connect(redis.url()).await.expect("the server runs")
 }
 
-async fn claim(store: &RedisStore, attempt: &Attempt) -> Result<Claim, StoreError> {
+async fn claim(store: &impl Store, attempt: &Attempt) -> Result<Claim, StoreError> {
     timeout(PATIENCE, store.claim(attempt, LEASE)).await.expect("a claim does not hang")
 }
 
-async fn claimed(store: &RedisStore) -> Attempt {
+async fn claimed(store: &impl Store) -> Attempt {
     let attempt = fresh();
     assert_claimed(claim(store, &attempt).await);
     attempt
@@ -41,6 +41,6 @@ fn assert_claimed(claim: Result<Claim, StoreError>) {
     }
 }
 
-async fn look(store: &RedisStore, key: StoreKey) -> Claim {
+async fn look(store: &impl Store, key: StoreKey) -> Claim {
     claim(store, &at(key)).await.expect("the key can be read")
 }
