@@ -78,6 +78,16 @@ enum Change {
     Released,
 }
 
+impl Change {
+    /// How long the key is not free from then on, if it is not.
+    fn holds_for(self) -> Option<Duration> {
+        match self {
+            Self::Held { until } | Self::Stored { until } => Some(until),
+            Self::Released => None,
+        }
+    }
+}
+
 impl History {
     /// A run begins. It was killed if what is returned is dropped before its end.
     pub(crate) fn run(self: &Arc<Self>, key: &str) -> Running {
@@ -138,21 +148,23 @@ fn cause(
     let (Some(held), Some(claim)) = (claim_at(first.begin), claim_at(second.begin)) else {
         return Cause::Unexplained; // a run without a claim
     };
-    let own = until(second.begin).filter(|answer| answer.token == held.token);
-    let Some(last) = own.max_by_key(|answer| answer.span.end) else {
-        return Cause::Unexplained;
-    };
     if claim.token == held.token {
         return Cause::Unexplained; // two runs under one claim
     }
-    let (until, is_lease) = match last.change {
-        Change::Held { until } => (until, true),
-        Change::Stored { until } => (until, false),
-        Change::Released => return Cause::Unexplained,
+    let own = || until(second.begin).filter(|answer| answer.token == held.token);
+    let in_force = own().filter_map(|answer| Some((answer, answer.change.holds_for()?)));
+    let Some((last, holds)) = in_force.max_by_key(|(answer, _)| answer.span.end) else {
+        return Cause::Unexplained;
     };
-    let was_in_force = claim.span.end < last.span.begin + until;
+    let lapses = last.span.begin + holds;
+    let is_release = |answer: &&Acknowledged| answer.change == Change::Released;
+    if own().filter(is_release).any(|release| release.span.begin < lapses) {
+        return Cause::Unexplained; // a run that has its end frees no key
+    }
+    let is_lease = matches!(last.change, Change::Held { .. });
+    let was_in_force = claim.span.end < lapses;
     let outlasted = |outage: &Span| {
-        let meets = outage.begin < last.span.begin + until && outage.end > last.span.end;
+        let meets = outage.begin < lapses && outage.end > last.span.end;
         meets && outage.end.saturating_duration_since(last.span.begin) >= lease
     };
     if was_in_force {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{Form, faults::Row, history::Cause, row::Measured, service::LEASE};
+use crate::{faults::Row, history::Cause, row::Measured, service::LEASE};
 
 /// Tasks of all kinds beside those that a service under load has anyway.
 const BACKGROUND: usize = 1024;
@@ -12,12 +12,12 @@ const SLACK: Duration = Duration::from_secs(8);
 
 /// How many requests may arrive until the service is back: 5 s of 200 a second, and 10 s of 20 if
 /// connecting takes a second.
-pub(crate) fn back_within(row: &Row, _: Form) -> usize {
+pub(crate) fn back_within(row: &Row) -> usize {
     row.rate.map_or(1000, |rate| 10 * rate as usize)
 }
 
 /// The bounds that a row has broken.
-pub(crate) fn faults(row: &Row, measured: &Measured, form: Form) -> Vec<String> {
+pub(crate) fn faults(row: &Row, measured: &Measured) -> Vec<String> {
     let mut faults = Vec::new();
     let mut hold = |so: bool, fault: String| {
         if !so {
@@ -26,7 +26,7 @@ pub(crate) fn faults(row: &Row, measured: &Measured, form: Form) -> Vec<String> 
     };
     let Measured { before, until_back, tasks, tasks_before, connections, drain, .. } = measured;
     hold(*before == Some(1.0), format!("served before the fault: {before:?}"));
-    let limit = back_within(row, form);
+    let limit = back_within(row);
     let back = match until_back {
         Ok(sent) => format!("served again only after {sent} requests (at most {limit})"),
         Err(sent) => format!("not served again after {sent} requests (at most {limit})"),

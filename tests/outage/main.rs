@@ -81,7 +81,7 @@ const LONG: Form = Form {
     outage: Duration::from_secs(30),
     after: After::Time(Duration::from_secs(17)),
     again: Duration::from_secs(10),
-    at_once: 1,
+    at_once: 2,
 };
 
 fn main() -> ExitCode {
@@ -115,8 +115,8 @@ fn main() -> ExitCode {
     let mut broken = 0;
     for (row, result) in rows.iter().zip(&results) {
         let faults = match result {
-            Ok(measured) => judge::faults(row, measured, form),
-            Err(panicked) => vec![panicked.clone()],
+            Ok(measured) => judge::faults(row, measured),
+            Err(panicked) => panicked.lines().take(1).map(str::to_owned).collect(),
         };
         for fault in faults {
             broken += 1;

@@ -120,7 +120,7 @@ fn observe(answers: &Answers, returned: Instant, row: &Row, form: Form) -> Resul
     }
     loop {
         let until_back = answers.until_back(returned, enough);
-        let limit = judge::back_within(row, form) + 2 * enough;
+        let limit = judge::back_within(row) + 2 * enough;
         let is_over = form.after != After::Back || until_back.is_err_and(|sent| sent > limit);
         if until_back.is_ok() || is_over {
             return until_back;

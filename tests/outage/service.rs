@@ -69,16 +69,16 @@ impl Service {
     }
 
     /// Sends a request in a task of its own, which hands the answer to `answered`.
-    pub(crate) fn send(&self, sent: Request, answered: impl FnOnce(Answer) + Send + 'static) {
+    pub(crate) fn send(&self, one: Request, answered: impl FnOnce(Answer) + Send + 'static) {
         let router = self.router.clone();
         let counted = Counted::new(&self.requests);
         self.runtime().spawn(async move {
             let _counted = counted;
-            let key = sent.key.clone();
+            let key = one.key.clone();
             let send = request("/orders").key(&*key).body(key.to_string()).send(&router);
             let answer = ASKED.scope(key, send).await;
             let (status, is_replay) = (answer.status.as_u16(), answer.is_replay());
-            answered(Answer { request: sent, status, is_replay, at: Instant::now() });
+            answered(Answer { request: one, status, is_replay, at: Instant::now() });
         });
     }
 

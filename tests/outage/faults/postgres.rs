@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ pub(super) fn rows() -> Vec<Row> {
         loses_writes: false,
         scene,
     };
-    let pooled = |fault, scene| Row { store: "PostgreSQL behind PgBouncer", ..row(fault, scene) };
+    let behind = |fault, scene| Row { store: "PostgreSQL behind PgBouncer", ..row(fault, scene) };
     vec![
         row("killed, restarted", || simple(Postgres::start(), Postgres::kill, Postgres::restart)),
         Row {
@@ -49,7 +50,7 @@ pub(super) fn rows() -> Vec<Row> {
         }),
         row("connections used up by others", used_up),
         row("failover to a synchronous standby", failover),
-        pooled("server killed, restarted", || {
+        behind("server killed, restarted", || {
             let (postgres, pooler) = behind_pooler();
             let (killed, access, port) = (Arc::clone(&postgres), access(&pooler), port(&pooler));
             Scene {
@@ -57,13 +58,15 @@ pub(super) fn rows() -> Vec<Row> {
                 ports: vec![port],
                 begin: Box::new(move || killed.kill()),
                 end: Box::new(move || {
-                    let _alive = &pooler;
                     postgres.restart();
+                    while pooler.try_execute("SELECT 1").is_err() {
+                        thread::sleep(Duration::from_millis(50));
+                    }
                 }),
                 is_repeatable: true,
             }
         }),
-        pooled("pooler killed, restarted", || {
+        behind("pooler killed, restarted", || {
             let (postgres, pooler) = behind_pooler();
             let pooler = Arc::new(pooler);
             let (killed, access, port) = (Arc::clone(&pooler), access(&pooler), port(&pooler));
@@ -86,7 +89,9 @@ const SLOW: &str = "ALTER SYSTEM SET pre_auth_delay = 1";
 
 fn behind_pooler() -> (Arc<Postgres>, PgBouncer) {
     let postgres = Arc::new(Postgres::start());
-    let pooler = PgBouncer::start(&postgres, PoolMode::Transaction);
+    // How long it refuses everybody after it could not reach the server: 15 s by default.
+    let retry = ["server_login_retry = 1"];
+    let pooler = PgBouncer::start_with(&postgres, PoolMode::Transaction, &retry);
     (postgres, pooler)
 }
 
@@ -128,6 +133,10 @@ fn admin(postgres: &Postgres) -> PostgresSession {
     PostgresSession::connect(&socket(postgres)).expect("the server takes a session")
 }
 
+/// The server does not go on to the next file before there is something in this one.
+const NEXT_LOG_FILE: &str =
+    "SELECT pg_switch_wal() FROM pg_logical_emit_message(false, 'outage', 'any')";
+
 /// Without room for its log the server ends; with room it is started again.
 fn full() -> Scene {
     simple(
@@ -136,8 +145,9 @@ fn full() -> Scene {
             // Before the disk is full, or nothing that the session needs can be made.
             let mut session = admin(postgres);
             postgres.fill_disk();
-            // It may be this very session that panics.
-            let _ = session.execute("SELECT pg_switch_wal()");
+            // Files of the log that were made before are used up first. Whoever needs a new one
+            // panics; it may be this very session.
+            while session.execute(NEXT_LOG_FILE).is_ok() {}
             postgres.await_end();
         },
         |postgres| {
