@@ -14,6 +14,10 @@ use idempotent_axum::{
 
 use crate::lock;
 
+mod proof;
+
+pub(crate) use self::proof::prove;
+
 tokio::task_local! {
     /// The key of the request that is being answered, for the store to know it by.
     pub(crate) static ASKED: Arc<str>;

@@ -43,6 +43,7 @@ pub(crate) fn faults(row: &Row, measured: &Measured) -> Vec<String> {
     );
     let again = measured.again.get(&Cause::Unexplained).copied().unwrap_or_default();
     hold(again == 0, format!("{again} keys ran twice without a cause"));
-    hold(measured.lost == 0, format!("{} keys that ran are out of reach", measured.lost));
+    hold(measured.stuck == 0, format!("{} keys that ran are stuck", measured.stuck));
+    hold(measured.unanswered == 0, format!("{} requests had no answer", measured.unanswered));
     faults
 }

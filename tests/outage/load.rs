@@ -34,6 +34,8 @@ pub(crate) struct Answer {
     pub(crate) request: Request,
     pub(crate) status: u16,
     pub(crate) is_replay: bool,
+    /// The first one with the key still runs, or seems to.
+    pub(crate) is_running: bool,
     pub(crate) at: Instant,
 }
 
@@ -68,6 +70,11 @@ impl Answers {
         }
         drop(keys);
         lock(&self.all).push(answer);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.all).len()
     }
 
     /// The share of requests that were served, of those that `which` picks; `None` if it picks none.
@@ -118,16 +125,26 @@ impl Answers {
     }
 }
 
-/// Sends until it is stopped.
+/// Sends until it is stopped, or dropped.
 pub(crate) struct Load {
     pub(crate) answers: Arc<Answers>,
-    stop: Arc<AtomicBool>,
+    stop: StopOnDrop,
     clock: JoinHandle<Kept>,
+}
+
+/// Ends a thread's loop, also if the row panics.
+pub(crate) struct StopOnDrop(pub(crate) Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How the clock was kept.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept {
+    pub(crate) sent: usize,
     /// Requests a second.
     pub(crate) rate: f64,
     /// The latest that a request was sent after its time.
@@ -143,12 +160,12 @@ impl Load {
                 (Arc::clone(service), Arc::clone(&answers), Arc::clone(&stop));
             thread::spawn(move || send(&service, &answers, &stop, rate))
         };
-        Self { answers, stop, clock }
+        Self { answers, stop: StopOnDrop(stop), clock }
     }
 
     /// Sends no more.
     pub(crate) fn stop(self) -> Kept {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop);
         self.clock.join().expect("the clock does not panic")
     }
 }
@@ -168,7 +185,8 @@ fn send(service: &Service, answers: &Arc<Answers>, stop: &AtomicBool, rate: u32)
         service.send(request, move |answer| answers.add(answer));
         sent += 1;
     }
-    Kept { rate: f64::from(sent) / begin.elapsed().as_secs_f64(), late }
+    let rate = f64::from(sent) / begin.elapsed().as_secs_f64();
+    Kept { sent: sent as usize, rate, late }
 }
 
 /// Of ten requests seven have new keys, one is a duplicate of the one before, one a replay, and one

@@ -16,6 +16,7 @@
 //! | `service.rs` | the service: its runtime, its handler, its tasks |
 //! | `load.rs` | requests on a clock, and what was answered |
 //! | `history.rs` | every run of the handler and every answer of the store, and why a key ran twice |
+//! | `history/proof.rs` | that it finds a wrong store out |
 //! | `connections.rs` | the connections that a server has, as the system knows them |
 //! | `row.rs` | a row from its start to its figures |
 //! | `judge.rs` | what the figures have to be |
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
             _ => {} // of the test harness that this one stands beside
         }
     }
+    history::prove();
     let is_meant = |row: &Row| {
         let name = row.name().to_lowercase();
         words.iter().all(|word| name.contains(&word.to_lowercase()))

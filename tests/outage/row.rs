@@ -15,7 +15,7 @@ use crate::{
     faults::{Row, Scene},
     history::{Cause, Span},
     judge,
-    load::{Answers, Kept, Load, Request, window},
+    load::{Answers, Kept, Load, Request, StopOnDrop, window},
     service::{LEASE, Service},
 };
 
@@ -41,8 +41,10 @@ pub(crate) struct Measured {
     pub(crate) drain: Option<Duration>,
     /// Second runs within the ttl.
     pub(crate) again: BTreeMap<Cause, usize>,
-    /// Keys that have run and were at last neither replayed nor known to be lost.
-    pub(crate) lost: usize,
+    /// Keys that have run and at last had no answer: refused, or running for ever.
+    pub(crate) stuck: usize,
+    /// Requests that had no answer.
+    pub(crate) unanswered: usize,
     pub(crate) kept: Kept,
 }
 
@@ -72,7 +74,8 @@ pub(crate) fn run(row: &Row, form: Form) -> Measured {
     } else {
         end(load, &service)
     };
-    let lost = sweep(&service);
+    let unanswered = kept.sent - answers.count();
+    let stuck = sweep(&service);
     let (tasks, connections) = most.stop();
 
     let mut again = BTreeMap::new();
@@ -98,7 +101,8 @@ pub(crate) fn run(row: &Row, form: Form) -> Measured {
         connections,
         drain,
         again,
-        lost,
+        stuck,
+        unanswered,
         kept,
     }
 }
@@ -138,42 +142,44 @@ fn end(load: Load, service: &Service) -> (Kept, Option<Duration>) {
     (kept, service.drain())
 }
 
-/// Sends every key that has run once more, until it is replayed; how many were not.
+/// Sends every key that has run once more, until it has its answer; how many have none.
 fn sweep(service: &Arc<Service>) -> usize {
     const CLIENTS: usize = 8;
-    const TRIES: usize = 600;
+    const PATIENCE: Duration = Duration::from_mins(1);
     let keys = service.history.keys();
-    let (next, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (next, stuck) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let is_settled = |key: &Arc<str>| {
-        (0..TRIES).any(|_| {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
             let answer = service.ask(Request::of(Arc::clone(key)));
-            let settled = answer.is_served() || answer.status == 409;
-            if !settled {
-                thread::sleep(Duration::from_millis(100));
+            // A response that could not be stored is an answer as well.
+            if answer.is_served() || (answer.status == 409 && !answer.is_running) {
+                return true;
             }
-            settled
-        })
+            thread::sleep(Duration::from_millis(100));
+        }
+        false
     };
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 while let Some(key) = keys.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // After one that never came back the others need not be tried for as long.
-                    if lost.load(Ordering::Relaxed) > 0 || !is_settled(key) {
-                        lost.fetch_add(1, Ordering::Relaxed);
+                    // After one that is stuck the others are not waited for.
+                    if stuck.load(Ordering::Relaxed) > 0 || !is_settled(key) {
+                        stuck.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
-    lost.into_inner()
+    stuck.into_inner()
 }
 
 /// The most tasks and connections of a service, looked at ten times a second.
 struct Most {
     tasks: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    stop: StopOnDrop,
     looking: thread::JoinHandle<()>,
 }
 
@@ -193,11 +199,11 @@ impl Most {
                 }
             })
         };
-        Self { tasks, connections, stop, looking }
+        Self { tasks, connections, stop: StopOnDrop(stop), looking }
     }
 
     fn stop(self) -> (usize, usize) {
-        self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop);
         self.looking.join().expect("looking does not panic");
         (self.tasks.load(Ordering::Relaxed), self.connections.load(Ordering::Relaxed))
     }

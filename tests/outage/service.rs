@@ -78,7 +78,8 @@ impl Service {
             let send = request("/orders").key(&*key).body(key.to_string()).send(&router);
             let answer = ASKED.scope(key, send).await;
             let (status, is_replay) = (answer.status.as_u16(), answer.is_replay());
-            answered(Answer { request: one, status, is_replay, at: Instant::now() });
+            let is_running = status == 409 && answer.problem().1 == "request_in_progress";
+            answered(Answer { request: one, status, is_replay, is_running, at: Instant::now() });
         });
     }
 

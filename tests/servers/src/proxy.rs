@@ -146,9 +146,8 @@ impl Shared {
             let mut state = self.lock();
             match sent {
                 Ok(0) => return false,
-                Ok(_) => break state,
                 Err(_) if stalls(&mut state) => {}
-                Err(_) => break state,
+                Ok(_) | Err(_) => break state,
             }
         };
         state.stalled += 1;
