@@ -218,6 +218,7 @@ impl<S> Observed<S> {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "a default would hide the store's own")]
 impl<S: Store> Store for Observed<S> {
     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
         // A claim that is made again in the background is of a key that is known.
