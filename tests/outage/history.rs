@@ -39,9 +39,15 @@ pub(crate) enum Cause {
     LeaseLost,
     /// The server had acknowledged the claim or the response, and has lost it.
     WriteLost,
-    /// None of them.
-    Unexplained,
+    /// None of them: what it looks like.
+    Unexplained(&'static str),
 }
+
+const UNCLAIMED: Cause = Cause::Unexplained("a run had no claim");
+const BESIDE: Cause = Cause::Unexplained("two runs under one claim");
+const FREED: Cause = Cause::Unexplained("the key was freed though its run had ended");
+const FORGOTTEN: Cause = Cause::Unexplained("the store forgot what it had acknowledged");
+const LAPSED: Cause = Cause::Unexplained("the lease lapsed, and no outage was as long");
 
 #[derive(Default)]
 pub(crate) struct History {
@@ -150,20 +156,20 @@ fn cause(
     let is_claim = |answer: &&Acknowledged| matches!(answer.change, Change::Held { .. });
     let claim_at = |time| until(time).filter(is_claim).max_by_key(|answer| answer.span.end);
     let (Some(held), Some(claim)) = (claim_at(first.begin), claim_at(second.begin)) else {
-        return Cause::Unexplained; // a run without a claim
+        return UNCLAIMED;
     };
     if claim.token == held.token {
-        return Cause::Unexplained; // two runs under one claim
+        return BESIDE;
     }
     let own = || until(second.begin).filter(|answer| answer.token == held.token);
     let in_force = own().filter_map(|answer| Some((answer, answer.change.holds_for()?)));
     let Some((last, holds)) = in_force.max_by_key(|(answer, _)| answer.span.end) else {
-        return Cause::Unexplained;
+        return UNCLAIMED;
     };
     let lapses = last.span.begin + holds;
     let is_release = |answer: &&Acknowledged| answer.change == Change::Released;
     if own().filter(is_release).any(|release| release.span.begin < lapses) {
-        return Cause::Unexplained; // a run that has its end frees no key
+        return FREED;
     }
     let is_lease = matches!(last.change, Change::Held { .. });
     let was_in_force = claim.span.end < lapses;
@@ -172,11 +178,11 @@ fn cause(
         meets && outage.end.saturating_duration_since(last.span.begin) >= lease
     };
     if was_in_force {
-        if loses { Cause::WriteLost } else { Cause::Unexplained }
+        if loses { Cause::WriteLost } else { FORGOTTEN }
     } else if is_lease && outages.iter().any(outlasted) {
         Cause::LeaseLost
     } else {
-        Cause::Unexplained
+        LAPSED
     }
 }
 

@@ -41,8 +41,11 @@ pub(crate) fn faults(row: &Row, measured: &Measured) -> Vec<String> {
         drain.is_some_and(|time| time <= limit),
         format!("`drain` took {drain:.1?} (at most one lease, {LEASE:?}, and {SLACK:?})"),
     );
-    let again = measured.again.get(&Cause::Unexplained).copied().unwrap_or_default();
-    hold(again == 0, format!("{again} keys ran twice without a cause"));
+    for (cause, times) in &measured.again {
+        if let Cause::Unexplained(why) = cause {
+            hold(false, format!("{times} keys ran twice without a cause: {why}"));
+        }
+    }
     hold(measured.stuck == 0, format!("{} keys that ran are stuck", measured.stuck));
     hold(measured.unanswered == 0, format!("{} requests had no answer", measured.unanswered));
     faults

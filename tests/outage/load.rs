@@ -2,7 +2,7 @@
 //! that runs, replays, and retries of what was refused.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -88,11 +88,17 @@ impl Answers {
         (sent > 0).then(|| f64::from(served) / f64::from(sent))
     }
 
-    /// When the last request arrived, of those since `since`, that was not served.
-    pub(crate) fn last_refused(&self, since: Instant) -> Option<Instant> {
+    /// The requests that arrived since `since` and were not served: how many of each status, and
+    /// when the last one arrived.
+    pub(crate) fn refused(&self, since: Instant) -> BTreeMap<u16, (usize, Instant)> {
         let all = lock(&self.all);
-        let refused = all.iter().filter(|answer| !answer.is_served() && answer.request.at >= since);
-        refused.map(|answer| answer.request.at).max()
+        let mut refused = BTreeMap::new();
+        for answer in all.iter().filter(|it| !it.is_served() && it.request.at >= since) {
+            let (times, last) = refused.entry(answer.status).or_insert((0, since));
+            *times += 1;
+            *last = answer.request.at.max(*last);
+        }
+        refused
     }
 
     /// How many requests arrived since `since` before the first of `enough` in a row that were all

@@ -146,7 +146,14 @@ fn run(rows: &[Row], form: Form) -> Vec<Result<Measured, String>> {
                         text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
                             .unwrap_or_else(|| "it panicked".to_owned())
                     });
-                    eprintln!("outage: {} has ended", row.name());
+                    match &result {
+                        Ok(measured) => eprintln!(
+                            "outage: {}: refused since the return, by status: {:?}",
+                            row.name(),
+                            measured.refused
+                        ),
+                        Err(_) => eprintln!("outage: {}: broken off", row.name()),
+                    }
                     lock(&results)[index] = Some(result);
                 }
             });

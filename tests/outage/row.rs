@@ -30,8 +30,8 @@ pub(crate) struct Measured {
     /// How many requests arrived after the return until all were served, or, as an error, how many
     /// arrived in vain.
     pub(crate) until_back: Result<usize, usize>,
-    /// The time of the last refusal after the return.
-    pub(crate) last_refused: Duration,
+    /// What was refused after the return: how many by status, and the time of the last.
+    pub(crate) refused: BTreeMap<u16, (usize, Duration)>,
     /// Tasks of the library and its client: under load before the outage, and the most.
     pub(crate) tasks_before: usize,
     pub(crate) tasks: usize,
@@ -60,7 +60,7 @@ pub(crate) fn run(row: &Row, form: Form) -> Measured {
     let first = outage(&scene, || thread::sleep(form.outage));
     let returned = first.end;
     let until_back = observe(&answers, returned, row, form);
-    let last_refused = answers.last_refused(returned);
+    let refused = answers.refused(returned);
 
     let mut outages = vec![first];
     let (kept, drain) = if scene.is_repeatable {
@@ -95,7 +95,10 @@ pub(crate) fn run(row: &Row, form: Form) -> Measured {
         after_5s: in_window(5),
         after_15s: in_window(15),
         until_back,
-        last_refused: last_refused.map_or(Duration::ZERO, |at| at - returned),
+        refused: refused
+            .into_iter()
+            .map(|(status, (times, last))| (status, (times, last - returned)))
+            .collect(),
         tasks_before,
         tasks,
         connections,

@@ -1,6 +1,6 @@
 //! The table, in Markdown: shares and seconds.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use crate::{Form, faults::Row, history::Cause, row::Measured};
 
@@ -20,7 +20,7 @@ pub(crate) fn markdown<'a>(
     for (row, measured) in rows {
         let rate = row.rate.map_or(String::new(), |rate| format!(", {rate} a second"));
         let back = match measured.until_back {
-            Ok(_) => seconds(measured.last_refused),
+            Ok(_) => seconds(last_refused(measured)),
             Err(_) => "never".to_owned(),
         };
         let drain = measured.drain.map_or_else(|| "no end".to_owned(), seconds);
@@ -52,6 +52,10 @@ pub(crate) fn markdown<'a>(
     table
 }
 
+fn last_refused(measured: &Measured) -> Duration {
+    measured.refused.values().map(|(_, last)| *last).max().unwrap_or_default()
+}
+
 fn share(of: Option<f64>) -> String {
     // Rounded down: 100 % is all.
     of.map_or_else(|| "–".to_owned(), |share| format!("{} %", (share * 100.0).floor()))
@@ -62,15 +66,17 @@ fn seconds(time: Duration) -> String {
 }
 
 fn again(measured: &Measured) -> String {
-    let causes = measured.again.iter().map(|(cause, times)| {
-        let cause = match cause {
+    let mut named = BTreeMap::<&str, usize>::new();
+    for (cause, times) in &measured.again {
+        let name = match cause {
             Cause::Killed => "run killed",
             Cause::LeaseLost => "lease outlasted",
             Cause::WriteLost => "write lost by the server",
-            Cause::Unexplained => "**unexplained**",
+            Cause::Unexplained(_) => "**unexplained**",
         };
-        format!("{times} ({cause})")
-    });
+        *named.entry(name).or_default() += times;
+    }
+    let causes = named.iter().map(|(cause, times)| format!("{times} ({cause})"));
     let causes: Vec<_> = causes.collect();
     if causes.is_empty() { "0".to_owned() } else { causes.join(", ") }
 }

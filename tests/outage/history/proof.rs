@@ -13,7 +13,7 @@ use idempotent_axum::{
     Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Store, StoreError, StoreKey, Token,
 };
 
-use super::{ASKED, Cause, History, Observed, Span};
+use super::{ASKED, BESIDE, Cause, FORGOTTEN, FREED, History, LAPSED, Observed, Span, UNCLAIMED};
 
 const LEASE: Duration = Duration::from_millis(50);
 const TTL: Duration = Duration::from_hours(1);
@@ -100,24 +100,24 @@ pub(crate) fn prove() {
         let forgotten = Key::new();
         forgotten.stored().await;
         forgotten.run().await;
-        assert_eq!(forgotten.causes(&[], false), [Cause::Unexplained]);
+        assert_eq!(forgotten.causes(&[], false), [FORGOTTEN]);
         assert_eq!(forgotten.causes(&[], true), [Cause::WriteLost]);
 
         let beside = Key::new();
         beside.run().await;
         beside.history.run("key").end();
-        assert_eq!(beside.causes(&[], true), [Cause::Unexplained], "one claim, two runs");
+        assert_eq!(beside.causes(&[], true), [BESIDE]);
 
         let unclaimed = Key::new();
         unclaimed.history.run("key").end();
         unclaimed.history.run("key").end();
-        assert_eq!(unclaimed.causes(&[], true), [Cause::Unexplained]);
+        assert_eq!(unclaimed.causes(&[], true), [UNCLAIMED]);
 
         let freed = Key::new();
         let attempt = freed.run().await;
         freed.store.release(&attempt).await.expect("it says yes to everything");
         freed.run().await;
-        assert_eq!(freed.causes(&[], true), [Cause::Unexplained], "a run that ended frees no key");
+        assert_eq!(freed.causes(&[], true), [FREED]);
 
         let killed = Key::new();
         killed.claim().await;
@@ -133,7 +133,7 @@ pub(crate) fn prove() {
         lapsed.run().await;
         let outage = Span { begin, end: Instant::now() };
         assert_eq!(lapsed.causes(&[outage], false), [Cause::LeaseLost]);
-        assert_eq!(lapsed.causes(&[short], false), [Cause::Unexplained], "it was back in time");
-        assert_eq!(lapsed.causes(&[], true), [Cause::Unexplained], "there was no outage");
+        assert_eq!(lapsed.causes(&[short], false), [LAPSED], "it was back in time");
+        assert_eq!(lapsed.causes(&[], true), [LAPSED], "there was no outage");
     });
 }
