@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 
 use crate::directory::Directory;
-use crate::postgres::{Postgres, psql, url};
+use crate::postgres::{Postgres, psql, try_psql, url};
 use crate::program;
 use crate::server::{Kind, Server, lifecycle};
 use crate::user::User;
@@ -65,6 +65,15 @@ impl PgBouncer {
     /// columns.
     pub fn execute(&self, sql: &str) -> String {
         psql(&self.url(), sql)
+    }
+
+    /// The same while it may refuse, which it does for a time after it could not reach the server.
+    ///
+    /// # Errors
+    ///
+    /// Returns what `psql` prints if a statement fails.
+    pub fn try_execute(&self, sql: &str) -> Result<String, String> {
+        try_psql(&self.url(), sql)
     }
 
     /// What its console prints for a command such as `SHOW POOLS`.

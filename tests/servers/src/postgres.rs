@@ -212,7 +212,7 @@ pub(crate) fn psql(url: &str, sql: &str) -> String {
     try_psql(url, sql).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn try_psql(url: &str, sql: &str) -> Result<String, String> {
+pub(crate) fn try_psql(url: &str, sql: &str) -> Result<String, String> {
     let mut command = Command::new(program::find("psql", "postgresql-client"));
     command.args([
         "--no-psqlrc",

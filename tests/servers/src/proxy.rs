@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::process::PATIENCE;
@@ -18,8 +19,8 @@ pub enum Fault {
     None,
     /// Passes everything on, later: each chunk of bytes, each way, after this time.
     Latency(Duration),
-    /// Holds everything back. Connections stay open, and new ones are accepted; what was held goes
-    /// on with the next fault.
+    /// Holds everything back. Connections stay open, and new ones are accepted, of which the server
+    /// learns nothing; what was held goes on with the next fault.
     Stall,
     /// Resets every connection.
     Reset,
@@ -44,10 +45,10 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .expect("the loopback interface has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared::new(upstream));
         let acceptor = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || accept(&listener, upstream, &shared))
+            thread::spawn(move || accept(&listener, &shared))
         };
         Self { address, shared, acceptor: Some(acceptor) }
     }
@@ -67,6 +68,12 @@ impl Proxy {
             state.reset();
         }
         self.shared.changed.notify_all();
+    }
+
+    /// Passes new connections on to `upstream` from now on, as an address does that moves to another
+    /// server. Open ones stay where they are.
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.shared.lock().upstream = upstream;
     }
 
     /// Waits until bytes are held back by [`Fault::Stall`]: a request is on its way and will not
@@ -93,7 +100,7 @@ impl Drop for Proxy {
 
 const UNPOISONED: &str = "no thread panics while it holds the lock";
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -101,16 +108,11 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
+    upstream: SocketAddr,
     fault: Fault,
     closed: bool,
     stalled: usize,
     connections: Vec<Weak<Connection>>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { fault: Fault::None, closed: false, stalled: 0, connections: Vec::new() }
-    }
 }
 
 impl State {
@@ -123,8 +125,38 @@ impl State {
 }
 
 impl Shared {
+    fn new(upstream: SocketAddr) -> Self {
+        let connections = Vec::new();
+        let state = State { upstream, fault: Fault::None, closed: false, stalled: 0, connections };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(UNPOISONED)
+    }
+
+    /// Waits until the stall ends in which a client has connected, and counts what it has sent;
+    /// false if there is nobody any more who waits.
+    fn await_passage(&self, client: &TcpStream) -> bool {
+        let stalls = |state: &mut State| state.fault == Fault::Stall;
+        // The client speaks first; until it does, a look now and then for the end of the stall.
+        let _ = client.set_read_timeout(Some(Duration::from_millis(10)));
+        let mut state = loop {
+            let sent = client.peek(&mut [0]);
+            let mut state = self.lock();
+            match sent {
+                Ok(0) => return false,
+                Err(_) if stalls(&mut state) => {}
+                Ok(_) | Err(_) => break state,
+            }
+        };
+        state.stalled += 1;
+        self.changed.notify_all();
+        state = self.changed.wait_while(state, stalls).expect(UNPOISONED);
+        state.stalled -= 1;
+        drop(state);
+        let _ = client.set_read_timeout(None);
+        !has_gone(client)
     }
 
     /// Waits until the next bytes may pass; false if they never may.
@@ -150,30 +182,44 @@ impl Shared {
     }
 }
 
-fn accept(listener: &TcpListener, upstream: SocketAddr, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming() {
         if shared.lock().closed {
             return;
         }
         let Ok(client) = client else { continue };
         abort(&client); // until it is known to be passed on
-        let Ok(server) = TcpStream::connect(upstream) else { continue };
-        let mut state = shared.lock();
-        if state.fault == Fault::Reset {
-            continue;
-        }
-        let _ = set_socket_linger(&client, None);
-        let connection = Arc::new(Connection { client, server, reset: AtomicBool::new(false) });
-        state.connections.retain(|connection| connection.strong_count() > 0);
-        state.connections.push(Arc::downgrade(&connection));
-        for way in [Way::Request, Way::Reply] {
-            let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
+        if shared.lock().fault == Fault::Stall {
+            let shared = Arc::clone(shared);
             thread::spawn(move || {
-                if pump(way, &connection, &shared).is_err() {
-                    connection.reset();
+                if shared.await_passage(&client) {
+                    connect(client, &shared);
                 }
             });
+        } else {
+            connect(client, shared);
         }
+    }
+}
+
+fn connect(client: TcpStream, shared: &Arc<Shared>) {
+    let upstream = shared.lock().upstream;
+    let Ok(server) = TcpStream::connect(upstream) else { return };
+    let mut state = shared.lock();
+    if state.fault == Fault::Reset {
+        return;
+    }
+    let _ = set_socket_linger(&client, None);
+    let connection = Arc::new(Connection { client, server, reset: AtomicBool::new(false) });
+    state.connections.retain(|connection| connection.strong_count() > 0);
+    state.connections.push(Arc::downgrade(&connection));
+    for way in [Way::Request, Way::Reply] {
+        let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
+        thread::spawn(move || {
+            if pump(way, &connection, &shared).is_err() {
+                connection.reset();
+            }
+        });
     }
 }
 
@@ -204,6 +250,13 @@ impl Connection {
     fn is_reset(&self) -> bool {
         self.reset.load(Ordering::SeqCst)
     }
+}
+
+/// Whether the other end has closed, even if what it sent before is not read yet.
+fn has_gone(socket: &TcpStream) -> bool {
+    let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut looked = [PollFd::new(socket, PollFlags::RDHUP)];
+    poll(&mut looked, Some(&Timespec::default())).is_ok() && looked[0].revents().intersects(closed)
 }
 
 /// Makes the socket's end, when it is closed, a reset.

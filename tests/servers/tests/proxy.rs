@@ -59,6 +59,42 @@ fn a_stalled_request_arrives_when_the_stall_ends() {
     assert_eq!(redis.cli(&["GET", "a"]), "1");
 }
 
+/// How many connections other than its own a server has.
+fn clients(redis: &Redis) -> usize {
+    redis.cli(&["CLIENT", "LIST"]).lines().count() - 1
+}
+
+#[test]
+fn of_a_connection_made_in_a_stall_the_server_learns_when_it_ends() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    proxy.set(Fault::Stall);
+    let (mut stays, mut goes) = (connect(&proxy), connect(&proxy));
+    send(&mut goes, "SET a 1");
+    proxy.await_stalled();
+    send(&mut stays, "SET b 1");
+    assert_eq!(clients(&redis), 0);
+    drop(goes);
+    proxy.set(Fault::None);
+    receive(&mut stays, "+OK");
+    assert_eq!(redis.cli(&["GET", "b"]), "1");
+    assert_eq!(redis.cli(&["EXISTS", "a"]), "0", "its client has gone");
+}
+
+#[test]
+fn redirected_it_leads_new_connections_to_another_server() {
+    let (one, other) = (Redis::start(), Redis::start());
+    let proxy = Proxy::start(one.address());
+    let mut open = connect(&proxy);
+    send(&mut open, "PING");
+    receive(&mut open, "+PONG");
+    proxy.redirect(other.address());
+    assert_eq!(other.cli(&["-u", &other.url_through(&proxy), "SET", "a", "1"]), "OK");
+    assert_eq!(other.cli(&["GET", "a"]), "1");
+    send(&mut open, "EXISTS a");
+    receive(&mut open, ":0");
+}
+
 #[test]
 fn a_reset_ends_open_and_new_connections() {
     let redis = Redis::start();
