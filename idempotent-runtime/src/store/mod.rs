@@ -294,7 +294,8 @@ pub trait Store: Send + Sync + 'static {
     /// Frees `key` if it holds a record, or a running claim and `even_if_running` is set.
     ///
     /// A run whose claim is freed so has lost it: it goes on, its record is not stored, and a
-    /// retry may run beside it.
+    /// retry may run beside it. The one verb without a token: a call that is repeated may free what
+    /// came after the first.
     ///
     /// # Errors
     ///

@@ -36,7 +36,7 @@ async fn stored_later(backend: &Backend, fault: Fault) {
     let far = instance(&backend.url_through(&proxy), "500ms").await;
     let invite = Invite::new();
     let body = unstored(&far, &invite, || proxy.set(fault)).await;
-    far.logged("storing a response failed, trying again").await;
+    far.logged("idempotency store unavailable").await;
     let duplicate = tokio::spawn(exchange(invite.request(&near)));
     tokio::time::sleep(STORE_TIMEOUT + Duration::from_millis(500)).await; // longer than one try
     proxy.set(Fault::None);

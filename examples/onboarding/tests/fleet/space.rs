@@ -66,7 +66,7 @@ async fn a_postgres_whose_disk_is_full_loses_nothing_and_with_room_again_goes_on
         }
         let answer = caller.await.expect("the caller does not panic").expect("it answers");
         assert_eq!((answer.status, answer.replayed), (201, false), "the real response");
-        slow.logged("storing a response failed, trying again").await;
+        slow.logged("idempotency store unavailable").await;
 
         block_in_place(|| {
             postgres.free_disk();
