@@ -146,6 +146,9 @@ impl Idempotency {
     /// [`store_timeout`](Self::store_timeout) a claim may lapse while its handler runs, and the log
     /// warns of it.
     ///
+    /// A handler that blocks its thread keeps its claim while its runtime has another thread free. On
+    /// a runtime with one thread it loses the claim once it has blocked for longer than the lease.
+    ///
     /// # Panics
     ///
     /// Panics if `lease` is zero: every claim would lapse as it is made.
