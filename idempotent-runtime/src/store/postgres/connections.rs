@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{connection::Connection, error, source::Source};
-use crate::store::cause::Cause;
+use crate::store::{cause::Cause, jittered};
 
 /// The limit of one attempt to open a connection.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
@@ -363,11 +363,9 @@ impl Drop for Opening {
     }
 }
 
-/// The pause before the next attempt, ± 25 %, so that instances do not come all at once.
+/// The pause before the next attempt.
 fn pause(failures: u32) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_PAUSE);
-    let [byte, ..] = uuid::Uuid::new_v4().into_bytes();
-    pause * (384 + u32::from(byte)) / 512
+    jittered(FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_PAUSE))
 }
 
 /// Why a call got no connection.
