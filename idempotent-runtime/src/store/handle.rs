@@ -65,7 +65,7 @@ impl StoreHandle {
     ) -> Option<Bytes> {
         match self {
             #[cfg(feature = "memory")]
-            Self::Memory(store) => store.look(key, fingerprint, extracted),
+            Self::Memory(store) => store.table().look(key, fingerprint, extracted),
             Self::Shared(_) => None,
         }
     }
@@ -74,7 +74,7 @@ impl StoreHandle {
     pub(crate) fn claim_at_once(&self, attempt: &Attempt) -> Option<Claim> {
         match self {
             #[cfg(feature = "memory")]
-            Self::Memory(store) => Some(store.claim_now(attempt)),
+            Self::Memory(store) => Some(store.table().claim(attempt)),
             Self::Shared(_) => None,
         }
     }
@@ -90,7 +90,7 @@ impl StoreHandle {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(store) => {
-                Some(store.complete_now(attempt, record.clone(), ttl, extracted))
+                Some(store.table().complete(attempt, record.clone(), ttl, extracted))
             }
             Self::Shared(_) => None,
         }
@@ -101,7 +101,7 @@ impl StoreHandle {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(store) => {
-                store.release_now(attempt);
+                store.table().release(attempt);
                 Some(())
             }
             Self::Shared(_) => None,

@@ -17,9 +17,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use self::table::Table;
-use super::{
-    Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, KeyState, Store, StoreError, StoreKey,
-};
+use super::{Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
 const DEFAULT_MAX_BYTES: u64 = 64 << 20;
 const MIN_MAX_BYTES: u64 = 64 << 10;
@@ -95,37 +93,9 @@ impl MemoryStore {
         self.table.bytes()
     }
 
-    /// [`Store::claim`], which here needs no future.
-    pub(crate) fn claim_now(&self, attempt: &Attempt) -> Claim {
-        self.table.claim(attempt)
-    }
-
-    /// [`Store::complete`], which here needs no future. `extracted` is what [`look`](Self::look)
-    /// compares.
-    pub(crate) fn complete_now(
-        &self,
-        attempt: &Attempt,
-        record: Bytes,
-        ttl: Duration,
-        extracted: Option<Extracted>,
-    ) -> Result<Hold, StoreError> {
-        self.table.complete(attempt, record, ttl, extracted)
-    }
-
-    /// [`Store::release`], which here needs no future.
-    pub(crate) fn release_now(&self, attempt: &Attempt) {
-        self.table.release(attempt);
-    }
-
-    /// The record of `key`, if a request with `fingerprint` stored it whose last parameter was
-    /// extracted as `extracted`.
-    pub(crate) fn look(
-        &self,
-        key: StoreKey,
-        fingerprint: Fingerprint,
-        extracted: Extracted,
-    ) -> Option<Bytes> {
-        self.table.look(key, fingerprint, extracted)
+    /// Its verbs, which need no future.
+    pub(crate) fn table(&self) -> &Arc<Table> {
+        &self.table
     }
 }
 
@@ -147,7 +117,7 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     async fn claim(&self, attempt: &Attempt, _lease: Duration) -> Result<Claim, StoreError> {
-        Ok(self.claim_now(attempt))
+        Ok(self.table.claim(attempt))
     }
 
     async fn renew(&self, attempt: &Attempt, _lease: Duration) -> Result<Hold, StoreError> {
@@ -160,11 +130,11 @@ impl Store for MemoryStore {
         record: Bytes,
         ttl: Duration,
     ) -> Result<Hold, StoreError> {
-        self.complete_now(attempt, record, ttl, None)
+        self.table.complete(attempt, record, ttl, None)
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
-        self.release_now(attempt);
+        self.table.release(attempt);
         Ok(())
     }
 
@@ -192,7 +162,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::Token;
+    use crate::store::{Fingerprint, Token};
 
     thread_local! {
         static LOOKED_AT: Cell<usize> = const { Cell::new(0) };

@@ -25,7 +25,7 @@ const SHARDS: usize = 64;
 const NONE: u64 = u64::MAX;
 
 /// The sharded map, its limit, and what is counted.
-pub(super) struct Table {
+pub(crate) struct Table {
     shards: Box<[Shard]>,
     pub(super) max_bytes: u64,
     /// Of all records, stored or about to be.
@@ -75,7 +75,7 @@ impl Table {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn claim(&self, attempt: &Attempt) -> Claim {
+    pub(crate) fn claim(&self, attempt: &Attempt) -> Claim {
         let Attempt { key, fingerprint, token, .. } = *attempt;
         let shard = self.shard(key);
         let mut keys = shard.lock();
@@ -104,7 +104,7 @@ impl Table {
         }
     }
 
-    pub(super) fn complete(
+    pub(crate) fn complete(
         self: &Arc<Self>,
         attempt: &Attempt,
         record: Bytes,
@@ -140,7 +140,7 @@ impl Table {
         Ok(Hold::Held)
     }
 
-    pub(super) fn release(&self, attempt: &Attempt) {
+    pub(crate) fn release(&self, attempt: &Attempt) {
         let mut keys = self.shard(attempt.key).lock();
         if keys.get(attempt.key).is_some_and(|entry| entry.is_held_by(attempt.token)) {
             let released = keys.entries.remove(&attempt.key);
@@ -184,7 +184,7 @@ impl Table {
 
     /// The record of `key`, if a request with `fingerprint` stored it whose last parameter was
     /// extracted as `extracted`.
-    pub(super) fn look(
+    pub(crate) fn look(
         &self,
         key: StoreKey,
         fingerprint: Fingerprint,
