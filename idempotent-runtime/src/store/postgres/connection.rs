@@ -2,7 +2,9 @@
 
 use std::{
     ops::{Deref, DerefMut},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use sqlx::{Connection as _, PgConnection};
@@ -17,7 +19,7 @@ use super::{
 ///
 /// A call that is dropped half way leaves its answer on the wire. It is read off before anybody else
 /// gets the connection, within a limit: if the server is silent, an abandoned call would take one
-/// connection away for good.
+/// connection away for good. It is given up then, unless too many were.
 pub(crate) struct Connection {
     connections: Arc<Connections>,
     purpose: Purpose,
@@ -61,6 +63,20 @@ impl Connection {
             Some(_) => self.state,
         };
     }
+
+    /// Reads off what is left of a call. `false` if it is dead, or silent for so long that it may be
+    /// given up.
+    async fn has_answered(&mut self, limit: Duration) -> bool {
+        let connections = Arc::clone(&self.connections);
+        let mut answer = pin!(self.ping());
+        loop {
+            match timeout(limit, answer.as_mut()).await {
+                Ok(result) => return result.is_ok(),
+                Err(_) if connections.may_give_up() => return false,
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 impl Drop for Connection {
@@ -80,7 +96,7 @@ impl Drop for Connection {
                     Self { connections, purpose, live: Some(live), state: State::Unfit };
                 let Ok(runtime) = Handle::try_current() else { return };
                 runtime.spawn(async move {
-                    if let Ok(Ok(())) = timeout(limit, unread.ping()).await {
+                    if unread.has_answered(limit).await {
                         unread.settle(None);
                     }
                 });

@@ -9,6 +9,10 @@
 //!   before claims and reads, and some are kept free for them.
 //! - **Everything is bounded**: the connections, how many are being opened, how many calls wait, and
 //!   how long. Whoever gets none was certainly not sent.
+//! - **The server's sessions are counted, not only ours.** One that waits for a lock or a standby does
+//!   not notice that its client has gone, so a connection that was given up keeps a place of its own
+//!   for a while. Once as many were given up as there may be connections, the others are kept until
+//!   the server answers.
 
 use std::{
     collections::VecDeque,
@@ -40,6 +44,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 /// For how long calls wait for a server that refuses: a restart may take no longer. After that they
 /// wait for one more attempt.
 const GRACE: Duration = Duration::from_millis(500);
+/// For how long a connection that was given up counts: its session may be at work still.
+const GIVEN_UP_FOR: Duration = Duration::from_mins(1);
 /// How long a connection may lie unused, and how old it may grow.
 const MAX_IDLE: Duration = Duration::from_mins(10);
 const MAX_AGE: Duration = Duration::from_mins(30);
@@ -90,6 +96,8 @@ struct State {
     opening: usize,
     /// Those that calls that ask have in use.
     asking: usize,
+    /// When connections were given up whose sessions may not have ended, the oldest first.
+    given_up: VecDeque<Instant>,
     askers: VecDeque<Waiter>,
     holders: VecDeque<Waiter>,
     /// Attempts to open that failed, since one succeeded.
@@ -180,6 +188,20 @@ impl Connections {
             }
             state.put(live);
         });
+    }
+
+    /// Whether a connection may be closed whose server is silent.
+    pub(super) fn may_give_up(&self) -> bool {
+        let most = self.limits.connections;
+        let mut state = self.state();
+        while state.given_up.front().is_some_and(|since| since.elapsed() > GIVEN_UP_FOR) {
+            state.given_up.pop_front();
+        }
+        let has_room = state.given_up.len() < most;
+        if has_room {
+            state.given_up.push_back(Instant::now());
+        }
+        has_room
     }
 
     /// Changes the state, and does what follows from it: connections that are idle are given to

@@ -181,6 +181,32 @@ async fn calls_given_up_at_a_locked_table_do_not_use_up_the_server() {
     load.until_last(50, true).await;
 }
 
+/// No `statement_timeout` ends a commit, and a session that waits for a standby does not notice that
+/// its client has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_wait_for_a_standby_do_not_use_up_the_server() {
+    const CONNECTIONS: u32 = 4;
+    let server = Postgres::start();
+    let builder = PostgresStore::builder().max_connections(CONNECTIONS);
+    let store = migrated(builder, &server.url()).await;
+    let standbys = |names: &str| {
+        server.execute(&format!("ALTER SYSTEM SET synchronous_standby_names = {names}"));
+        server.execute("SELECT pg_reload_conf()");
+    };
+    standbys("'nobody'");
+    let load = Load::start(&store, 50, Duration::from_millis(200));
+    let mut most = 0;
+    until("1000 requests have been given up", async || {
+        most = most.max(sessions(&server));
+        load.ended() >= 1000
+    })
+    .await;
+    let bound = 2 * usize::try_from(CONNECTIONS).unwrap();
+    assert!(most <= bound, "{most} sessions of a store that has {CONNECTIONS} connections");
+    standbys("DEFAULT");
+    load.until_last(50, true).await;
+}
+
 #[tokio::test]
 async fn a_verb_ends_with_its_statement_timeout_also_behind_a_pooler() {
     let server = Postgres::start();
