@@ -1,12 +1,12 @@
 //! Admitting a request: what its head says, before its body is read.
 
-use std::{mem::take, sync::Arc};
+use std::{future::ready, mem::take, sync::Arc};
 
-use axum::{RequestExt as _, extract::Request};
+use axum::{RequestExt as _, extract::Request, response::Response};
 
 use super::{
     evaluated::Evaluated,
-    guarded::Guarded,
+    guarded::{Guarded, Head},
     idempotency::Idempotency,
     identity::Identification,
     key::{self, Key},
@@ -15,7 +15,7 @@ use super::{
     problem::Problem,
     scope::{Scope, store_key},
 };
-use crate::store::Extracted;
+use crate::store::{BoxFuture, Extracted};
 
 /// What a request's headers say about its key.
 pub(super) enum Admission {
@@ -25,19 +25,33 @@ pub(super) enum Admission {
     WithKey(Option<Key>),
 }
 
+/// Whether a request is guarded.
+pub(super) enum Admitted {
+    /// It has no key after all.
+    Unguarded,
+    Guarded(Guarded),
+    /// With what to answer.
+    Refused(BoxFuture<'static, Response>),
+}
+
 impl Admission {
     /// # Errors
     ///
-    /// Returns the problem if the key is not valid, or is missing although it is required.
-    pub(super) fn from_request(policy: &Policy, request: &Request) -> Result<Self, Problem> {
+    /// Returns what to answer if the key is not valid, or is missing although it is required.
+    pub(super) fn from_request(
+        policy: &Policy,
+        request: &Request,
+    ) -> Result<Self, BoxFuture<'static, Response>> {
         if policy.key == KeySource::Expression {
             return Ok(Self::WithKey(None));
         }
-        match key::read(policy, request.headers())? {
-            None if policy.required => Err(Problem::missing_key(&policy.header_names()[0])),
-            None => Ok(Self::WithoutKey),
-            key => Ok(Self::WithKey(key)),
-        }
+        let problem = match key::read(policy, request.headers()) {
+            Ok(None) if policy.required => Problem::missing_key(&policy.header_names()[0]),
+            Ok(None) => return Ok(Self::WithoutKey),
+            Ok(key) => return Ok(Self::WithKey(key)),
+            Err(problem) => problem,
+        };
+        Err(refuse(problem, request))
     }
 
     /// Whether there may be a key to look up, and the expressions can be evaluated before
@@ -47,24 +61,24 @@ impl Admission {
     }
 }
 
-/// Takes `request` in, whose expressions were evaluated if they can be before extraction. `None` if
-/// it has no key after all.
-///
-/// # Errors
-///
-/// Returns the problem if the key that an expression gave is empty.
+/// Takes `request` in, whose expressions were evaluated if they can be before extraction.
 pub(super) fn admit(
     policy: &'static Policy,
-    key: Option<Key>,
+    admission: Admission,
     evaluated: &Evaluated,
     known: Known,
     extracted: Extracted,
     request: &mut Request,
-) -> Result<Option<Guarded>, Problem> {
+) -> Admitted {
+    let Admission::WithKey(key) = admission else { return Admitted::Unguarded };
     let mut scope = Scope::from_request(policy, request).fields();
     let identification = match policy.evaluated {
         Stage::BeforeExtraction => {
-            let Some(key) = evaluated.key_or(key)? else { return Ok(None) };
+            let key = match evaluated.key_or(key) {
+                Ok(Some(key)) => key,
+                Ok(None) => return Admitted::Unguarded,
+                Err(problem) => return Admitted::Refused(refuse(problem, request)),
+            };
             let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
             Identification::Known { key, store_key, expression: evaluated.fingerprint }
         }
@@ -72,5 +86,12 @@ pub(super) fn admit(
     };
     let settings = Arc::clone(Idempotency::for_request(request.extensions()));
     *request = take(request).with_limited_body();
-    Ok(Some(Guarded { policy, settings, identification, known, extracted }))
+    Admitted::Guarded(Guarded::new(
+        Head { policy, settings, identification, known, extracted },
+        request,
+    ))
+}
+
+fn refuse(problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
+    Box::pin(ready(Idempotency::for_request(request.extensions()).respond(problem)))
 }

@@ -1,6 +1,13 @@
-//! [`Guarded`]: a request with a key, whose body is read.
+//! [`Guarded`]: a request with a key, on its way to its answer: its body is read, its last
+//! parameter extracted, and what becomes of it asked.
 
-use std::{future::poll_fn, mem::take, sync::Arc};
+use std::{
+    future::Future as _,
+    mem::{replace, take},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use axum::{
     BoxError,
@@ -13,23 +20,52 @@ use http::Method;
 
 use super::{
     body::{self, Chunks, Read, Reader},
+    evaluated::Evaluated,
     fingerprint::Unsalted,
+    handler::Handler,
     idempotency::Settings,
     idempotency_key::IdempotencyKey,
     identity::{Identification, Identity},
     known::Known,
     policy::Policy,
-    prepared::Prepared,
+    prepared::{Answer, Prepared},
     scope::Scope,
     stored,
 };
 use crate::{
     engine::record::{self, Record},
-    store::Extracted,
+    store::{BoxFuture, Extracted},
 };
 
 /// A request with a key, or one whose key is an expression that is still to be evaluated.
-pub(super) struct Guarded {
+///
+/// Not an `async fn`, which would be compiled for each handler.
+pub(super) enum Guarded {
+    Reading {
+        head: Head,
+        body: Reader,
+    },
+    Extracting(Prepared),
+    Answering(Answer),
+    /// Its answer was given.
+    Over,
+}
+
+/// The way to the handler, whose types only this knows.
+pub(super) trait Steps {
+    /// The request, until its last parameter is being extracted.
+    fn request(&mut self) -> Option<&mut Request>;
+
+    /// Extracts the last parameter, has the expressions evaluated that use it, and makes the handler.
+    fn poll_handler(
+        &mut self,
+        evaluated: Option<&mut Evaluated>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Handler, Response>>;
+}
+
+/// What is known of a request before its body is read.
+pub(super) struct Head {
     pub(super) policy: &'static Policy,
     pub(super) settings: Arc<Settings>,
     pub(super) identification: Identification,
@@ -38,22 +74,55 @@ pub(super) struct Guarded {
 }
 
 /// What became of a request whose body was read.
-pub(super) enum Preparation {
+enum Preparation {
     Prepared(Prepared),
-    /// A refusal, or a replay that needs no extraction.
+    /// A replay that needs no extraction.
     Answered(Response),
+    Unread(BoxFuture<'static, Response>),
 }
 
 impl Guarded {
-    /// Reads the whole body and gives it back to `request`.
-    pub(super) async fn prepare(self, request: &mut Request) -> Preparation {
-        let mut body = Reader::new(take(request.body_mut()), usize::MAX);
-        match poll_fn(|cx| body.poll_read(cx)).await {
+    /// Takes the body out of `request`, to read it.
+    pub(super) fn new(head: Head, request: &mut Request) -> Self {
+        Self::Reading { head, body: Reader::new(take(request.body_mut()), usize::MAX) }
+    }
+
+    /// The answer: the handler's, a replay or a refusal.
+    pub(super) fn poll(&mut self, last: &mut dyn Steps, cx: &mut Context<'_>) -> Poll<Response> {
+        if let Self::Reading { body, .. } = self {
+            let read = ready!(body.poll_read(cx));
+            if let Self::Reading { head, .. } = replace(self, Self::Over) {
+                let request = last.request().expect("its extraction has not begun");
+                *self = match head.prepare(request, read) {
+                    Preparation::Prepared(prepared) => Self::Extracting(prepared),
+                    Preparation::Answered(answer) => return Poll::Ready(answer),
+                    Preparation::Unread(answer) => Self::Answering(Answer::Unguarded(answer)),
+                };
+            }
+        }
+        if let Self::Extracting(prepared) = self {
+            let handler = match ready!(last.poll_handler(prepared.evaluated(), cx)) {
+                Ok(handler) => handler,
+                Err(rejection) => return Poll::Ready(rejection),
+            };
+            if let Self::Extracting(prepared) = replace(self, Self::Over) {
+                *self = Self::Answering(prepared.answer(handler));
+            }
+        }
+        let Self::Answering(answer) = self else { panic!("a future is not polled after its end") };
+        Pin::new(answer).poll(cx)
+    }
+}
+
+impl Head {
+    /// Gives the whole body back to `request`.
+    fn prepare(self, request: &mut Request, read: Read) -> Preparation {
+        match read {
             Read::Whole(chunks) => self.prepare_with(request, chunks.into_bytes(), None),
             Read::Cut(chunks, trailers, rest) => {
                 self.prepare_with(request, chunks.into_bytes(), Some((trailers, rest)))
             }
-            Read::Failed(_, error, _) => Preparation::Answered(Box::pin(unread(error)).await),
+            Read::Failed(_, error, _) => Preparation::Unread(Box::pin(unread(error))),
         }
     }
 

@@ -9,20 +9,21 @@
 
 use std::{
     any::TypeId,
-    future::{Future, ready},
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
 use axum::{extract::Request, response::Response};
+use pin_project_lite::pin_project;
 
 use super::{
-    admission::{Admission, admit},
+    admission::{Admission, Admitted, admit},
     evaluated::Evaluated,
-    guarded::{Guarded, Preparation},
-    idempotency::Idempotency,
-    idempotent::{Extract, Idempotent, Source},
+    guarded::{Guarded, Steps},
+    idempotent::{Idempotent, Source},
     known::Known,
     policy::Policy,
-    problem::Problem,
 };
 use crate::store::BoxFuture;
 
@@ -50,74 +51,127 @@ where
     G: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
     Fut: Future<Output = R> + Send + 'static,
 {
-    // Little is compiled for each handler: the rest does not need its types.
-    let mut pending = match last.0 {
-        Source::Value(value) => {
-            return unguarded(Box::pin(ready(Ok(value))), handler(None), respond);
-        }
-        Source::Request(pending) => pending,
-    };
-    let request = pending.request();
-    let admission = match Admission::from_request(policy, request) {
-        Ok(admission) => admission,
-        Err(problem) => return refuse(problem, request),
+    // All of this is compiled for each handler: what does not need its types is elsewhere.
+    let mut source = last.0;
+    let Some(request) = source.request() else {
+        let last = Last { source, start: Some(handler(None)), respond };
+        return Box::pin(Unguarded::Extracting { last });
     };
     let mut evaluated = Evaluated::default();
-    let start = handler(admission.is_evaluated_now(policy).then_some(&mut evaluated));
-    let admitted = match admission {
-        Admission::WithoutKey => Ok(None),
-        Admission::WithKey(key) => admit(policy, key, &evaluated, known, TypeId::of::<E>, request),
+    let admission = match Admission::from_request(policy, request) {
+        Ok(admission) => admission,
+        Err(refusal) => return refusal,
     };
+    let start = handler(admission.is_evaluated_now(policy).then_some(&mut evaluated));
+    let admitted = admit(policy, admission, &evaluated, known, TypeId::of::<E>, request);
+    let last = Last { source, start: Some(start), respond };
     match admitted {
-        Ok(None) => unguarded(pending.extract(), start, respond),
-        Ok(Some(request)) => guarded(request, pending, move |last, evaluated| {
-            let body = start(last, evaluated);
-            Box::pin(async move { respond(body.await) })
-        }),
-        Err(problem) => refuse(problem, request),
+        Admitted::Unguarded => Box::pin(Unguarded::Extracting { last }),
+        Admitted::Guarded(guarded) => Box::pin(Run { guarded, last }),
+        Admitted::Refused(refusal) => refusal,
     }
 }
 
-/// A request without a key, or a direct call.
-fn unguarded<E, R, Fut>(
-    extraction: BoxFuture<'static, Result<E, Response>>,
-    start: impl FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
+/// The last parameter, and what takes it.
+struct Last<E, R, G> {
+    source: Source<E>,
+    /// `None` once it is extracted.
+    start: Option<G>,
     respond: fn(R) -> Response,
-) -> BoxFuture<'static, Response>
+}
+
+impl<E, R, G> Last<E, R, G> {
+    /// Extracts it, has the expressions evaluated that use it, and gives the handler's body.
+    fn poll_body<Fut>(
+        &mut self,
+        evaluated: Option<&mut Evaluated>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Fut, Response>>
+    where
+        G: FnOnce(E, Option<&mut Evaluated>) -> Fut,
+    {
+        let last = match ready!(self.source.poll_extract(cx)) {
+            Ok(last) => last,
+            Err(rejection) => return Poll::Ready(Err(rejection)),
+        };
+        let start = self.start.take().expect("a parameter is extracted once");
+        Poll::Ready(Ok(start(last, evaluated)))
+    }
+}
+
+pin_project! {
+    /// A request without a key, or a direct call; of one with a key what is left once its last
+    /// parameter is extracted.
+    #[project = Stage]
+    enum Unguarded<E, R, G, Fut> {
+        Extracting { last: Last<E, R, G> },
+        Running { #[pin] body: Fut, respond: fn(R) -> Response },
+    }
+}
+
+impl<E, R, G, Fut> Future for Unguarded<E, R, G, Fut>
+where
+    G: FnOnce(E, Option<&mut Evaluated>) -> Fut,
+    Fut: Future<Output = R>,
+{
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        loop {
+            let running = match self.as_mut().project() {
+                Stage::Running { body, respond } => return body.poll(cx).map(*respond),
+                Stage::Extracting { last } => match ready!(last.poll_body(None, cx)) {
+                    Ok(body) => Self::Running { body, respond: last.respond },
+                    Err(rejection) => return Poll::Ready(rejection),
+                },
+            };
+            self.set(running);
+        }
+    }
+}
+
+/// A request with a key, or one whose key is an expression.
+struct Run<E, R, G> {
+    guarded: Guarded,
+    last: Last<E, R, G>,
+}
+
+/// Nothing in it is pinned: what has to be is behind a pointer.
+impl<E, R, G> Unpin for Run<E, R, G> {}
+
+impl<E, R, G, Fut> Future for Run<E, R, G>
 where
     E: Send + 'static,
     R: 'static,
+    G: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
     Fut: Future<Output = R> + Send + 'static,
 {
-    Box::pin(async move {
-        match extraction.await {
-            Ok(last) => respond(start(last, None).await),
-            Err(rejection) => rejection,
-        }
-    })
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
+        let Self { guarded, last } = &mut *self;
+        guarded.poll(last, cx)
+    }
 }
 
-/// A request with a key, or one whose key is an expression. `start` makes the handler of its last
-/// parameter, and evaluates the expressions that use it.
-fn guarded<E: Send + 'static>(
-    request: Guarded,
-    mut pending: Box<dyn Extract<E>>,
-    start: impl FnOnce(E, Option<&mut Evaluated>) -> Handler + Send + 'static,
-) -> BoxFuture<'static, Response> {
-    Box::pin(async move {
-        let mut prepared = match request.prepare(pending.request()).await {
-            Preparation::Prepared(prepared) => prepared,
-            Preparation::Answered(answer) => return answer,
-        };
-        let last = match pending.extract().await {
-            Ok(last) => last,
-            Err(rejection) => return rejection,
-        };
-        let handler = start(last, prepared.evaluated());
-        prepared.answer(handler).await
-    })
-}
+impl<E, R, G, Fut> Steps for Last<E, R, G>
+where
+    E: Send + 'static,
+    R: 'static,
+    G: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
+    Fut: Future<Output = R> + Send + 'static,
+{
+    fn request(&mut self) -> Option<&mut Request> {
+        self.source.request()
+    }
 
-fn refuse(problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
-    Box::pin(ready(Idempotency::for_request(request.extensions()).respond(problem)))
+    fn poll_handler(
+        &mut self,
+        evaluated: Option<&mut Evaluated>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Handler, Response>> {
+        self.poll_body(evaluated, cx).map_ok(|body| -> Handler {
+            Box::pin(Unguarded::<E, R, G, Fut>::Running { body, respond: self.respond })
+        })
+    }
 }

@@ -10,6 +10,8 @@ use std::{
     fmt,
     future::{Future, ready},
     marker::PhantomData,
+    mem::replace,
+    task::{Context, Poll},
 };
 
 use axum::{
@@ -42,11 +44,16 @@ use crate::store::BoxFuture;
 /// ```
 pub struct Idempotent<E>(pub(super) Source<E>);
 
+/// Where the last parameter comes from.
 pub(super) enum Source<E> {
     /// A direct call: the value is there, and no request.
     Value(E),
     /// A call by Axum.
     Request(Box<dyn Extract<E>>),
+    /// It is being extracted.
+    Extraction(BoxFuture<'static, Result<E, Response>>),
+    /// It was given.
+    Taken,
 }
 
 /// A request, and the way to extract `E` from it.
@@ -54,6 +61,34 @@ pub(super) trait Extract<E>: Send {
     fn request(&mut self) -> &mut Request;
 
     fn extract(self: Box<Self>) -> BoxFuture<'static, Result<E, Response>>;
+}
+
+impl<E> Source<E> {
+    /// The request, unless its extraction has begun; a direct call has none.
+    pub(super) fn request(&mut self) -> Option<&mut Request> {
+        match self {
+            Self::Request(pending) => Some(pending.request()),
+            _ => None,
+        }
+    }
+
+    /// Extracts the parameter.
+    pub(super) fn poll_extract(&mut self, cx: &mut Context<'_>) -> Poll<Result<E, Response>> {
+        loop {
+            *self = match replace(self, Self::Taken) {
+                Self::Value(value) => return Poll::Ready(Ok(value)),
+                Self::Request(pending) => Self::Extraction(pending.extract()),
+                Self::Extraction(mut extraction) => match extraction.as_mut().poll(cx) {
+                    Poll::Ready(extracted) => return Poll::Ready(extracted),
+                    Poll::Pending => {
+                        *self = Self::Extraction(extraction);
+                        return Poll::Pending;
+                    }
+                },
+                Self::Taken => panic!("a parameter is extracted once"),
+            }
+        }
+    }
 }
 
 /// The marker by which [`Idempotent<E>`] is an extractor wherever `E` is one via `M`.
