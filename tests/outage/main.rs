@@ -147,6 +147,7 @@ fn run(rows: &[Row], form: Form) -> Vec<Result<Measured, String>> {
                             .unwrap_or_else(|| "it panicked".to_owned())
                     });
                     match &result {
+                        Ok(measured) if measured.refused.is_empty() => {}
                         Ok(measured) => eprintln!(
                             "outage: {}: refused since the return, by status: {:?}",
                             row.name(),
