@@ -3,7 +3,8 @@
 //!
 //! [`Job::ask`] claims a key, or waits for whoever holds it, and says what it [`Found`]. If that is
 //! a claim, [`Claimed::settle`] does the work, stores what is to be kept of it or releases the key,
-//! and says how it [`Settled`]. Work that has begun is never cancelled: it is handed over to a task
+//! and says how it [`Settled`]. A claim is held by a lease, or is part of a transaction
+//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: it is handed over to a task
 //! if its caller goes away.
 
 mod ask;
@@ -18,6 +19,8 @@ mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
+#[cfg(feature = "postgres")]
+mod transaction;
 mod waiting;
 
 pub(crate) use self::{
@@ -28,4 +31,6 @@ pub(crate) use self::{
     job::Job,
     settings::Engine,
 };
+#[cfg(feature = "postgres")]
+pub(crate) use self::transaction::Unkeyed;
 pub use self::{in_flight::Undrained, settings::OnStoreError};

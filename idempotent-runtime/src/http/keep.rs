@@ -33,6 +33,8 @@ pub(super) struct Keeping {
 enum Decision {
     /// Nothing of it is kept.
     Release,
+    /// It would be, if it could be: an upgrade, or a stream.
+    Pass,
     /// Its record is known without the body.
     Note(Bytes),
     Capture,
@@ -61,6 +63,7 @@ impl Keeping {
         async move {
             let keep = match decision {
                 Decision::Release => Keep::Nothing,
+                Decision::Pass => Keep::Unstorable,
                 Decision::Note(note) => Keep::Record(note),
                 Decision::Capture => {
                     // A body in memory is there at once: it needs no timer, and no room for one.
@@ -78,19 +81,26 @@ impl Keeping {
         }
     }
 
+    /// Whether what a handler did is to be committed that answers so, without a key to keep it under.
+    #[cfg(feature = "postgres")]
+    pub(super) fn is_effective(&self, response: &mut Response) -> bool {
+        let outcome = response.extensions_mut().remove::<Outcome>();
+        !matches!(self.decide(response, outcome), Decision::Release)
+    }
+
     fn decide(&self, response: &Response, outcome: Option<Outcome>) -> Decision {
-        let is_captured = match outcome {
+        let is_upgrade = self.is_upgrade(response.status());
+        let is_passed = match outcome {
             Some(Outcome::Unknown) => return Decision::Note(record::unknown()),
-            Some(Outcome::Retryable) => false,
-            Some(Outcome::Final) => !self.is_upgrade(response.status()),
-            None => {
-                self.replay.includes(response.status())
-                    && !self.is_upgrade(response.status())
-                    && !is_stream(response.headers())
+            Some(Outcome::Retryable) => return Decision::Release,
+            Some(Outcome::Final) => is_upgrade,
+            None if !is_upgrade && !self.replay.includes(response.status()) => {
+                return Decision::Release;
             }
+            None => is_upgrade || is_stream(response.headers()),
         };
-        if !is_captured {
-            Decision::Release
+        if is_passed {
+            Decision::Pass
         } else if response.body().size_hint().lower() > self.settings.max_response_bytes as u64 {
             Decision::Note(record::not_stored())
         } else {
