@@ -102,9 +102,7 @@ impl Claimed {
                 },
             },
             #[cfg(feature = "postgres")]
-            Held::InTransaction(transaction) => {
-                Box::pin(transaction.settle(&self.job, keep)).await
-            }
+            Held::InTransaction(transaction) => Box::pin(transaction.settle(&self.job, keep)).await,
         };
         self.is_settled = true;
         settled

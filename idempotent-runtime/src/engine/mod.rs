@@ -23,6 +23,8 @@ mod settings;
 mod transaction;
 mod waiting;
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::transaction::Unkeyed;
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
@@ -31,6 +33,4 @@ pub(crate) use self::{
     job::Job,
     settings::Engine,
 };
-#[cfg(feature = "postgres")]
-pub(crate) use self::transaction::Unkeyed;
 pub use self::{in_flight::Undrained, settings::OnStoreError};

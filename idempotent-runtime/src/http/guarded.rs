@@ -11,6 +11,8 @@ use axum::{
 use bytes::Bytes;
 use http::Method;
 
+#[cfg(feature = "postgres")]
+use super::tx;
 use super::{
     body::{self, Chunks, Read, Reader},
     fingerprint::Unsalted,
@@ -23,8 +25,6 @@ use super::{
     scope::Scope,
     stored,
 };
-#[cfg(feature = "postgres")]
-use super::tx;
 use crate::{
     engine::record::{self, Record},
     store::{Extracted, Slot},

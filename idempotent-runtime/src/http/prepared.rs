@@ -12,6 +12,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 
+#[cfg(feature = "postgres")]
+use super::tx;
 use super::{
     evaluated::Evaluated,
     handler::Handler,
@@ -61,13 +63,15 @@ impl Prepared {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => identity,
-                #[cfg(feature = "postgres")]
-                Ok(None) if transaction.is_some() => {
-                    let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-                    let run = tx::run_unkeyed(handler, transaction, keeping);
-                    return Answer::Unguarded(Box::pin(run));
+                Ok(None) => {
+                    #[cfg(feature = "postgres")]
+                    if let Some(slot) = transaction {
+                        let keeping = Keeping::new(policy.replay, settings, self.is_connect);
+                        let run = tx::run_unkeyed(handler, slot, keeping);
+                        return Answer::Unguarded(Box::pin(run));
+                    }
+                    return Answer::Unguarded(handler);
                 }
-                Ok(None) => return Answer::Unguarded(handler),
                 Err(problem) => {
                     return Answer::Unguarded(Box::pin(ready(settings.respond(problem))));
                 }
@@ -98,7 +102,10 @@ impl Prepared {
 }
 
 /// `slot`, if the handler's parameters have asked for a transaction.
-#[cfg_attr(not(feature = "postgres"), allow(clippy::needless_pass_by_value, reason = "it is empty"))]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(clippy::needless_pass_by_value, reason = "it is empty")
+)]
 fn wanted(slot: Option<Slot>) -> Option<Slot> {
     #[cfg(feature = "postgres")]
     let slot = slot.filter(|slot| slot.wanted().is_some());

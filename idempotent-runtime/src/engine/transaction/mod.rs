@@ -20,9 +20,9 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
-pub(super) use self::{settle::InTransaction, turns::Turns};
-pub(crate) use self::unkeyed::Unkeyed;
 use self::turns::Ticket;
+pub(crate) use self::unkeyed::Unkeyed;
+pub(super) use self::{settle::InTransaction, turns::Turns};
 use super::{
     ask::{Found, Refusal},
     claimed::Claimed,
@@ -64,7 +64,9 @@ impl Job {
         loop {
             let running = match self.read().await {
                 Ok(KeyState::Absent) => None,
-                Ok(KeyState::Running { fingerprint, lease_left }) => Some((fingerprint, lease_left)),
+                Ok(KeyState::Running { fingerprint, lease_left }) => {
+                    Some((fingerprint, lease_left))
+                }
                 Ok(KeyState::Stored { fingerprint, record, .. }) => {
                     return Err(self.answer_in(fingerprint, record).into());
                 }

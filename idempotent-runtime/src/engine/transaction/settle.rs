@@ -71,7 +71,8 @@ impl Job {
     /// Commits with `record`: `true`.
     async fn store(&self, mut transaction: Transaction, record: Bytes) -> Result<bool, Refusal> {
         let Self { engine, attempt, ttl, .. } = self;
-        let recorded = match engine.before_commit(transaction.record(attempt, &record, *ttl)).await {
+        let recorded = match engine.before_commit(transaction.record(attempt, &record, *ttl)).await
+        {
             Err(Failure::Lasting(error)) if error.is_too_large() => {
                 let note = record::not_stored();
                 engine.before_commit(transaction.record(attempt, &note, *ttl)).await
