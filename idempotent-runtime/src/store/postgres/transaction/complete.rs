@@ -135,8 +135,11 @@ impl Transaction {
         }
     }
 
-    /// Rolls back.
+    /// Rolls back. One that sqlx counts wrongly is rolled back by closing its connection.
     pub(crate) async fn roll_back(mut self) -> Result<(), StoreError> {
+        if Manager::get_transaction_depth(&self.connection) != 1 {
+            return Ok(());
+        }
         match Manager::rollback(&mut self.connection).await {
             Ok(()) => {
                 self.connection.settle(None);

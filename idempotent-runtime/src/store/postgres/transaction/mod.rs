@@ -20,6 +20,8 @@ mod claim;
 mod complete;
 mod resolve;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
