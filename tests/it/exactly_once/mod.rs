@@ -2,6 +2,7 @@
 //! are there together or not at all, on real servers.
 
 mod bank;
+mod outcomes;
 mod together;
 
 use bank::{App, Bank, insert};
