@@ -2,6 +2,7 @@
 //! are there together or not at all, on real servers.
 
 mod bank;
+mod misuse;
 mod outcomes;
 mod together;
 
