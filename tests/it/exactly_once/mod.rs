@@ -2,6 +2,8 @@
 //! are there together or not at all, on real servers.
 
 mod bank;
+#[cfg(feature = "failpoints")]
+mod lost_commits;
 mod misuse;
 mod outcomes;
 mod together;
