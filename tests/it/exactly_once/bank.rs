@@ -75,6 +75,24 @@ impl<'s> Bank<'s> {
              )"
         ));
         let store = store(PostgresStore::builder().schema(&schema));
+        Self::serve(schema, server, url, routes, store, settings).await
+    }
+
+    /// Another instance of the service, with runs of its own.
+    pub(super) async fn second_instance(&self, routes: Router<App>) -> Self {
+        let store = PostgresStore::builder().schema(&self.schema);
+        let url = self.app.url.get().expect("it was said at the start");
+        Self::serve(self.schema.clone(), self.server, url, routes, store, |it| it).await
+    }
+
+    async fn serve(
+        schema: String,
+        server: &'s Postgres,
+        url: &str,
+        routes: Router<App>,
+        store: PostgresStoreBuilder,
+        settings: impl FnOnce(Idempotency) -> Idempotency,
+    ) -> Self {
         let store = store.connect(url).await.expect("the server is up");
         store.migrate().await.expect("the role may create tables");
         let idempotency = settings(Idempotency::new(store));
