@@ -4,6 +4,8 @@ use std::{future::ready, mem::take, sync::Arc};
 
 use axum::{RequestExt as _, extract::Request, response::Response};
 
+#[cfg(feature = "postgres")]
+use super::tx::Transacted;
 use super::{
     evaluated::Evaluated,
     guarded::{Guarded, Head},
@@ -27,7 +29,7 @@ pub(super) enum Admission {
 
 /// Whether a request is guarded.
 pub(super) enum Admitted {
-    /// It has no key after all.
+    /// It has no key.
     Unguarded,
     Guarded(Guarded),
     /// With what to answer.
@@ -70,13 +72,13 @@ pub(super) fn admit(
     extracted: Extracted,
     request: &mut Request,
 ) -> Admitted {
-    let Admission::WithKey(key) = admission else { return Admitted::Unguarded };
+    let Admission::WithKey(key) = admission else { return without_key(policy, known, request) };
     let mut scope = Scope::from_request(policy, request).fields();
     let identification = match policy.evaluated {
         Stage::BeforeExtraction => {
             let key = match evaluated.key_or(key) {
                 Ok(Some(key)) => key,
-                Ok(None) => return Admitted::Unguarded,
+                Ok(None) => return without_key(policy, known, request),
                 Err(problem) => return Admitted::Refused(refuse(problem, request)),
             };
             let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
@@ -90,6 +92,19 @@ pub(super) fn admit(
         Head { policy, settings, identification, known, extracted },
         request,
     ))
+}
+
+/// A request without a key is guarded only if its handler may take a transaction.
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(unused_variables, reason = "no other store has transactions")
+)]
+fn without_key(policy: &'static Policy, known: Known, request: &mut Request) -> Admitted {
+    #[cfg(feature = "postgres")]
+    if let Some(transacted) = Transacted::of(policy, known, request) {
+        return Admitted::Guarded(Guarded::Unkeyed(transacted));
+    }
+    Admitted::Unguarded
 }
 
 fn refuse(problem: Problem, request: &Request) -> BoxFuture<'static, Response> {

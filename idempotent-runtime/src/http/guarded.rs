@@ -18,6 +18,8 @@ use axum::{
 use bytes::Bytes;
 use http::Method;
 
+#[cfg(feature = "postgres")]
+use super::tx;
 use super::{
     body::{self, Chunks, Read, Reader},
     evaluated::Evaluated,
@@ -34,7 +36,7 @@ use super::{
 };
 use crate::{
     engine::record::{self, Record},
-    store::{BoxFuture, Extracted},
+    store::{BoxFuture, Extracted, Slot},
 };
 
 /// A request with a key, or one whose key is an expression that is still to be evaluated.
@@ -46,6 +48,9 @@ pub(super) enum Guarded {
         body: Reader,
     },
     Extracting(Prepared),
+    /// It has no key after all, but its handler may take a transaction.
+    #[cfg(feature = "postgres")]
+    Unkeyed(tx::Transacted),
     Answering(Answer),
     /// Its answer was given.
     Over,
@@ -109,6 +114,16 @@ impl Guarded {
                 *self = Self::Answering(prepared.answer(handler));
             }
         }
+        #[cfg(feature = "postgres")]
+        if let Self::Unkeyed(_) = self {
+            let handler = match ready!(last.poll_handler(None, cx)) {
+                Ok(handler) => handler,
+                Err(rejection) => return Poll::Ready(rejection),
+            };
+            if let Self::Unkeyed(transacted) = replace(self, Self::Over) {
+                *self = Self::Answering(Answer::Unguarded(Box::pin(transacted.run(handler))));
+            }
+        }
         let Self::Answering(answer) = self else { panic!("a future is not polled after its end") };
         Pin::new(answer).poll(cx)
     }
@@ -161,6 +176,7 @@ impl Head {
                 // The last parameter does not look for it; those before it have by now.
                 Known::Json | Known::Plain => IdempotencyKey::taken_place(request.extensions()),
             },
+            transaction: transaction(&settings, known, request),
             operation: settings.operation(Scope::from_request(policy, request)),
             is_connect: request.method() == Method::CONNECT,
             body_bytes,
@@ -170,6 +186,19 @@ impl Head {
             extracted,
         })
     }
+}
+
+/// Where the handler finds its transaction, if it may look for one: its parameters before the last
+/// have, or the last may.
+#[cfg(feature = "postgres")]
+fn transaction(settings: &Settings, known: Known, request: &mut Request) -> Option<Slot> {
+    settings.engine.store.transactional()?;
+    tx::Place::of_request(known, request.extensions_mut())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn transaction(_: &Settings, _: Known, _: &mut Request) -> Option<Slot> {
+    None
 }
 
 /// The replay of a response that this process holds, and that needs no extraction.
