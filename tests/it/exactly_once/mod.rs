@@ -2,7 +2,9 @@
 //! are there together or not at all, on real servers.
 
 mod bank;
+mod beside_plain;
 mod duplicates;
+mod isolation;
 #[cfg(feature = "failpoints")]
 mod lost_commits;
 mod misuse;
