@@ -9,6 +9,7 @@ mod isolation;
 mod lost_commits;
 mod misuse;
 mod outcomes;
+mod sessions;
 mod together;
 
 use std::time::{Duration, Instant};
