@@ -75,8 +75,12 @@ async fn pay(State(app): State<App>, mut tx: Tx, what: String) -> Result<Respons
     Ok((StatusCode::CREATED, "done").into_response())
 }
 
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/pay", route(pay)).layer(CatchPanicLayer::new())
+}
+
 async fn bank() -> Bank<'static> {
-    Bank::open(Router::new().route("/pay", route(pay)).layer(CatchPanicLayer::new())).await
+    Bank::open(routes()).await
 }
 
 /// Sends a request, and gives the errors that were logged meanwhile.
@@ -100,7 +104,11 @@ fn problem(answer: &Answer) -> (u16, String) {
 
 #[tokio::test]
 async fn a_handler_that_ends_its_transaction_runs_once_and_its_key_says_so() {
-    let bank = bank().await;
+    assert_noticed(&bank().await).await;
+}
+
+/// Asks for each way to end a transaction, and again.
+pub(super) async fn assert_noticed(bank: &Bank<'_>) {
     for (what, rows) in [
         ("commits", 1),
         ("commits and begins", 1),
@@ -114,19 +122,19 @@ async fn a_handler_that_ends_its_transaction_runs_once_and_its_key_says_so() {
     ] {
         let (runs, before) = (bank.app.runs.get(), bank.payments().len());
         let key = fresh_key();
-        let (answer, errors) = ask(&bank, Some(&key), what).await;
+        let (answer, errors) = ask(bank, Some(&key), what).await;
         assert_eq!(problem(&answer), (FAILED.0, FAILED.1.to_owned()), "{what}");
         assert_eq!(errors.len(), 1, "{what}: {errors:?}");
         assert!(errors[0].contains("leave `COMMIT` and `ROLLBACK`"), "{what}: {errors:?}");
         for _ in 0..2 {
-            let (retry, errors) = ask(&bank, Some(&key), what).await;
+            let (retry, errors) = ask(bank, Some(&key), what).await;
             assert_eq!(problem(&retry), (UNKNOWN.0, UNKNOWN.1.to_owned()), "{what}");
             assert!(errors.is_empty(), "{errors:?}");
         }
         assert_eq!(bank.app.runs.get(), runs + 1, "{what}");
         assert_eq!(bank.payments().len(), before + rows, "{what}");
 
-        let (answer, errors) = ask(&bank, None, what).await;
+        let (answer, errors) = ask(bank, None, what).await;
         assert_eq!(problem(&answer), (FAILED.0, FAILED.1.to_owned()), "{what} without a key");
         assert_eq!(errors.len(), 1, "{what} without a key: {errors:?}");
         assert_eq!(bank.payments().len(), before + 2 * rows, "{what} without a key");

@@ -2,11 +2,14 @@
 //! are there together or not at all, on real servers.
 
 mod bank;
+mod beside_plain;
 mod duplicates;
+mod isolation;
 #[cfg(feature = "failpoints")]
 mod lost_commits;
 mod misuse;
 mod outcomes;
+mod sessions;
 mod together;
 
 use std::time::{Duration, Instant};
