@@ -1,6 +1,11 @@
 //! [`Keeping`]: what is kept of a handler's response.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -9,7 +14,6 @@ use http_body::Body as _;
 
 use super::{
     body::{self, Read, Reader},
-    handler::Handler,
     idempotency::Settings,
     outcome::Outcome,
     policy::Replay,
@@ -39,29 +43,38 @@ impl Keeping {
         Self { replay, settings, is_connect }
     }
 
-    /// Runs `handler`: what is kept of its response, and the response that is sent.
-    pub(super) async fn keep(&self, handler: Handler) -> (Keep, Response) {
-        let mut response = handler.await;
+    /// What is kept of `response`, and the response that is sent.
+    ///
+    /// Not an `async fn`, whose future would have room for the response as well as for its parts.
+    pub(super) fn keep(
+        &self,
+        mut response: Response,
+    ) -> impl Future<Output = (Keep, Response)> + Send {
         // Only a replay may carry it, whatever an upstream service answered the handler.
         if response.headers().keys().any(|name| *name == REPLAYED) {
             response.headers_mut().remove(REPLAYED);
         }
         let outcome = response.extensions_mut().remove::<Outcome>();
-        match self.decide(&response, outcome) {
-            Decision::Release => (Keep::Nothing, response),
-            Decision::Note(note) => (Keep::Record(note), response),
-            Decision::Capture => {
-                let (parts, body) = response.into_parts();
-                let mut reader = Reader::new(body, self.settings.max_response_bytes);
-                // A body in memory is there at once: it needs no timer, and no room for one.
-                let read = match poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
-                    Poll::Ready(read) => read,
-                    Poll::Pending => {
-                        Box::pin(read_within(self.settings.max_capture_time, reader)).await
-                    }
-                };
-                self.record(parts, read)
-            }
+        let decision = self.decide(&response, outcome);
+        let (parts, body) = response.into_parts();
+        let mut reader = Reader::new(body, self.settings.max_response_bytes);
+        async move {
+            let keep = match decision {
+                Decision::Release => Keep::Nothing,
+                Decision::Note(note) => Keep::Record(note),
+                Decision::Capture => {
+                    // A body in memory is there at once: it needs no timer, and no room for one.
+                    let read = match poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
+                        Poll::Ready(read) => read,
+                        Poll::Pending => {
+                            let limit = self.settings.max_capture_time;
+                            Box::pin(read_within(limit, &mut reader)).await
+                        }
+                    };
+                    return self.record(parts, read);
+                }
+            };
+            (keep, Response::from_parts(parts, reader.into_body()))
         }
     }
 
@@ -124,7 +137,7 @@ impl Keeping {
 }
 
 /// What `reader` reads, to the end of the body or for `limit`.
-async fn read_within(limit: Duration, mut reader: Reader) -> Read {
+async fn read_within(limit: Duration, reader: &mut Reader) -> Read {
     match tokio::time::timeout(limit, poll_fn(|cx| reader.poll_read(cx))).await {
         Ok(read) => read,
         Err(_) => reader.cut(None),

@@ -141,7 +141,8 @@ fn run(
 ) -> impl Future<Output = Response> + Send {
     async move {
         claimed.begin().await;
-        let kept = AssertUnwindSafe(keeping.keep(handler)).catch_unwind().await;
+        let kept = async { keeping.keep(handler.await).await };
+        let kept = AssertUnwindSafe(kept).catch_unwind().await;
         let (keep, response) = match kept {
             Ok(kept) => kept,
             Err(panic) => {
