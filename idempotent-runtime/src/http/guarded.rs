@@ -13,6 +13,7 @@ use http::Method;
 
 use super::{
     body::{self, Chunks, Read, Reader},
+    boundary::{Around, warn_of_narrow_run},
     fingerprint::Unsalted,
     idempotency::Settings,
     idempotency_key::IdempotencyKey,
@@ -21,7 +22,6 @@ use super::{
     policy::Policy,
     prepared::Prepared,
     scope::Scope,
-    stored,
 };
 use crate::{
     engine::record::{self, Record},
@@ -46,12 +46,12 @@ pub(super) enum Preparation {
 
 impl Guarded {
     /// Reads the whole body and gives it back to `request`.
-    pub(super) async fn prepare(self, request: &mut Request) -> Preparation {
+    pub(super) async fn prepare(self, around: Around, request: &mut Request) -> Preparation {
         let mut body = Reader::new(take(request.body_mut()), usize::MAX);
         match poll_fn(|cx| body.poll_read(cx)).await {
-            Read::Whole(chunks) => self.prepare_with(request, chunks.into_bytes(), None),
+            Read::Whole(chunks) => self.prepare_with(around, request, chunks.into_bytes(), None),
             Read::Cut(chunks, trailers, rest) => {
-                self.prepare_with(request, chunks.into_bytes(), Some((trailers, rest)))
+                self.prepare_with(around, request, chunks.into_bytes(), Some((trailers, rest)))
             }
             Read::Failed(_, error, _) => Preparation::Answered(Box::pin(unread(error)).await),
         }
@@ -59,11 +59,15 @@ impl Guarded {
 
     fn prepare_with(
         self,
+        around: Around,
         request: &mut Request,
         body: Bytes,
         cut: Option<(Option<http_body::Frame<Bytes>>, Body)>,
     ) -> Preparation {
         let Self { policy, settings, identification, known, extracted } = self;
+        if matches!(around, Around::Another) {
+            warn_of_narrow_run(Scope::from_request(policy, request));
+        }
         let extracted = known.extraction(policy, request, extracted);
         let unsalted =
             Unsalted::from_request(policy.fingerprint, settings.digesting(), request, &body);
@@ -71,7 +75,7 @@ impl Guarded {
             Identification::Known { key, store_key, expression } => {
                 let fingerprint = unsalted.salted(expression, &key);
                 let identity = Identity { key, store_key, fingerprint };
-                if let Some(response) = look(&settings, &identity, extracted) {
+                if let Some(response) = look(&settings, &around, &identity, extracted) {
                     return Preparation::Answered(response);
                 }
                 Ok(identity)
@@ -92,11 +96,12 @@ impl Guarded {
                 // The last parameter does not look for it; those before it have by now.
                 Known::Json | Known::Plain => IdempotencyKey::taken_place(request.extensions()),
             },
-            operation: settings.operation(Scope::from_request(policy, request)),
+            operation: settings.operation(|| Scope::from_request(policy, request)),
             is_connect: request.method() == Method::CONNECT,
             body_bytes,
             policy,
             settings,
+            around,
             identity,
             extracted,
         })
@@ -106,15 +111,16 @@ impl Guarded {
 /// The replay of a response that this process holds, and that needs no extraction.
 fn look(
     settings: &Settings,
+    around: &Around,
     identity: &Identity,
     extracted: Option<Extracted>,
 ) -> Option<Response> {
     let Identity { store_key, fingerprint, .. } = *identity;
     let record = settings.engine.store.look(store_key, fingerprint, extracted?)?;
     let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
-    let response = stored::decode(answer)?;
+    let replay = around.replay(answer)?;
     tracing::debug!(key = %store_key, "response replayed, its request not extracted again");
-    Some(stored::replay(response))
+    Some(replay)
 }
 
 /// The response to a body that cannot be read, which Axum's own extractor knows: 413 past the limit.

@@ -16,6 +16,7 @@ use axum::{extract::Request, response::Response};
 
 use super::{
     admission::{Admission, admit},
+    boundary::Around,
     evaluated::Evaluated,
     guarded::{Guarded, Preparation},
     idempotency::Idempotency,
@@ -58,6 +59,7 @@ where
         Source::Request(pending) => pending,
     };
     let request = pending.request();
+    let around = Around::take(request);
     let admission = match Admission::from_request(policy, request) {
         Ok(admission) => admission,
         Err(problem) => return refuse(problem, request),
@@ -69,8 +71,11 @@ where
         Admission::WithKey(key) => admit(policy, key, &evaluated, known, TypeId::of::<E>, request),
     };
     match admitted {
-        Ok(None) => unguarded(pending.extract(), start, respond),
-        Ok(Some(request)) => guarded(request, pending, move |last, evaluated| {
+        Ok(None) => {
+            around.without_key();
+            unguarded(pending.extract(), start, respond)
+        }
+        Ok(Some(request)) => guarded(request, around, pending, move |last, evaluated| {
             let body = start(last, evaluated);
             Box::pin(async move { respond(body.await) })
         }),
@@ -101,11 +106,12 @@ where
 /// parameter, and evaluates the expressions that use it.
 fn guarded<E: Send + 'static>(
     request: Guarded,
+    around: Around,
     mut pending: Box<dyn Extract<E>>,
     start: impl FnOnce(E, Option<&mut Evaluated>) -> Handler + Send + 'static,
 ) -> BoxFuture<'static, Response> {
     Box::pin(async move {
-        let mut prepared = match request.prepare(pending.request()).await {
+        let mut prepared = match request.prepare(around, pending.request()).await {
             Preparation::Prepared(prepared) => prepared,
             Preparation::Answered(answer) => return answer,
         };

@@ -164,6 +164,24 @@ fn is_stream(headers: &HeaderMap) -> bool {
         || essence.starts_with(b"application/grpc")
 }
 
+/// Gives `response`, which is sent instead of another one with the headers `own`, those of them that
+/// belong to this request: they are never stored.
+pub(super) fn take_over(own: &HeaderMap, response: &mut Response) {
+    const NAMES: [HeaderName; 6] = [
+        header::SET_COOKIE,
+        header::DATE,
+        HeaderName::from_static("server-timing"),
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static("x-request-id"),
+    ];
+    for name in &NAMES {
+        for value in own.get_all(name) {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+}
+
 /// The headers of a response that belong to one connection, one moment or one request.
 struct Unstored {
     /// Named by the `Connection` header (RFC 9110, section 7.6.1).

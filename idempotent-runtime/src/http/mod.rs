@@ -7,6 +7,7 @@
 
 mod admission;
 pub(crate) mod body;
+mod boundary;
 pub(crate) mod evaluated;
 pub(crate) mod fingerprint;
 mod guarded;
@@ -26,9 +27,11 @@ mod prepared;
 mod problem;
 pub(crate) mod scope;
 pub(crate) mod stored;
+mod target;
 mod text;
 
 pub use self::{
+    boundary::{RunBoundary, RunBoundaryService},
     evaluated::{Evaluated, OptionalDisplay},
     fingerprint::StableHasher,
     idempotency::Idempotency,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use super::{
+    boundary::{Around, Reserved, Run},
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
@@ -26,13 +27,14 @@ use super::{
 };
 use crate::{
     engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
-    store::{Attempt, Extracted, Token},
+    store::{Attempt, Extracted, StoreKey, Token},
 };
 
 /// A request with a key, or one whose key is an expression, its body read.
 pub(super) struct Prepared {
     pub(super) policy: &'static Policy,
     pub(super) settings: Arc<Settings>,
+    pub(super) around: Around,
     /// `Err` if its expressions use the last parameter.
     pub(super) identity: Result<Identity, Box<Unevaluated>>,
     /// How its last parameter is extracted, if a replay may do without.
@@ -53,24 +55,31 @@ impl Prepared {
 
     /// Asks the engine, and runs `handler`, replays or refuses.
     pub(super) fn answer(self, handler: Handler) -> Answer {
-        let Self { policy, settings, identity, extracted, key_place, operation, .. } = self;
+        let Self { policy, settings, around, identity, extracted, key_place, operation, .. } = self;
         let identity = match identity {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => identity,
-                Ok(None) => return Answer::Unguarded(handler),
+                Ok(None) => {
+                    around.without_key();
+                    return Answer::Driven(handler);
+                }
                 Err(problem) => {
-                    return Answer::Unguarded(Box::pin(ready(settings.respond(problem))));
+                    return Answer::Driven(Box::pin(ready(settings.respond(problem))));
                 }
             },
         };
+        let key = identity.store_key;
         if let Some(place) = key_place {
-            place.set(identity.key, identity.store_key);
+            place.set(identity.key, key);
+        }
+        if let Some(lent) = around.again(key) {
+            return Answer::Driven(Box::pin(lent.run(handler)));
         }
         if settings.is_missed_store() {
             warn_of_missed_store(operation.as_deref());
         }
-        let attempt = Attempt::new(identity.store_key, identity.fingerprint, Token::random());
+        let attempt = Attempt::new(key, identity.fingerprint, Token::random());
         let job = Job {
             engine: Arc::clone(&settings.engine),
             attempt: match operation {
@@ -83,7 +92,7 @@ impl Prepared {
             extracted,
         };
         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-        Answer::Asking { asking: job.ask(), handler: Some((handler, keeping)) }
+        Answer::Asking { asking: job.ask(), key, around, handler: Some((handler, keeping)) }
     }
 }
 
@@ -91,11 +100,13 @@ impl Prepared {
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
 pub(super) enum Answer {
-    /// The engine has no part in it.
-    Unguarded(Handler),
+    /// Nothing is settled here: there is no key, or a boundary settles.
+    Driven(Handler),
     /// What does the key hold?
     Asking {
         asking: Asking,
+        key: StoreKey,
+        around: Around,
         /// To be run if it is claimed. `None` once that is known.
         handler: Option<(Handler, Keeping)>,
     },
@@ -107,28 +118,58 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
-            let run = match &mut *self {
-                Self::Unguarded(handler) => return handler.as_mut().poll(cx),
+            let next = match &mut *self {
+                Self::Driven(handler) => return handler.as_mut().poll(cx),
                 Self::Running(run) => return Pin::new(run).poll(cx),
-                Self::Asking { asking, handler } => {
+                Self::Asking { asking, key, around, handler } => {
                     let found = ready!(Pin::new(asking).poll(cx));
                     let (handler, keeping) = handler.take().expect("asking has not ended");
-                    match found {
-                        Found::Claimed(claimed) => {
-                            claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
-                        }
-                        Found::Unprotected => keeping.settings.engine.run_to_end(handler),
+                    let claimed = match found {
+                        Found::Claimed(claimed) => Some(claimed),
+                        Found::Unprotected => None,
                         Found::Stored(answer) => {
-                            return Poll::Ready(keeping.settings.replay(answer));
+                            let replay = around.replay(answer);
+                            return Poll::Ready(keeping.settings.or_damaged(replay));
                         }
                         Found::Refused(refusal) => {
                             return Poll::Ready(keeping.settings.refuse(refusal));
                         }
+                    };
+                    match around.reserved() {
+                        None => Self::Running(to_end(claimed, keeping, handler)),
+                        Some(reserved) => Self::Driven(Box::pin(run_inside(
+                            reserved, *key, claimed, keeping, handler,
+                        ))),
                     }
                 }
             };
-            *self = Self::Running(run);
+            *self = next;
         }
+    }
+}
+
+/// Runs `handler` to its end, under its claim if it has one.
+fn to_end(claimed: Option<Claimed>, keeping: Keeping, handler: Handler) -> HandOver<Response> {
+    match claimed {
+        Some(claimed) => claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed))),
+        None => keeping.settings.engine.run_to_end(handler),
+    }
+}
+
+/// Runs `handler` inside a boundary, which settles.
+async fn run_inside(
+    reserved: Reserved,
+    key: StoreKey,
+    claimed: Option<Claimed>,
+    keeping: Keeping,
+    handler: Handler,
+) -> Response {
+    if let Some(claimed) = &claimed {
+        claimed.begin().await;
+    }
+    match reserved.lend(Run::new(claimed, keeping), key) {
+        Ok(lent) => lent.run(handler).await,
+        Err(run) => to_end(run.claimed, run.keeping, handler).await,
     }
 }
 
@@ -160,15 +201,19 @@ fn run(
 
 impl Settings {
     /// The response in a stored answer.
-    fn replay(&self, answer: Bytes) -> Response {
-        if let Some(response) = stored::decode(answer) {
-            return stored::replay(response);
-        }
-        tracing::error!("a stored response is damaged");
-        self.respond(Problem::outcome_unknown())
+    pub(super) fn replay(&self, answer: Bytes) -> Response {
+        self.or_damaged(stored::decode(answer).map(stored::replay))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response {
+    /// `replay`, if its record could be read.
+    fn or_damaged(&self, replay: Option<Response>) -> Response {
+        replay.unwrap_or_else(|| {
+            tracing::error!("a stored response is damaged");
+            self.respond(Problem::outcome_unknown())
+        })
+    }
+
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response {
         self.respond(match refusal {
             Refusal::KeyReused => Problem::key_reused(),
             Refusal::RequestInProgress => Problem::request_in_progress(),
