@@ -13,7 +13,7 @@ use http::Method;
 
 use super::{
     body::{self, Chunks, Read, Reader},
-    boundary::{Around, warn_of_narrow_run},
+    boundary::Around,
     fingerprint::Unsalted,
     idempotency::Settings,
     idempotency_key::IdempotencyKey,
@@ -22,6 +22,7 @@ use super::{
     policy::Policy,
     prepared::Prepared,
     scope::Scope,
+    stored,
 };
 use crate::{
     engine::record::{self, Record},
@@ -65,9 +66,6 @@ impl Guarded {
         cut: Option<(Option<http_body::Frame<Bytes>>, Body)>,
     ) -> Preparation {
         let Self { policy, settings, identification, known, extracted } = self;
-        if matches!(around, Around::Another) {
-            warn_of_narrow_run(Scope::from_request(policy, request));
-        }
         let extracted = known.extraction(policy, request, extracted);
         let unsalted =
             Unsalted::from_request(policy.fingerprint, settings.digesting(), request, &body);
@@ -118,9 +116,10 @@ fn look(
     let Identity { store_key, fingerprint, .. } = *identity;
     let record = settings.engine.store.look(store_key, fingerprint, extracted?)?;
     let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
-    let replay = around.replay(answer)?;
+    around.replays(&answer);
+    let response = stored::decode(answer)?;
     tracing::debug!(key = %store_key, "response replayed, its request not extracted again");
-    Some(replay)
+    Some(stored::replay(response))
 }
 
 /// The response to a body that cannot be read, which Axum's own extractor knows: 413 past the limit.

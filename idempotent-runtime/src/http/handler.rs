@@ -16,7 +16,7 @@ use axum::{extract::Request, response::Response};
 
 use super::{
     admission::{Admission, admit},
-    boundary::Around,
+    boundary::{Around, Taken},
     evaluated::Evaluated,
     guarded::{Guarded, Preparation},
     idempotency::Idempotency,
@@ -59,7 +59,7 @@ where
         Source::Request(pending) => pending,
     };
     let request = pending.request();
-    let around = Around::take(request);
+    let boundary = Taken::from_request(request);
     let admission = match Admission::from_request(policy, request) {
         Ok(admission) => admission,
         Err(problem) => return refuse(problem, request),
@@ -72,13 +72,16 @@ where
     };
     match admitted {
         Ok(None) => {
-            around.without_key();
+            boundary.without_key();
             unguarded(pending.extract(), start, respond)
         }
-        Ok(Some(request)) => guarded(request, around, pending, move |last, evaluated| {
-            let body = start(last, evaluated);
-            Box::pin(async move { respond(body.await) })
-        }),
+        Ok(Some(admitted)) => {
+            let around = boundary.with_key(policy, request);
+            guarded(admitted, around, pending, move |last, evaluated| {
+                let body = start(last, evaluated);
+                Box::pin(async move { respond(body.await) })
+            })
+        }
         Err(problem) => refuse(problem, request),
     }
 }

@@ -167,18 +167,14 @@ fn is_stream(headers: &HeaderMap) -> bool {
 /// Gives `response`, which is sent instead of another one with the headers `own`, those of them that
 /// belong to this request: they are never stored.
 pub(super) fn take_over(own: &HeaderMap, response: &mut Response) {
-    const NAMES: [HeaderName; 6] = [
-        header::SET_COOKIE,
-        header::DATE,
-        HeaderName::from_static("server-timing"),
-        HeaderName::from_static("traceparent"),
-        HeaderName::from_static("tracestate"),
-        HeaderName::from_static("x-request-id"),
-    ];
-    for name in &NAMES {
-        for value in own.get_all(name) {
-            response.headers_mut().append(name, value.clone());
-        }
+    let of_request = own.iter().filter(|(name, _)| {
+        matches!(
+            name.as_str(),
+            "date" | "server-timing" | "set-cookie" | "traceparent" | "tracestate" | "x-request-id"
+        )
+    });
+    for (name, value) in of_request {
+        response.headers_mut().append(name, value.clone());
     }
 }
 

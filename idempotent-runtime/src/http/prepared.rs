@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
-    store::{Attempt, Extracted, StoreKey, Token},
+    store::{Attempt, BoxFuture, Extracted, StoreKey, Token},
 };
 
 /// A request with a key, or one whose key is an expression, its body read.
@@ -100,7 +100,7 @@ impl Prepared {
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
 pub(super) enum Answer {
-    /// Nothing is settled here: there is no key, or a boundary settles.
+    /// Nothing is to be asked: there is no key, or its run is a boundary's already.
     Driven(Handler),
     /// What does the key hold?
     Asking {
@@ -110,6 +110,8 @@ pub(super) enum Answer {
         /// To be run if it is claimed. `None` once that is known.
         handler: Option<(Handler, Keeping)>,
     },
+    /// A boundary settles, if it can.
+    Inside(BoxFuture<'static, Result<Response, (Box<Run>, Handler)>>),
     Running(HandOver<Response>),
 }
 
@@ -118,9 +120,13 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
-            let next = match &mut *self {
+            let (claimed, keeping, handler) = match &mut *self {
                 Self::Driven(handler) => return handler.as_mut().poll(cx),
                 Self::Running(run) => return Pin::new(run).poll(cx),
+                Self::Inside(run) => match ready!(run.as_mut().poll(cx)) {
+                    Ok(response) => return Poll::Ready(response),
+                    Err((run, handler)) => (run.claimed, run.keeping, handler),
+                },
                 Self::Asking { asking, key, around, handler } => {
                     let found = ready!(Pin::new(asking).poll(cx));
                     let (handler, keeping) = handler.take().expect("asking has not ended");
@@ -128,48 +134,48 @@ impl Future for Answer {
                         Found::Claimed(claimed) => Some(claimed),
                         Found::Unprotected => None,
                         Found::Stored(answer) => {
-                            let replay = around.replay(answer);
-                            return Poll::Ready(keeping.settings.or_damaged(replay));
+                            around.replays(&answer);
+                            return Poll::Ready(keeping.settings.replay(answer));
                         }
                         Found::Refused(refusal) => {
                             return Poll::Ready(keeping.settings.refuse(refusal));
                         }
                     };
-                    match around.reserved() {
-                        None => Self::Running(to_end(claimed, keeping, handler)),
-                        Some(reserved) => Self::Driven(Box::pin(run_inside(
-                            reserved, *key, claimed, keeping, handler,
-                        ))),
+                    if let Some(reserved) = around.reserved() {
+                        let run = inside(reserved, Run::new(claimed, keeping), *key, handler);
+                        *self = Self::Inside(Box::pin(run));
+                        continue;
                     }
+                    (claimed, keeping, handler)
                 }
             };
-            *self = next;
+            *self = Self::Running(match claimed {
+                Some(claimed) => {
+                    claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
+                }
+                None => keeping.settings.engine.run_to_end(handler),
+            });
         }
     }
 }
 
-/// Runs `handler` to its end, under its claim if it has one.
-fn to_end(claimed: Option<Claimed>, keeping: Keeping, handler: Handler) -> HandOver<Response> {
-    match claimed {
-        Some(claimed) => claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed))),
-        None => keeping.settings.engine.run_to_end(handler),
-    }
-}
-
 /// Runs `handler` inside a boundary, which settles.
-async fn run_inside(
+///
+/// # Errors
+///
+/// Returns the run, not begun, if the boundary cannot settle it.
+async fn inside(
     reserved: Reserved,
+    run: Run,
     key: StoreKey,
-    claimed: Option<Claimed>,
-    keeping: Keeping,
     handler: Handler,
-) -> Response {
-    if let Some(claimed) = &claimed {
+) -> Result<Response, (Box<Run>, Handler)> {
+    if let Some(claimed) = &run.claimed {
         claimed.begin().await;
     }
-    match reserved.lend(Run::new(claimed, keeping), key) {
-        Ok(lent) => lent.run(handler).await,
-        Err(run) => to_end(run.claimed, run.keeping, handler).await,
+    match reserved.lend(run, key) {
+        Ok(lent) => Ok(lent.run(handler).await),
+        Err(run) => Err((run, handler)),
     }
 }
 
@@ -202,15 +208,11 @@ fn run(
 impl Settings {
     /// The response in a stored answer.
     pub(super) fn replay(&self, answer: Bytes) -> Response {
-        self.or_damaged(stored::decode(answer).map(stored::replay))
-    }
-
-    /// `replay`, if its record could be read.
-    fn or_damaged(&self, replay: Option<Response>) -> Response {
-        replay.unwrap_or_else(|| {
-            tracing::error!("a stored response is damaged");
-            self.respond(Problem::outcome_unknown())
-        })
+        if let Some(response) = stored::decode(answer) {
+            return stored::replay(response);
+        }
+        tracing::error!("a stored response is damaged");
+        self.respond(Problem::outcome_unknown())
     }
 
     pub(super) fn refuse(&self, refusal: Refusal) -> Response {

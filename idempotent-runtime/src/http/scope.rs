@@ -28,10 +28,9 @@ impl<'r> Scope<'r> {
         if let Some(scope) = policy.scope {
             return Self::Named(scope);
         }
-        let Target { template, uri } = Target::of(request);
-        match template {
+        match Target::template(request) {
             Some(template) => Self::Route(request.method(), template),
-            None => Self::Path(request.method(), uri.path()),
+            None => Self::Path(request.method(), Target::uri(request).path()),
         }
     }
 

@@ -73,7 +73,7 @@ impl<E: Send + 'static> RunBoundaryFuture<E> {
             let passing = passing.map(|passing| passing.map(|response| response.map(Body::new)));
             match closing.0.pass() {
                 Left::Nothing => passed(passing),
-                Left::Replay(answer) => Ok(replay(answer, passing)),
+                Left::Replay(answer) => replay(answer, passing),
                 Left::Run(run) => run.settle(passing).await,
             }
         });
@@ -83,13 +83,14 @@ impl<E: Send + 'static> RunBoundaryFuture<E> {
 
 /// The replay of `answer`. What the layers inside have made of their copy is dropped, except for what
 /// belongs to this request.
-fn replay<E>(answer: Bytes, passing: Passing<E>) -> Response {
-    let stored = stored::decode(answer).expect("the layers inside have a copy");
+fn replay<E>(answer: Bytes, passing: Passing<E>) -> Result<Response, E> {
+    // If it is damaged, the layers have seen the problem that says so.
+    let Some(stored) = stored::decode(answer) else { return passed(passing) };
     let mut replay = stored::replay(stored);
     if let Ok(Ok(copy)) = passing {
         take_over(copy.headers(), &mut replay);
     }
-    replay
+    Ok(replay)
 }
 
 fn here() -> Option<(Handle, Span)> {

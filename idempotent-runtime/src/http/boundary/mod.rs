@@ -20,7 +20,7 @@ use tower_service::Service;
 use self::{future::RunBoundaryFuture, slot::Slot};
 pub(super) use self::{
     passing::Run,
-    reserved::{Around, Reserved, warn_of_narrow_run},
+    reserved::{Around, Reserved, Taken},
 };
 
 /// A layer that makes all that is inside it a part of the run of an `#[idempotent]` handler.

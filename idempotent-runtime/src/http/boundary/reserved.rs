@@ -1,9 +1,8 @@
-//! [`Around`]: the boundary around a handler, as the handler sees it.
+//! [`Taken`], [`Around`], [`Lent`]: the boundary around a handler, as the handler sees it.
 
 use std::{
     collections::BTreeSet,
     future::poll_fn,
-    mem::replace,
     sync::{Mutex, PoisonError},
     task::{Context, Poll},
 };
@@ -16,19 +15,21 @@ use super::{
     slot::{Owner, Slot},
 };
 use crate::{
-    http::{handler::Handler, outcome::Outcome, scope::Scope, stored},
+    http::{handler::Handler, outcome::Outcome, policy::Policy, scope::Scope},
     store::StoreKey,
 };
 
-/// What is around a handler that was called for a request.
-pub(in crate::http) enum Around {
-    /// No boundary of its own: it settles by itself.
+/// The boundary that a request was found in, before its key is known.
+pub(in crate::http) enum Taken {
+    /// None of its own: it settles by itself.
     Nothing,
     /// One that another method or path has passed, so it settles by itself.
     Another,
-    /// A boundary, which settles.
     Boundary(Reserved),
 }
+
+/// What is around a handler that runs with a key: its boundary, which settles, or nothing.
+pub(in crate::http) struct Around(Option<Reserved>);
 
 /// The place of a boundary's handler. Dropped, it is free again: for a handler that was refused, or
 /// cancelled while it asked, another one may come.
@@ -48,10 +49,19 @@ enum At {
     End,
 }
 
-impl Around {
+impl Taken {
     /// Takes the boundary out of `request`, before anything else is asked of it: no request that the
     /// handler makes may find it there.
-    pub(in crate::http) fn take(request: &mut Request) -> Self {
+    pub(in crate::http) fn from_request(request: &mut Request) -> Self {
+        // A look is cheaper than a removal, and most requests have none.
+        if request.extensions().get::<Slot>().is_none() {
+            return Self::Nothing;
+        }
+        Self::remove_from(request)
+    }
+
+    #[cold]
+    fn remove_from(request: &mut Request) -> Self {
         let Some(slot) = request.extensions_mut().remove::<Slot>() else { return Self::Nothing };
         match slot.take(request) {
             Owner::Boundary => Self::Boundary(Reserved(slot)),
@@ -60,39 +70,53 @@ impl Around {
         }
     }
 
-    /// The place in the boundary, if it settles.
-    pub(in crate::http) fn reserved(&mut self) -> Option<Reserved> {
-        match replace(self, Self::Nothing) {
-            Self::Boundary(reserved) => Some(reserved),
-            Self::Nothing | Self::Another => None,
-        }
-    }
-
-    /// The run of `key` that the boundary has already, if a layer inside it tries the handler again.
-    pub(in crate::http) fn again(&self, key: StoreKey) -> Option<Lent> {
-        let Self::Boundary(Reserved(slot)) = self else { return None };
-        slot.try_again(key).then(|| Lent::new(slot))
-    }
-
     /// The handler runs without a key, so there is nothing to settle.
     ///
-    /// A transaction without a key would be lent here: a [`Run`](super::passing::Run) settles what
-    /// it is given.
+    /// A transaction without a key would be lent here: a [`Run`] settles what it is given.
     pub(in crate::http) fn without_key(self) {
         if let Self::Boundary(reserved) = self {
             reserved.0.without_key();
         }
     }
 
-    /// The replay of `answer`, which the key holds; `None` if it is damaged. Inside a boundary it is a
-    /// copy for the layers there: whatever they make of it, `answer` is what is replayed.
-    pub(in crate::http) fn replay(&self, answer: Bytes) -> Option<Response> {
-        let Self::Boundary(Reserved(slot)) = self else {
-            return stored::decode(answer).map(stored::replay);
-        };
-        let copy = stored::decode(answer.clone())?;
-        slot.replay(answer);
-        Some(stored::replay(copy))
+    /// The handler runs with a key, or one that is still to be evaluated.
+    #[inline]
+    pub(in crate::http) fn with_key(self, policy: &Policy, request: &Request) -> Around {
+        match self {
+            Self::Nothing => Around(None),
+            Self::Another => {
+                warn_of_narrow_run(Scope::from_request(policy, request));
+                Around(None)
+            }
+            Self::Boundary(reserved) => Around(Some(reserved)),
+        }
+    }
+}
+
+impl Around {
+    /// The place in the boundary, if it settles.
+    pub(in crate::http) fn reserved(&mut self) -> Option<Reserved> {
+        self.0.take()
+    }
+
+    /// There is no key after all.
+    pub(in crate::http) fn without_key(self) {
+        self.0.map_or(Taken::Nothing, Taken::Boundary).without_key();
+    }
+
+    /// The run of `key` that the boundary has already, if a layer inside it tries the handler again.
+    pub(in crate::http) fn again(&self, key: StoreKey) -> Option<Lent> {
+        let Reserved(slot) = self.0.as_ref()?;
+        slot.try_again(key).then(|| Lent::new(slot))
+    }
+
+    /// The key holds `answer`. What the handler answers with is a copy for the layers inside the
+    /// boundary: whatever they make of it, `answer` is what is replayed.
+    #[inline]
+    pub(in crate::http) fn replays(&self, answer: &Bytes) {
+        if let Some(Reserved(slot)) = &self.0 {
+            slot.replay(answer.clone());
+        }
     }
 }
 
@@ -151,7 +175,8 @@ impl Drop for Lent {
 }
 
 /// Warns of a run that is narrower than the boundary around it. Once for each operation.
-pub(in crate::http) fn warn_of_narrow_run(scope: Scope<'_>) {
+#[cold]
+fn warn_of_narrow_run(scope: Scope<'_>) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let operation = scope.name();
     let operation = operation.as_deref().unwrap_or("other");

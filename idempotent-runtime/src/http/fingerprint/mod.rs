@@ -58,7 +58,7 @@ impl Unsalted {
 
 /// Method and full path.
 fn with_path<B>(version: u8, request: &Request<B>) -> Fields {
-    path_of(version, request.method(), Target::of(request).uri)
+    path_of(version, request.method(), Target::uri(request))
 }
 
 fn path_of(version: u8, method: &Method, uri: &Uri) -> Fields {
@@ -70,7 +70,7 @@ fn path_of(version: u8, method: &Method, uri: &Uri) -> Fields {
 
 /// Method, full path, query and content type.
 fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
-    let Target { uri, .. } = Target::of(request);
+    let uri = Target::uri(request);
     let mut fields = path_of(version, request.method(), uri);
     // No query and an empty one are different requests.
     match uri.query() {
