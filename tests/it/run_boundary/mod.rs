@@ -3,8 +3,8 @@
 
 mod callers;
 mod failures;
-// mod hand_overs;
-// mod layers;
+mod hand_overs;
+mod layers;
 mod outcomes;
 mod replays;
 mod requests;
@@ -83,8 +83,13 @@ fn service_on<S: Store + Clone>(store: S, routes: Router<App>) -> Service<S> {
 fn service_of<S: Store + Clone>(app: App, store: S, routes: Router<App>) -> Service<S> {
     let probe = Probe::on(store);
     let idempotency = Idempotency::new(probe.clone());
-    let router = routes.layer(idempotency.clone()).with_state(app.clone());
-    Service { app, probe, idempotency, router, key: fresh_key() }
+    Service {
+        router: routes.layer(idempotency.clone()).with_state(app.clone()),
+        app,
+        probe,
+        idempotency,
+        key: fresh_key(),
+    }
 }
 
 impl<S> Service<S> {

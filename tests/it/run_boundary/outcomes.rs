@@ -16,10 +16,11 @@ use idempotent_test_support::{Runs, post};
 
 use super::{App, Seen, Service, first, number, replay, routes, service, unknown};
 
-/// A service inside whose boundary a layer changes each response.
+/// A service inside whose boundary a layer changes each response, except for problems.
 fn mapping(map: impl Fn(Response) -> Response + Clone + Send + Sync + 'static) -> Service {
-    let layer = map_response(move |response| {
-        let mapped = map(response);
+    let layer = map_response(move |response: Response| {
+        let is_problem = response.status() == StatusCode::CONFLICT;
+        let mapped = if is_problem { response } else { map(response) };
         async move { mapped }
     });
     service(routes().layer(layer).layer(RunBoundary::new()))

@@ -72,13 +72,12 @@ async fn a_replay_keeps_the_headers_that_belong_to_its_request() {
     assert_replays_with_its_own_headers(&service_on(Leased::default(), signed()), "/pay").await;
 }
 
+/// Status, marker and text of the responses that a layer sees.
+type Looks = Arc<Mutex<Vec<(StatusCode, bool, String)>>>;
+
 #[tokio::test]
 async fn layers_see_a_copy_of_the_record() {
-    async fn look(
-        State(seen): State<Arc<Mutex<Vec<(StatusCode, bool, String)>>>>,
-        request: Request,
-        next: Next,
-    ) -> Response {
+    async fn look(State(seen): State<Looks>, request: Request, next: Next) -> Response {
         let (parts, body) = next.run(request).await.into_parts();
         let body = to_bytes(body, 1 << 10).await.expect("a short body");
         let text = String::from_utf8(body.to_vec()).expect("text");
@@ -87,7 +86,7 @@ async fn layers_see_a_copy_of_the_record() {
         Response::from_parts(parts, Body::from(body))
     }
 
-    let seen = Arc::<Mutex<Vec<_>>>::default();
+    let seen = Looks::default();
     let layer = from_fn_with_state(Arc::clone(&seen), look);
     let service = service(routes().layer(layer).layer(RunBoundary::new()));
     for _ in 0..2 {
