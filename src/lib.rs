@@ -6,7 +6,7 @@ pub use idempotent_macros::idempotent;
 pub use idempotent_runtime::{
     Attempt, Claim, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey, IdempotencyService,
     Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome, Pollers, Problem,
-    ProblemCode, Store, StoreError, StoreKey, Token, Undrained,
+    ProblemCode, RunBoundary, RunBoundaryService, Store, StoreError, StoreKey, Token, Undrained,
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -38,3 +38,6 @@ pub use idempotent_runtime::__private;
 
 #[doc = include_str!("../docs/choosing-a-store.md")]
 pub mod choosing_a_store {}
+
+#[doc = include_str!("../docs/what-belongs-to-a-run.md")]
+pub mod what_belongs_to_a_run {}

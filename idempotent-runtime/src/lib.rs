@@ -34,7 +34,7 @@ pub use self::{
     engine::{OnStoreError, Undrained},
     http::{
         Idempotency, IdempotencyKey, IdempotencyService, Idempotent, InstallError, OptionalDisplay,
-        Outcome, Problem, ProblemCode,
+        Outcome, Problem, ProblemCode, RunBoundary, RunBoundaryService,
     },
     store::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,

@@ -1,5 +1,6 @@
 //! What the library promises, through real routers and real sockets, as one program: a module for
-//! each guarantee of the README, then the attribute, HTTP, outages, settings and sizes.
+//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, outages, settings and
+//! sizes.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 
@@ -15,6 +16,7 @@ mod no_stuck_keys;
 mod nothing_leaks;
 mod one_run;
 mod outages;
+mod run_boundary;
 mod service;
 mod settings;
 mod sizes;

@@ -7,6 +7,7 @@ use axum::{RequestExt as _, extract::Request, response::Response};
 #[cfg(feature = "postgres")]
 use super::tx::Transacted;
 use super::{
+    boundary::Taken,
     evaluated::Evaluated,
     guarded::{Guarded, Head},
     idempotency::Idempotency,
@@ -66,19 +67,22 @@ impl Admission {
 /// Takes `request` in, whose expressions were evaluated if they can be before extraction.
 pub(super) fn admit(
     policy: &'static Policy,
+    boundary: Taken,
     admission: Admission,
     evaluated: &Evaluated,
     known: Known,
     extracted: Extracted,
     request: &mut Request,
 ) -> Admitted {
-    let Admission::WithKey(key) = admission else { return without_key(policy, known, request) };
+    let Admission::WithKey(key) = admission else {
+        return without_key(policy, boundary, known, request);
+    };
     let mut scope = Scope::from_request(policy, request).fields();
     let identification = match policy.evaluated {
         Stage::BeforeExtraction => {
             let key = match evaluated.key_or(key) {
                 Ok(Some(key)) => key,
-                Ok(None) => return without_key(policy, known, request),
+                Ok(None) => return without_key(policy, boundary, known, request),
                 Err(problem) => return Admitted::Refused(refuse(problem, request)),
             };
             let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
@@ -87,11 +91,10 @@ pub(super) fn admit(
         Stage::AfterExtraction => Identification::open(key, scope),
     };
     let settings = Arc::clone(Idempotency::for_request(request.extensions()));
+    let around = boundary.with_key(policy, request);
     *request = take(request).with_limited_body();
-    Admitted::Guarded(Guarded::new(
-        Head { policy, settings, identification, known, extracted },
-        request,
-    ))
+    let head = Head { policy, settings, around, identification, known, extracted };
+    Admitted::Guarded(Guarded::new(head, request))
 }
 
 /// A request without a key is guarded only if its handler may take a transaction.
@@ -99,7 +102,13 @@ pub(super) fn admit(
     not(feature = "postgres"),
     expect(unused_variables, reason = "no other store has transactions")
 )]
-fn without_key(policy: &'static Policy, known: Known, request: &mut Request) -> Admitted {
+fn without_key(
+    policy: &'static Policy,
+    boundary: Taken,
+    known: Known,
+    request: &mut Request,
+) -> Admitted {
+    boundary.without_key();
     #[cfg(feature = "postgres")]
     if let Some(transacted) = Transacted::of(policy, known, request) {
         return Admitted::Guarded(Guarded::Unkeyed(transacted));

@@ -22,6 +22,7 @@ use http::Method;
 use super::tx;
 use super::{
     body::{self, Chunks, Read, Reader},
+    boundary::Around,
     evaluated::Evaluated,
     fingerprint::Unsalted,
     handler::Handler,
@@ -73,6 +74,7 @@ pub(super) trait Steps {
 pub(super) struct Head {
     pub(super) policy: &'static Policy,
     pub(super) settings: Arc<Settings>,
+    pub(super) around: Around,
     pub(super) identification: Identification,
     pub(super) known: Known,
     pub(super) extracted: Extracted,
@@ -101,14 +103,17 @@ impl Guarded {
                 *self = match head.prepare(request, read) {
                     Preparation::Prepared(prepared) => Self::Extracting(prepared),
                     Preparation::Answered(answer) => return Poll::Ready(answer),
-                    Preparation::Unread(answer) => Self::Answering(Answer::Unguarded(answer)),
+                    Preparation::Unread(answer) => Self::Answering(Answer::Driven(answer)),
                 };
             }
         }
         if let Self::Extracting(prepared) = self {
             let handler = match ready!(last.poll_handler(prepared.evaluated(), cx)) {
                 Ok(handler) => handler,
-                Err(rejection) => return Poll::Ready(rejection),
+                Err(rejection) => {
+                    *self = Self::Over;
+                    return Poll::Ready(rejection);
+                }
             };
             if let Self::Extracting(prepared) = replace(self, Self::Over) {
                 *self = Self::Answering(prepared.answer(handler));
@@ -118,10 +123,13 @@ impl Guarded {
         if let Self::Unkeyed(_) = self {
             let handler = match ready!(last.poll_handler(None, cx)) {
                 Ok(handler) => handler,
-                Err(rejection) => return Poll::Ready(rejection),
+                Err(rejection) => {
+                    *self = Self::Over;
+                    return Poll::Ready(rejection);
+                }
             };
             if let Self::Unkeyed(transacted) = replace(self, Self::Over) {
-                *self = Self::Answering(Answer::Unguarded(Box::pin(transacted.run(handler))));
+                *self = Self::Answering(Answer::Driven(Box::pin(transacted.run(handler))));
             }
         }
         let Self::Answering(answer) = self else { panic!("a future is not polled after its end") };
@@ -147,7 +155,7 @@ impl Head {
         body: Bytes,
         cut: Option<(Option<http_body::Frame<Bytes>>, Body)>,
     ) -> Preparation {
-        let Self { policy, settings, identification, known, extracted } = self;
+        let Self { policy, settings, around, identification, known, extracted } = self;
         let extracted = known.extraction(policy, request, extracted);
         let unsalted =
             Unsalted::from_request(policy.fingerprint, settings.digesting(), request, &body);
@@ -155,7 +163,7 @@ impl Head {
             Identification::Known { key, store_key, expression } => {
                 let fingerprint = unsalted.salted(expression, &key);
                 let identity = Identity { key, store_key, fingerprint };
-                if let Some(response) = look(&settings, &identity, extracted) {
+                if let Some(response) = look(&settings, &around, &identity, extracted) {
                     return Preparation::Answered(response);
                 }
                 Ok(identity)
@@ -177,11 +185,12 @@ impl Head {
                 Known::Json | Known::Plain => IdempotencyKey::taken_place(request.extensions()),
             },
             transaction: transaction(&settings, known, request),
-            operation: settings.operation(Scope::from_request(policy, request)),
+            operation: settings.operation(|| Scope::from_request(policy, request)),
             is_connect: request.method() == Method::CONNECT,
             body_bytes,
             policy,
             settings,
+            around,
             identity,
             extracted,
         })
@@ -204,12 +213,14 @@ fn transaction(_: &Settings, _: Known, _: &mut Request) -> Option<Slot> {
 /// The replay of a response that this process holds, and that needs no extraction.
 fn look(
     settings: &Settings,
+    around: &Around,
     identity: &Identity,
     extracted: Option<Extracted>,
 ) -> Option<Response> {
     let Identity { store_key, fingerprint, .. } = *identity;
     let record = settings.engine.store.look(store_key, fingerprint, extracted?)?;
     let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
+    around.replays(&answer);
     let response = stored::decode(answer)?;
     tracing::debug!(key = %store_key, "response replayed, its request not extracted again");
     Some(stored::replay(response))

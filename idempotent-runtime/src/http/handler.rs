@@ -19,6 +19,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     admission::{Admission, Admitted, admit},
+    boundary::Taken,
     evaluated::Evaluated,
     guarded::{Guarded, Steps},
     idempotent::{Idempotent, Source},
@@ -58,12 +59,13 @@ where
         return Box::pin(Unguarded::Extracting { last });
     };
     let mut evaluated = Evaluated::default();
+    let boundary = Taken::from_request(request);
     let admission = match Admission::from_request(policy, request) {
         Ok(admission) => admission,
         Err(refusal) => return refusal,
     };
     let start = handler(admission.is_evaluated_now(policy).then_some(&mut evaluated));
-    let admitted = admit(policy, admission, &evaluated, known, TypeId::of::<E>, request);
+    let admitted = admit(policy, boundary, admission, &evaluated, known, TypeId::of::<E>, request);
     let last = Last { source, start: Some(start), respond };
     match admitted {
         Admitted::Unguarded => Box::pin(Unguarded::Extracting { last }),

@@ -302,8 +302,8 @@ impl Settings {
     }
 
     /// The operation's name, if the store may show it or the log has to.
-    pub(super) fn operation(&self, scope: Scope<'_>) -> Option<Arc<str>> {
-        (!self.engine.store.is_memory() || self.is_missed_store()).then(|| scope.name())?
+    pub(super) fn operation<'r>(&self, scope: impl FnOnce() -> Scope<'r>) -> Option<Arc<str>> {
+        (!self.engine.store.is_memory() || self.is_missed_store()).then(|| scope().name())?
     }
 
     /// Whether a handler runs on the built-in default although the process has set up another

@@ -174,6 +174,20 @@ fn is_stream(headers: &HeaderMap) -> bool {
         || essence.starts_with(b"application/grpc")
 }
 
+/// Gives `response`, which is sent instead of another one with the headers `own`, those of them that
+/// belong to this request: they are never stored.
+pub(super) fn take_over(own: &HeaderMap, response: &mut Response) {
+    let of_request = own.iter().filter(|(name, _)| {
+        matches!(
+            name.as_str(),
+            "date" | "server-timing" | "set-cookie" | "traceparent" | "tracestate" | "x-request-id"
+        )
+    });
+    for (name, value) in of_request {
+        response.headers_mut().append(name, value.clone());
+    }
+}
+
 /// The headers of a response that belong to one connection, one moment or one request.
 struct Unstored {
     /// Named by the `Connection` header (RFC 9110, section 7.6.1).

@@ -7,6 +7,7 @@
 
 mod admission;
 pub(crate) mod body;
+mod boundary;
 pub(crate) mod evaluated;
 pub(crate) mod fingerprint;
 mod guarded;
@@ -26,6 +27,7 @@ mod prepared;
 mod problem;
 pub(crate) mod scope;
 pub(crate) mod stored;
+mod target;
 mod text;
 #[cfg(feature = "postgres")]
 mod tx;
@@ -33,6 +35,7 @@ mod tx;
 #[cfg(feature = "postgres")]
 pub use self::tx::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 pub use self::{
+    boundary::{RunBoundary, RunBoundaryService},
     evaluated::{Evaluated, OptionalDisplay},
     fingerprint::StableHasher,
     idempotency::Idempotency,

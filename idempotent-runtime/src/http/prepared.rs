@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 #[cfg(feature = "postgres")]
 use super::tx;
 use super::{
+    boundary::{Around, Reserved, Run},
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
@@ -28,13 +29,14 @@ use super::{
 };
 use crate::{
     engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
-    store::{Attempt, Extracted, Slot, Token},
+    store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
 
 /// A request with a key, or one whose key is an expression, its body read.
 pub(super) struct Prepared {
     pub(super) policy: &'static Policy,
     pub(super) settings: Arc<Settings>,
+    pub(super) around: Around,
     /// `Err` if its expressions use the last parameter.
     pub(super) identity: Result<Identity, Box<Unevaluated>>,
     /// How its last parameter is extracted, if a replay may do without.
@@ -57,33 +59,38 @@ impl Prepared {
 
     /// Asks the engine, and runs `handler`, replays or refuses.
     pub(super) fn answer(self, handler: Handler) -> Answer {
-        let Self { policy, settings, identity, extracted, key_place, operation, .. } = self;
+        let Self { policy, settings, around, identity, extracted, key_place, operation, .. } = self;
         let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => identity,
                 Ok(None) => {
+                    around.without_key();
                     #[cfg(feature = "postgres")]
                     if let Some(slot) = transaction {
                         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
                         let run = tx::run_unkeyed(handler, slot, keeping);
-                        return Answer::Unguarded(Box::pin(run));
+                        return Answer::Driven(Box::pin(run));
                     }
-                    return Answer::Unguarded(handler);
+                    return Answer::Driven(handler);
                 }
                 Err(problem) => {
-                    return Answer::Unguarded(Box::pin(ready(settings.respond(problem))));
+                    return Answer::Driven(Box::pin(ready(settings.respond(problem))));
                 }
             },
         };
+        let key = identity.store_key;
         if let Some(place) = key_place {
-            place.set(identity.key, identity.store_key);
+            place.set(identity.key, key);
+        }
+        if let Some(lent) = around.again(key) {
+            return Answer::Driven(Box::pin(lent.run(handler)));
         }
         if settings.is_missed_store() {
             warn_of_missed_store(operation.as_deref());
         }
-        let attempt = Attempt::new(identity.store_key, identity.fingerprint, Token::random());
+        let attempt = Attempt::new(key, identity.fingerprint, Token::random());
         let job = Job {
             engine: Arc::clone(&settings.engine),
             attempt: match operation {
@@ -97,7 +104,7 @@ impl Prepared {
             transaction,
         };
         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-        Answer::Asking { asking: job.ask(), handler: Some((handler, keeping)) }
+        Answer::Asking { asking: job.ask(), key, around, handler: Some((handler, keeping)) }
     }
 }
 
@@ -116,14 +123,18 @@ fn wanted(slot: Option<Slot>) -> Option<Slot> {
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
 pub(super) enum Answer {
-    /// The engine has no part in it.
-    Unguarded(Handler),
+    /// Nothing is to be asked: there is no key, or its run is a boundary's already.
+    Driven(Handler),
     /// What does the key hold?
     Asking {
         asking: Asking,
+        key: StoreKey,
+        around: Around,
         /// To be run if it is claimed. `None` once that is known.
         handler: Option<(Handler, Keeping)>,
     },
+    /// A boundary settles, if it can.
+    Inside(BoxFuture<'static, Result<Response, (Box<Run>, Handler)>>),
     Running(HandOver<Response>),
 }
 
@@ -132,28 +143,62 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
-            let run = match &mut *self {
-                Self::Unguarded(handler) => return handler.as_mut().poll(cx),
+            let (claimed, keeping, handler) = match &mut *self {
+                Self::Driven(handler) => return handler.as_mut().poll(cx),
                 Self::Running(run) => return Pin::new(run).poll(cx),
-                Self::Asking { asking, handler } => {
+                Self::Inside(run) => match ready!(run.as_mut().poll(cx)) {
+                    Ok(response) => return Poll::Ready(response),
+                    Err((run, handler)) => (run.claimed, run.keeping, handler),
+                },
+                Self::Asking { asking, key, around, handler } => {
                     let found = ready!(Pin::new(asking).poll(cx));
                     let (handler, keeping) = handler.take().expect("asking has not ended");
-                    match found {
-                        Found::Claimed(claimed) => {
-                            claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
-                        }
-                        Found::Unprotected => keeping.settings.engine.run_to_end(handler),
+                    let claimed = match found {
+                        Found::Claimed(claimed) => Some(claimed),
+                        Found::Unprotected => None,
                         Found::Stored(answer) => {
+                            around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
                         }
                         Found::Refused(refusal) => {
                             return Poll::Ready(keeping.settings.refuse(refusal));
                         }
+                    };
+                    if let Some(reserved) = around.reserved() {
+                        let run = inside(reserved, Run::new(claimed, keeping), *key, handler);
+                        *self = Self::Inside(Box::pin(run));
+                        continue;
                     }
+                    (claimed, keeping, handler)
                 }
             };
-            *self = Self::Running(run);
+            *self = Self::Running(match claimed {
+                Some(claimed) => {
+                    claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
+                }
+                None => keeping.settings.engine.run_to_end(handler),
+            });
         }
+    }
+}
+
+/// Runs `handler` inside a boundary, which settles.
+///
+/// # Errors
+///
+/// Returns the run, not begun, if the boundary cannot settle it.
+async fn inside(
+    reserved: Reserved,
+    run: Run,
+    key: StoreKey,
+    handler: Handler,
+) -> Result<Response, (Box<Run>, Handler)> {
+    if let Some(claimed) = &run.claimed {
+        claimed.begin().await;
+    }
+    match reserved.lend(run, key) {
+        Ok(lent) => Ok(lent.run(handler).await),
+        Err(run) => Err((run, handler)),
     }
 }
 
@@ -185,7 +230,7 @@ fn run(
 
 impl Settings {
     /// The response in a stored answer.
-    fn replay(&self, answer: Bytes) -> Response {
+    pub(super) fn replay(&self, answer: Bytes) -> Response {
         if let Some(response) = stored::decode(answer) {
             return stored::replay(response);
         }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use http::Method;
 
-use super::{fingerprint::full_uri, key::Key, policy::Policy, text::Text};
+use super::{key::Key, policy::Policy, target::Target, text::Text};
 use crate::{
     engine::{Digesting, Fields, version},
     store::StoreKey,
@@ -28,9 +28,9 @@ impl<'r> Scope<'r> {
         if let Some(scope) = policy.scope {
             return Self::Named(scope);
         }
-        match request.extensions().get::<MatchedPath>() {
-            Some(template) => Self::Route(request.method(), template.as_str()),
-            None => Self::Path(request.method(), full_uri(request).path()),
+        match Target::template(request) {
+            Some(template) => Self::Route(request.method(), template),
+            None => Self::Path(request.method(), Target::uri(request).path()),
         }
     }
 
