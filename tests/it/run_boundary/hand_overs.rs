@@ -18,7 +18,7 @@ use idempotent_axum::{Idempotency, MemoryStore, RunBoundary, Store, idempotent};
 use idempotent_test_support::{Leased, Probe, fresh_key, post};
 use tokio::task::yield_now;
 
-const ROUNDS: u32 = 800;
+const ROUNDS: u32 = 2000;
 
 /// By key: what handlers have done, and what the layer around them has.
 #[derive(Clone, Default)]

@@ -217,19 +217,36 @@ async fn without_a_boundary_the_requests_of_a_batch_are_the_same_operations_too(
 }
 
 #[tokio::test]
-async fn only_a_batch_without_the_attribute_is_warned_of() {
-    // Its handler never comes to the boundary, which cannot know that these requests are not its own.
+async fn only_a_request_that_may_be_the_boundarys_own_is_warned_of() {
     let (events, _guard) = Events::of_thread();
-    let (router, _) = app();
-    for key in [None, Some(fresh_key())] {
-        let batch = post("/batch").body(lines("at once", &[&fresh_key(), &fresh_key()]));
-        let batch = match key {
-            Some(key) => batch.key(key),
-            None => batch,
-        };
-        assert_eq!(batch.send(&router).await.status, 200);
+    let app = App::default();
+    let routes = || {
+        let routes =
+            Router::new().route("/batch", route(batch)).route("/plain", route(plain_batch));
+        routes.route("/pay", route(pay)).with_state(app.clone())
+    };
+    let settings = Idempotency::new(MemoryStore::new());
+    let bounded = routes().layer(RunBoundary::new()).layer(settings);
+    let pays = || lines("at once", &[&fresh_key(), &fresh_key()]);
+    // They come to no boundary of their own, but after a handler of the batch's.
+    assert!(app.router.set(routes()).is_ok());
+    for ask in [post("/batch"), post("/batch").key(fresh_key())] {
+        let batch = ask.body(pays()).send(&bounded).await;
+        assert!(batch.text().contains(": run "), "{}", batch.text());
     }
     assert_eq!(events.at(Level::WARN), [""; 0]);
+    // Nothing tells these from the request that has passed the boundary, changed by a layer.
+    for _ in 0..2 {
+        post("/plain").body(pays()).send(&bounded).await;
+    }
+    let [warning] = &events.at(Level::WARN)[..] else { panic!("one warning") };
+    assert!(warning.contains("ends with the handler"), "{warning}");
+    assert_eq!(app.payments.count(), 8);
+
+    // These come to a boundary of their own.
+    let (router, _) = self::app();
+    post("/plain").body(pays()).send(&router).await;
+    assert_eq!(events.at(Level::WARN).len(), 1);
 }
 
 #[tokio::test]
