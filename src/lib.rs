@@ -41,3 +41,6 @@ pub mod choosing_a_store {}
 
 #[doc = include_str!("../docs/what-belongs-to-a-run.md")]
 pub mod what_belongs_to_a_run {}
+
+#[doc = include_str!("../docs/exactly-once.md")]
+pub mod exactly_once {}

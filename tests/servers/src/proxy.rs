@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -76,12 +76,21 @@ impl Proxy {
         self.shared.lock().upstream = upstream;
     }
 
+    /// How many times clients have sent bytes on: once for each round trip, if they wait for each
+    /// answer.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
     /// Ends the client's side of every open connection, and leaves the server's open: a host that has
     /// vanished, of which the server learns nothing until the next [`Fault::Reset`].
     pub fn vanish(&self) {
         let mut state = self.shared.lock();
         let open: Vec<_> = state.connections.iter().filter_map(Weak::upgrade).collect();
-        open.iter().for_each(|connection| connection.vanish());
+        for connection in &open {
+            connection.vanish();
+        }
         state.vanished.extend(open);
     }
 
@@ -113,6 +122,7 @@ const UNPOISONED: &str = "no thread panics while it holds the lock";
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    requests: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -147,7 +157,7 @@ impl Shared {
             connections,
             vanished: Vec::new(),
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), requests: AtomicUsize::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -308,6 +318,9 @@ fn pump(way: Way, connection: &Connection, shared: &Shared) -> io::Result<()> {
         }
         if length == 0 {
             return to.shutdown(Shutdown::Write);
+        }
+        if way == Way::Request {
+            shared.requests.fetch_add(1, Ordering::SeqCst);
         }
         to.write_all(&chunk[..length])?;
     }
