@@ -126,6 +126,12 @@ impl Postgres {
         self.0.directory().path()
     }
 
+    /// What it has logged since it was started, or restarted.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.0.directory().log()
+    }
+
     /// What `psql` prints for SQL statements, in one transaction: a line per row, `|` between
     /// columns.
     pub fn execute(&self, sql: &str) -> String {

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::process::PATIENCE;
+use crate::tap::{Places, Stream, Way};
 
 /// What a [`Proxy`] does to all its connections, open and new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -98,21 +99,22 @@ impl Drop for Proxy {
     }
 }
 
-const UNPOISONED: &str = "no thread panics while it holds the lock";
+pub(crate) const UNPOISONED: &str = "no thread panics while it holds the lock";
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    pub(crate) changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     upstream: SocketAddr,
     fault: Fault,
     closed: bool,
     stalled: usize,
     connections: Vec<Weak<Connection>>,
+    pub(crate) places: Places,
 }
 
 impl State {
@@ -126,12 +128,18 @@ impl State {
 
 impl Shared {
     fn new(upstream: SocketAddr) -> Self {
-        let connections = Vec::new();
-        let state = State { upstream, fault: Fault::None, closed: false, stalled: 0, connections };
+        let state = State {
+            upstream,
+            fault: Fault::None,
+            closed: false,
+            stalled: 0,
+            connections: Vec::new(),
+            places: Places::default(),
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(UNPOISONED)
     }
 
@@ -223,23 +231,17 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Request,
-    Reply,
-}
-
 /// Both sockets of a client's connection. They close when the threads of both ways have let go of
 /// it.
 #[derive(Debug)]
-struct Connection {
+pub(crate) struct Connection {
     client: TcpStream,
     server: TcpStream,
     reset: AtomicBool,
 }
 
 impl Connection {
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::SeqCst);
         for socket in [&self.client, &self.server] {
             abort(socket);
@@ -247,7 +249,7 @@ impl Connection {
         }
     }
 
-    fn is_reset(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         self.reset.load(Ordering::SeqCst)
     }
 }
@@ -264,13 +266,14 @@ fn abort(socket: &TcpStream) {
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-fn pump(way: Way, connection: &Connection, shared: &Shared) -> io::Result<()> {
+fn pump(way: Way, connection: &Arc<Connection>, shared: &Shared) -> io::Result<()> {
     let (mut from, mut to) = match way {
         Way::Request => (&connection.client, &connection.server),
         Way::Reply => (&connection.server, &connection.client),
     };
     to.set_nodelay(true)?;
     let mut chunk = vec![0; 64 * 1024];
+    let mut stream = Stream::new(way);
     loop {
         let length = from.read(&mut chunk)?;
         if !shared.admit(way, connection) {
@@ -279,6 +282,11 @@ fn pump(way: Way, connection: &Connection, shared: &Shared) -> io::Result<()> {
         if length == 0 {
             return to.shutdown(Shutdown::Write);
         }
-        to.write_all(&chunk[..length])?;
+        let passes = stream.passes(&chunk[..length], connection, shared);
+        to.write_all(&chunk[..passes])?;
+        if passes < length {
+            connection.reset();
+            return Ok(());
+        }
     }
 }
