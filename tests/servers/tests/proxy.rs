@@ -139,18 +139,18 @@ fn a_lost_reply_leaves_the_request_done() {
 fn bytes_that_are_held_back_arrive_when_they_may_and_others_meanwhile() {
     let redis = Redis::start();
     let proxy = Proxy::start(redis.address());
-    let (mut held, mut other) = (connect(&proxy), connect(&proxy));
+    let (mut one, mut other) = (connect(&proxy), connect(&proxy));
     let hold = proxy.hold(Way::Request, b"SET a");
     // The place may lie in two chunks: the first of them has arrived.
-    held.write_all(b"PING\r\nSE").unwrap();
-    receive(&mut held, "+PONG");
-    send(&mut held, "T a 1");
+    one.write_all(b"PING\r\nSE").unwrap();
+    receive(&mut one, "+PONG");
+    send(&mut one, "T a 1");
     hold.wait();
     assert_eq!(redis.cli(&["EXISTS", "a"]), "0");
     send(&mut other, "SET b 1");
     receive(&mut other, "+OK");
     hold.pass();
-    receive(&mut held, "+OK");
+    receive(&mut one, "+OK");
     assert_eq!(redis.cli(&["GET", "a"]), "1");
 }
 

@@ -95,7 +95,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    const CLIENTS: usize = 6;
+    const CLIENTS: usize = 12;
 
     pub(crate) fn start(clients: &Clients, runtime: &Runtime, random: &mut Rng) -> Self {
         let (mut tasks, is_over) = (JoinSet::new(), Arc::<AtomicBool>::default());

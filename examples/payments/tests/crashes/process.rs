@@ -87,19 +87,19 @@ fn launch(
     let to = Arc::clone(log);
     thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
-            *lock(&to) += &format!("{line}\n");
+            let mut log = lock(&to);
+            log.push_str(&line);
+            log.push('\n');
         }
     });
     let mut first = String::new();
     let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
     stdout.read_line(&mut first).expect("it can be read");
-    match first.trim_end().strip_prefix("listening on http://") {
-        Some(address) => Running { child, address: address.to_owned() },
-        None => {
-            kill(&mut child);
-            panic!("{program} does not come up: {first}{}", lock(log));
-        }
+    if let Some(address) = first.trim_end().strip_prefix("listening on http://") {
+        return Running { child, address: address.to_owned() };
     }
+    kill(&mut child);
+    panic!("{program} does not come up: {first}{}", lock(log));
 }
 
 /// Locks what no panic leaves half changed.

@@ -36,7 +36,7 @@ async fn messages_wait_for_a_worker_and_workers_share_them() {
     drop(workers);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_whose_worker_died_is_delivered_again_with_its_key() {
     let (postgres, ledger) = (Postgres::start(), ledger());
     let proxy = Proxy::start(postgres.address());

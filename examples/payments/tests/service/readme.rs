@@ -1,6 +1,6 @@
 //! The README's `console` session: its commands give what it shows.
 
-use std::process::Command;
+use std::{fmt::Write as _, process::Command};
 
 use test_servers::Postgres;
 
@@ -26,8 +26,8 @@ fn the_readmes_curl_session_gives_what_it_shows() {
             let result = result.expect("`sh` and `curl` run");
             assert!(result.status.success(), "{run}: {result:?}");
             let result = String::from_utf8_lossy(&result.stdout).replace('\r', "");
-            shown += &format!("$ {command}\n{}\n", output.trim());
-            given += &format!("$ {command}\n{}\n", result.trim());
+            writeln!(shown, "$ {command}\n{}", output.trim()).expect("a string takes all");
+            writeln!(given, "$ {command}\n{}", result.trim()).expect("a string takes all");
         }
     }
     assert_eq!(shown.matches("$ curl").count(), 4);
@@ -42,14 +42,14 @@ fn normal(session: &str) -> String {
         for part in line.split_inclusive(|c: char| !c.is_ascii_hexdigit() && c != '-') {
             let word = part.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
             if uuid::Uuid::try_parse(word).is_err() {
-                normal += part;
+                normal.push_str(part);
                 continue;
             }
             let number = ids.iter().position(|id| id == &word).unwrap_or_else(|| {
                 ids.push(word);
                 ids.len() - 1
             });
-            normal += &format!("<{number}>{}", &part[word.len()..]);
+            write!(normal, "<{number}>{}", &part[word.len()..]).expect("a string takes all");
         }
         normal.push('\n');
     }
