@@ -24,7 +24,10 @@ pub use idempotent_runtime::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 #[doc(inline)]
-pub use idempotent_runtime::{PostgresStore, PostgresStoreBuilder, PurgeTask};
+pub use idempotent_runtime::{
+    PostgresStore, PostgresStoreBuilder, PurgeTask, ReadCommitted, RepeatableRead, Serializable,
+    Tx, TxError, TxRejection,
+};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(inline)]

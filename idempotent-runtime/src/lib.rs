@@ -8,6 +8,8 @@
 //! and responses live.
 
 mod engine;
+#[cfg(feature = "postgres")]
+mod failpoint;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -18,6 +20,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "postgres")]
+pub use self::http::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]

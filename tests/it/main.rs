@@ -6,6 +6,8 @@
 mod attribute;
 mod bounded_memory;
 mod capacity;
+#[cfg(feature = "postgres")]
+mod exactly_once;
 mod http;
 mod install;
 mod never_cancelled;

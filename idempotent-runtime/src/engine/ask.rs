@@ -44,6 +44,12 @@ pub(crate) enum Refusal {
     StoreUnavailable,
     /// Too many runs have outlived their callers.
     TooManyRuns,
+    /// The work was rolled back, and may succeed another time.
+    #[cfg(feature = "postgres")]
+    RolledBack,
+    /// The work could not be committed.
+    #[cfg(feature = "postgres")]
+    TransactionFailed,
 }
 
 /// Asking the store. Whether memory has let the key be claimed is known without a future.
@@ -66,6 +72,12 @@ impl Future for Asking {
     }
 }
 
+impl From<Refusal> for Found {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl From<Result<Bytes, Refusal>> for Found {
     fn from(answer: Result<Bytes, Refusal>) -> Self {
         answer.map_or_else(Self::Refused, Self::Stored)
@@ -75,6 +87,10 @@ impl From<Result<Bytes, Refusal>> for Found {
 impl Job {
     /// Asks the store until it says what to do.
     pub(crate) fn ask(self) -> Asking {
+        #[cfg(feature = "postgres")]
+        if let Some(slot) = self.transaction.clone() {
+            return Asking::Asked(Box::pin(self.ask_in_transaction(slot)));
+        }
         match self.engine.store.claim_at_once(&self.attempt) {
             Some(Claim::Claimed { lease }) => Asking::Found(Some(self.claimed(lease))),
             claim => Asking::Asked(Box::pin(self.follow(claim.map(Ok)))),

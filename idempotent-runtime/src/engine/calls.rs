@@ -90,16 +90,29 @@ impl Job {
     }
 
     /// Makes a call within the time limit, and notes whether the store has answered.
-    async fn within_limit<T>(
+    pub(super) async fn within_limit<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let Engine { store_timeout, outage, .. } = &*self.engine;
-        let in_time = tokio::time::timeout(*store_timeout, call).await;
-        let result = in_time.unwrap_or_else(|_| Err(StoreError::timed_out()));
+        self.engine.within_limit(call).await
+    }
+}
+
+impl Engine {
+    /// Makes a call within the time limit, and notes whether the store has answered.
+    pub(super) async fn within_limit<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let in_time = tokio::time::timeout(self.store_timeout, call).await;
+        self.note(in_time.unwrap_or_else(|_| Err(StoreError::timed_out())))
+    }
+
+    /// Notes whether the store has answered.
+    pub(super) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
-            Err(error) if error.is_outage() => outage.failed(error),
-            _ => outage.answered(),
+            Err(error) if error.is_outage() => self.outage.failed(error),
+            _ => self.outage.answered(),
         }
         result
     }

@@ -1,9 +1,14 @@
 //! [`Claimed`]: a claimed key, and what becomes of the claim once the work is done.
+//!
+//! A claim is held by a lease, or is part of the transaction that the work is done in; whoever drives
+//! the work need not know which.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
+#[cfg(feature = "postgres")]
+use super::transaction::InTransaction;
 use super::{ask::Refusal, hand_over::HandOver, job::Job, renewal::Renewal, waiting::Waiting};
 use crate::store::{BoxFuture, Claim, Hold};
 
@@ -13,16 +18,26 @@ use crate::store::{BoxFuture, Claim, Hold};
 /// down.
 pub(crate) struct Claimed {
     job: Job,
-    /// `None` if the claim cannot be orphaned.
-    renewal: Option<Renewal>,
+    held: Held,
     is_settled: bool,
+}
+
+/// How a claim is held.
+enum Held {
+    /// `None` if it cannot be orphaned.
+    ByLease(Option<Renewal>),
+    #[cfg(feature = "postgres")]
+    InTransaction(InTransaction),
 }
 
 /// What to keep of the work that was done.
 pub(crate) enum Keep {
     /// This record: later requests with the key get it.
     Record(Bytes),
-    /// Nothing: the key is free again.
+    /// It is done, and its answer is of a kind that is never kept. The key is free again, unless the
+    /// work is part of the claim's transaction.
+    Unstorable,
+    /// Nothing: the key is free again, and what was done in a transaction is undone.
     Nothing,
 }
 
@@ -38,9 +53,14 @@ pub(crate) enum Settled {
 impl Claimed {
     pub(super) fn new(job: Job, lease: Option<Duration>) -> Self {
         // Made first: where nothing can be renewed, outside a runtime, it frees the key.
-        let mut claimed = Self { job, renewal: None, is_settled: false };
-        claimed.renewal = lease.map(|lease| Renewal::start(&claimed.job, lease));
+        let mut claimed = Self { job, held: Held::ByLease(None), is_settled: false };
+        claimed.held = Held::ByLease(lease.map(|lease| Renewal::start(&claimed.job, lease)));
         claimed
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn in_transaction(job: Job, transaction: InTransaction) -> Self {
+        Self { job, held: Held::InTransaction(transaction), is_settled: false }
     }
 
     /// Drives `work`, which ends by [`settle`](Self::settle), to its end.
@@ -55,30 +75,34 @@ impl Claimed {
 
     /// To be awaited before the work: a thread that it blocks must not be the one that renews.
     pub(crate) async fn begin(&self) {
-        if let Some(renewal) = &self.renewal {
+        if let Held::ByLease(Some(renewal)) = &self.held {
             renewal.begin().await;
         }
     }
 
     /// Stores what is to be kept, or releases the key; then the caller can be answered.
     pub(crate) async fn settle(&mut self, keep: Keep) -> Settled {
-        let settled = match keep {
-            Keep::Nothing => {
-                self.job.release().await;
-                Settled::Own
-            }
-            Keep::Record(record) => match self.job.complete(&record).await {
-                Ok(Hold::Held) => Settled::Own,
-                Ok(Hold::Lost) => Box::pin(self.job.after_loss(record)).await,
-                Err(error) => {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "storing a response failed, trying again"
-                    );
-                    self.job.complete_in_background(record, self.renewal.take());
+        let settled = match &mut self.held {
+            Held::ByLease(renewal) => match keep {
+                Keep::Nothing | Keep::Unstorable => {
+                    self.job.release().await;
                     Settled::Own
                 }
+                Keep::Record(record) => match self.job.complete(&record).await {
+                    Ok(Hold::Held) => Settled::Own,
+                    Ok(Hold::Lost) => Box::pin(self.job.after_loss(record)).await,
+                    Err(error) => {
+                        tracing::debug!(
+                            error = &error as &dyn std::error::Error,
+                            "storing a response failed, trying again"
+                        );
+                        self.job.complete_in_background(record, renewal.take());
+                        Settled::Own
+                    }
+                },
             },
+            #[cfg(feature = "postgres")]
+            Held::InTransaction(transaction) => Box::pin(transaction.settle(&self.job, keep)).await,
         };
         self.is_settled = true;
         settled
@@ -87,8 +111,10 @@ impl Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if !self.is_settled {
-            self.job.release_without_waiting();
+        match &self.held {
+            Held::ByLease(_) if !self.is_settled => self.job.release_without_waiting(),
+            // The transaction, dropped with it, is rolled back.
+            _ => {}
         }
     }
 }

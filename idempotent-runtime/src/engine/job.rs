@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::settings::Engine;
-use crate::store::{Attempt, Extracted};
+use crate::store::{Attempt, Extracted, Slot};
 
 /// One attempt at a key, and what its operation wants.
 #[derive(Clone)]
@@ -18,4 +18,6 @@ pub(crate) struct Job {
     pub(crate) input_bytes: usize,
     /// What its input was extracted as, if a replay of its record may do without extraction.
     pub(crate) extracted: Option<Extracted>,
+    /// Where its work finds the transaction that its claim is part of, if it asks for one.
+    pub(crate) transaction: Option<Slot>,
 }

@@ -24,7 +24,7 @@ pub enum OnStoreError {
     Reject,
     /// Run the handler without protection. Only a request whose very first claim call failed runs
     /// so, after one more try: a duplicate that has seen a running claim, or an entry of another
-    /// release, gets 503.
+    /// release, gets 503; so does one whose handler takes a `Tx`.
     Execute,
 }
 
@@ -43,6 +43,9 @@ pub(crate) struct Engine {
     pub(crate) max_detached_runs: usize,
     pub(super) in_flight: InFlight,
     pub(super) outage: Arc<Outage>,
+    /// Of the keys that are asked for in transactions.
+    #[cfg(feature = "postgres")]
+    pub(super) turns: Arc<super::transaction::Turns>,
 }
 
 impl Engine {
@@ -56,6 +59,8 @@ impl Engine {
             max_detached_runs: 1024,
             in_flight: InFlight::default(),
             outage: Arc::default(),
+            #[cfg(feature = "postgres")]
+            turns: Arc::default(),
         }
     }
 

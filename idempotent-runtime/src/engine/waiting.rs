@@ -27,18 +27,23 @@ impl<'a> Waiting<'a> {
         Self { job, since: Instant::now(), pause: Duration::ZERO }
     }
 
+    /// For how long it may wait from now.
+    pub(super) fn left(&self) -> Duration {
+        self.job.wait.saturating_sub(self.since.elapsed())
+    }
+
     /// Waits until the running request may have ended.
     pub(super) async fn wait(
         &mut self,
         running: Option<Fingerprint>,
         lease_left: Option<Duration>,
     ) -> Result<(), Refusal> {
-        let Job { engine, attempt, wait, .. } = self.job;
+        let Job { engine, attempt, .. } = self.job;
         let refusal = self.job.refusal_without_waiting(running);
         if refusal == Refusal::KeyReused {
             return Err(refusal);
         }
-        let left = wait.saturating_sub(self.since.elapsed());
+        let left = self.left();
         if left.is_zero() {
             return Err(refusal);
         }

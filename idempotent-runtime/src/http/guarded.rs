@@ -11,6 +11,8 @@ use axum::{
 use bytes::Bytes;
 use http::Method;
 
+#[cfg(feature = "postgres")]
+use super::tx;
 use super::{
     body::{self, Chunks, Read, Reader},
     fingerprint::Unsalted,
@@ -25,7 +27,7 @@ use super::{
 };
 use crate::{
     engine::record::{self, Record},
-    store::Extracted,
+    store::{Extracted, Slot},
 };
 
 /// A request with a key, or one whose key is an expression that is still to be evaluated.
@@ -92,6 +94,7 @@ impl Guarded {
                 // The last parameter does not look for it; those before it have by now.
                 Known::Json | Known::Plain => IdempotencyKey::taken_place(request.extensions()),
             },
+            transaction: transaction(&settings, known, request),
             operation: settings.operation(Scope::from_request(policy, request)),
             is_connect: request.method() == Method::CONNECT,
             body_bytes,
@@ -101,6 +104,19 @@ impl Guarded {
             extracted,
         })
     }
+}
+
+/// Where the handler finds its transaction, if it may look for one: its parameters before the last
+/// have, or the last may.
+#[cfg(feature = "postgres")]
+fn transaction(settings: &Settings, known: Known, request: &mut Request) -> Option<Slot> {
+    settings.engine.store.transactional()?;
+    tx::Place::of_request(known, request.extensions_mut())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn transaction(_: &Settings, _: Known, _: &mut Request) -> Option<Slot> {
+    None
 }
 
 /// The replay of a response that this process holds, and that needs no extraction.

@@ -14,6 +14,8 @@ use std::{
 
 use axum::{extract::Request, response::Response};
 
+#[cfg(feature = "postgres")]
+use super::tx::Transacted;
 use super::{
     admission::{Admission, admit},
     evaluated::Evaluated,
@@ -69,6 +71,18 @@ where
         Admission::WithKey(key) => admit(policy, key, &evaluated, known, TypeId::of::<E>, request),
     };
     match admitted {
+        #[cfg(feature = "postgres")]
+        Ok(None) if let Some(transacted) = Transacted::of(policy, known, request) => {
+            Box::pin(async move {
+                match pending.extract().await {
+                    Ok(last) => {
+                        let body = start(last, None);
+                        transacted.run(Box::pin(async move { respond(body.await) })).await
+                    }
+                    Err(rejection) => rejection,
+                }
+            })
+        }
         Ok(None) => unguarded(pending.extract(), start, respond),
         Ok(Some(request)) => guarded(request, pending, move |last, evaluated| {
             let body = start(last, evaluated);

@@ -60,12 +60,20 @@ pub(super) struct Settings {
 /// Whether settings on any store but a `MemoryStore` exist.
 static SHARED_EXISTS: AtomicBool = AtomicBool::new(false);
 
+/// Whether settings on a store with transactions exist.
+#[cfg(feature = "postgres")]
+static TRANSACTIONAL_EXISTS: AtomicBool = AtomicBool::new(false);
+
 impl Idempotency {
     /// Settings with their defaults, on `store`.
     pub fn new(store: impl Store) -> Self {
         let engine = Engine::new(store);
         if !engine.store.is_memory() {
             SHARED_EXISTS.store(true, Ordering::Relaxed);
+        }
+        #[cfg(feature = "postgres")]
+        if engine.store.transactional().is_some() {
+            TRANSACTIONAL_EXISTS.store(true, Ordering::Relaxed);
         }
         Self::on(engine)
     }
@@ -92,6 +100,16 @@ impl Idempotency {
             checked: Arc::new(Once::new()),
         };
         Self { settings: Arc::new(settings) }
+    }
+
+    /// The settings that apply to a request with these extensions, if their store has transactions.
+    #[cfg(feature = "postgres")]
+    pub(super) fn transactional_for(extensions: &http::Extensions) -> Option<&Arc<Settings>> {
+        if !TRANSACTIONAL_EXISTS.load(Ordering::Relaxed) {
+            return None;
+        }
+        let settings = Self::for_request(extensions);
+        settings.engine.store.transactional().map(|_| settings)
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {

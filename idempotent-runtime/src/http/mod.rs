@@ -27,7 +27,11 @@ mod problem;
 pub(crate) mod scope;
 pub(crate) mod stored;
 mod text;
+#[cfg(feature = "postgres")]
+mod tx;
 
+#[cfg(feature = "postgres")]
+pub use self::tx::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 pub use self::{
     evaluated::{Evaluated, OptionalDisplay},
     fingerprint::StableHasher,

@@ -12,6 +12,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 
+#[cfg(feature = "postgres")]
+use super::tx;
 use super::{
     evaluated::Evaluated,
     handler::Handler,
@@ -26,7 +28,7 @@ use super::{
 };
 use crate::{
     engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
-    store::{Attempt, Extracted, Token},
+    store::{Attempt, Extracted, Slot, Token},
 };
 
 /// A request with a key, or one whose key is an expression, its body read.
@@ -41,6 +43,8 @@ pub(super) struct Prepared {
     pub(super) key_place: Option<IdempotencyKey>,
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
+    /// Where the handler finds its transaction, if it may look for one.
+    pub(super) transaction: Option<Slot>,
     pub(super) is_connect: bool,
     pub(super) body_bytes: usize,
 }
@@ -54,11 +58,20 @@ impl Prepared {
     /// Asks the engine, and runs `handler`, replays or refuses.
     pub(super) fn answer(self, handler: Handler) -> Answer {
         let Self { policy, settings, identity, extracted, key_place, operation, .. } = self;
+        let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => identity,
-                Ok(None) => return Answer::Unguarded(handler),
+                Ok(None) => {
+                    #[cfg(feature = "postgres")]
+                    if let Some(slot) = transaction {
+                        let keeping = Keeping::new(policy.replay, settings, self.is_connect);
+                        let run = tx::run_unkeyed(handler, slot, keeping);
+                        return Answer::Unguarded(Box::pin(run));
+                    }
+                    return Answer::Unguarded(handler);
+                }
                 Err(problem) => {
                     return Answer::Unguarded(Box::pin(ready(settings.respond(problem))));
                 }
@@ -81,10 +94,22 @@ impl Prepared {
             wait: policy.wait,
             input_bytes: self.body_bytes,
             extracted,
+            transaction,
         };
         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
         Answer::Asking { asking: job.ask(), handler: Some((handler, keeping)) }
     }
+}
+
+/// `slot`, if the handler's parameters have asked for a transaction.
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(clippy::needless_pass_by_value, reason = "it is empty")
+)]
+fn wanted(slot: Option<Slot>) -> Option<Slot> {
+    #[cfg(feature = "postgres")]
+    let slot = slot.filter(|slot| slot.wanted().is_some());
+    slot
 }
 
 /// The answer to a request, on its way.
@@ -141,7 +166,8 @@ fn run(
 ) -> impl Future<Output = Response> + Send {
     async move {
         claimed.begin().await;
-        let kept = AssertUnwindSafe(keeping.keep(handler)).catch_unwind().await;
+        let kept = async { keeping.keep(handler.await).await };
+        let kept = AssertUnwindSafe(kept).catch_unwind().await;
         let (keep, response) = match kept {
             Ok(kept) => kept,
             Err(panic) => {
@@ -167,7 +193,7 @@ impl Settings {
         self.respond(Problem::outcome_unknown())
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response {
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response {
         self.respond(match refusal {
             Refusal::KeyReused => Problem::key_reused(),
             Refusal::RequestInProgress => Problem::request_in_progress(),
@@ -175,6 +201,10 @@ impl Settings {
             Refusal::OutcomeUnknown => Problem::outcome_unknown(),
             Refusal::StoreUnavailable => Problem::store_unavailable(),
             Refusal::TooManyRuns => Problem::too_many_runs(),
+            #[cfg(feature = "postgres")]
+            Refusal::RolledBack => Problem::rolled_back(),
+            #[cfg(feature = "postgres")]
+            Refusal::TransactionFailed => Problem::transaction_failed(),
         })
     }
 }
@@ -225,6 +255,7 @@ mod tests {
             wait: POLICY.wait,
             input_bytes: 0,
             extracted: None,
+            transaction: None,
         };
         let Found::Claimed(claimed) = now(job.ask()) else { panic!("an absent key is claimed") };
         let keeping = Keeping::new(POLICY.replay, settings, false);

@@ -48,7 +48,11 @@ pub enum ProblemCode {
     KeyReused,
     /// Too many handlers have outlived their callers (503).
     TooManyRuns,
-    /// The store could not be asked (503).
+    /// The handler's transaction could not be committed (500).
+    TransactionFailed,
+    /// The handler takes a transaction that the service cannot give (500).
+    Misconfigured,
+    /// The store could not be asked, or the handler's transaction was rolled back (503).
     StoreUnavailable,
 }
 
@@ -62,6 +66,8 @@ impl ProblemCode {
         Self::ResponseNotStored,
         Self::OutcomeUnknown,
         Self::KeyReused,
+        Self::TransactionFailed,
+        Self::Misconfigured,
         Self::TooManyRuns,
         Self::StoreUnavailable,
     ];
@@ -77,6 +83,8 @@ impl ProblemCode {
             Self::ResponseNotStored => "response_not_stored",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::KeyReused => "key_reused",
+            Self::TransactionFailed => "transaction_failed",
+            Self::Misconfigured => "misconfigured",
             Self::TooManyRuns => "too_many_runs",
             Self::StoreUnavailable => "store_unavailable",
         }
@@ -150,6 +158,31 @@ impl Problem {
         )
     }
 
+    /// Nothing of the request took effect.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn rolled_back() -> Self {
+        Self::new(
+            ProblemCode::StoreUnavailable,
+            "The transaction of this request was rolled back. Retry later with the same idempotency key",
+        )
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn transaction_failed() -> Self {
+        Self::new(
+            ProblemCode::TransactionFailed,
+            "The transaction of this request could not be committed",
+        )
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn misconfigured() -> Self {
+        Self::new(
+            ProblemCode::Misconfigured,
+            "This operation needs a transaction that the service does not provide",
+        )
+    }
+
     fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into(), docs_url: None }
     }
@@ -165,6 +198,9 @@ impl Problem {
             | ProblemCode::ResponseNotStored
             | ProblemCode::OutcomeUnknown => StatusCode::CONFLICT,
             ProblemCode::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            ProblemCode::TransactionFailed | ProblemCode::Misconfigured => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             ProblemCode::TooManyRuns | ProblemCode::StoreUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -189,6 +225,8 @@ impl Problem {
                 "The response for this Idempotency-Key is not available"
             }
             ProblemCode::KeyReused => "Idempotency-Key is already used",
+            ProblemCode::TransactionFailed => "The transaction failed",
+            ProblemCode::Misconfigured => "Idempotency is misconfigured",
             ProblemCode::TooManyRuns => "Too many requests are still running",
             ProblemCode::StoreUnavailable => "Idempotency store is unavailable",
         }

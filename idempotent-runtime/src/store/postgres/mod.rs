@@ -21,6 +21,7 @@ mod run;
 mod source;
 mod sql;
 mod statement;
+mod transaction;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -29,6 +30,10 @@ use sqlx::PgPool;
 
 pub use self::{builder::PostgresStoreBuilder, purge::PurgeTask};
 use self::{connections::Purpose, migrate::Table, run::Inner};
+pub(crate) use self::{
+    error::is_passing_in_transaction,
+    transaction::{Begun, Failure, Fate, Isolation, Slot, Taken, Transaction},
+};
 use super::{Attempt, Claim, ConnectError, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
 /// How often a verb may find that the row was changed while it looked at it.

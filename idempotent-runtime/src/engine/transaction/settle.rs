@@ -1,0 +1,210 @@
+//! Settling work in a transaction: recording and committing it, or rolling it back.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{PAUSE, turns::Ticket};
+use crate::{
+    engine::{
+        ask::Refusal,
+        claimed::{Keep, Settled},
+        job::Job,
+        record,
+        settings::Engine,
+    },
+    failpoint::failpoint,
+    store::{
+        Claim, Slot, StoreError, jittered,
+        postgres::{Failure, Fate, Transaction},
+    },
+};
+
+/// A claim that is part of a transaction. Dropped before it has settled, it is rolled back.
+pub(in crate::engine) struct InTransaction {
+    slot: Slot,
+    /// This one's turn, until it has ended.
+    turn: Option<Ticket>,
+}
+
+impl InTransaction {
+    pub(super) fn new(slot: Slot, turn: Ticket) -> Self {
+        Self { slot, turn: Some(turn) }
+    }
+
+    /// Commits with what is to be kept, or rolls back.
+    pub(in crate::engine) async fn settle(&mut self, job: &Job, keep: Keep) -> Settled {
+        let ended = match (self.slot.end(), keep) {
+            (None, _) => Err(still_in_use()),
+            (Some(transaction), Keep::Nothing) => job.roll_back(*transaction).await,
+            (Some(transaction), Keep::Record(record)) => job.store(*transaction, record).await,
+            (Some(transaction), Keep::Unstorable) => {
+                job.store(*transaction, record::not_stored()).await
+            }
+        };
+        // All that wait have something to see; after a rollback, one of them is next.
+        if let Some(turn) = self.turn.take()
+            && ended == Ok(true)
+        {
+            turn.end();
+        }
+        ended.map_or_else(Settled::Refused, |_| Settled::Own)
+    }
+}
+
+impl Drop for InTransaction {
+    fn drop(&mut self) {
+        drop(self.slot.end());
+    }
+}
+
+pub(super) fn still_in_use() -> Refusal {
+    tracing::error!(
+        "a `Tx` has outlived its handler, so its transaction cannot be committed: do not move it into \
+         a task. It is rolled back once it is dropped, and its key is free then"
+    );
+    Refusal::TransactionFailed
+}
+
+impl Job {
+    /// Commits with `record`: `true`.
+    async fn store(&self, mut transaction: Transaction, record: Bytes) -> Result<bool, Refusal> {
+        let Self { engine, attempt, ttl, .. } = self;
+        let recorded = match engine.before_commit(transaction.record(attempt, &record, *ttl)).await
+        {
+            Err(Failure::Lasting(error)) if error.is_too_large() => {
+                let note = record::not_stored();
+                engine.before_commit(transaction.record(attempt, &note, *ttl)).await
+            }
+            recorded => recorded,
+        };
+        if let Err(failure) = recorded {
+            return self.failed(transaction, failure).await;
+        }
+        let store = engine.transactional();
+        engine.commit(transaction, || store.fate_of_attempt(attempt)).await.map(|()| true)
+    }
+
+    /// Rolls back: `false`.
+    async fn roll_back(&self, mut transaction: Transaction) -> Result<bool, Refusal> {
+        match self.engine.before_commit(transaction.check()).await {
+            Err(Failure::Ended) => self.failed(transaction, Failure::Ended).await,
+            // Whatever it is, the work is undone.
+            _ => {
+                self.engine.roll_back(transaction).await;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn failed(&self, transaction: Transaction, failure: Failure) -> Result<bool, Refusal> {
+        // Closes the connection: if the handler has begun another transaction, that is no commit.
+        drop(transaction);
+        if let Failure::Ended = failure {
+            self.note_unknown().await;
+        }
+        Err(refusal(&failure))
+    }
+
+    /// Keeps the key from being run again. If the handler has committed, its row says so already; if
+    /// it has rolled back, what it did afterwards is there, and the row is not.
+    async fn note_unknown(&self) {
+        if let Ok(Claim::Claimed { .. }) = self.claim().await {
+            let _ = self.complete(&record::unknown()).await;
+        }
+    }
+}
+
+/// Tells the log why a transaction was not committed.
+pub(super) fn refusal(failure: &Failure) -> Refusal {
+    match failure {
+        Failure::Passing(error) | Failure::Unanswered(error) => {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "the transaction of a request was rolled back, and may succeed another time"
+            );
+            Refusal::RolledBack
+        }
+        Failure::Lasting(error) => {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "the transaction of a request could not be committed"
+            );
+            Refusal::TransactionFailed
+        }
+        Failure::Ended => {
+            tracing::error!(
+                "a handler has ended the transaction of its `Tx`, so whether its effects are there is \
+                 not known: leave `COMMIT` and `ROLLBACK` to the library, and use `tx.begin()` for \
+                 what may be undone alone"
+            );
+            Refusal::TransactionFailed
+        }
+    }
+}
+
+impl Engine {
+    /// A call before the commit: one that takes too long is the end of the transaction.
+    pub(super) async fn before_commit<T>(
+        &self,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let in_time = timeout(self.store_timeout, call).await;
+        in_time.unwrap_or_else(|_| Err(Failure::Passing(StoreError::timed_out())))
+    }
+
+    /// Rolls back. If that fails, the connection is closed, which is the same.
+    pub(super) async fn roll_back(&self, transaction: Transaction) {
+        let _ = timeout(self.store_timeout, transaction.roll_back()).await;
+    }
+
+    /// Commits; if the answer is lost, asks what became of it. Both together take no longer than any
+    /// other call.
+    pub(super) async fn commit<F>(
+        &self,
+        transaction: Transaction,
+        fate: impl Fn() -> F,
+    ) -> Result<(), Refusal>
+    where
+        F: Future<Output = Result<Fate, StoreError>>,
+    {
+        failpoint("tx-before-commit");
+        let deadline = Instant::now() + self.store_timeout;
+        let committed = timeout(self.store_timeout / 2, transaction.commit()).await;
+        match committed.unwrap_or_else(|_| Err(Failure::Unanswered(StoreError::timed_out()))) {
+            Ok(()) => {
+                failpoint("tx-after-commit");
+                Ok(())
+            }
+            Err(Failure::Unanswered(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the answer to a commit is lost, asking what became of it"
+                );
+                Self::resolve(deadline, fate).await
+            }
+            Err(failure) => Err(refusal(&failure)),
+        }
+    }
+
+    async fn resolve<F>(deadline: Instant, fate: impl Fn() -> F) -> Result<(), Refusal>
+    where
+        F: Future<Output = Result<Fate, StoreError>>,
+    {
+        let mut refusal = Refusal::StoreUnavailable;
+        let ask = async {
+            loop {
+                match fate().await {
+                    Ok(Fate::Committed) => return Ok(()),
+                    Ok(Fate::RolledBack) => return Err(Refusal::RolledBack),
+                    Ok(Fate::Open) => refusal = Refusal::RequestInProgress,
+                    Err(_) => refusal = Refusal::StoreUnavailable,
+                }
+                sleep(jittered(PAUSE)).await;
+            }
+        };
+        let in_time = timeout_at(deadline, ask).await;
+        in_time.unwrap_or(Err(refusal))
+    }
+}

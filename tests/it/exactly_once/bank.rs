@@ -1,0 +1,111 @@
+//! A service that writes payments in the transaction of its claim, and what the server has of it.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use idempotent_axum::{Idempotency, PostgresStore, PostgresStoreBuilder, TxError};
+use idempotent_test_support::{Counter, Gate};
+use sqlx::{PgConnection, Row as _};
+use test_servers::Postgres;
+use uuid::Uuid;
+
+/// For tests that are content with a schema of their own.
+static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
+
+/// What handlers share with their test.
+#[derive(Debug, Clone, Default)]
+pub(super) struct App {
+    pub(super) runs: Counter,
+    pub(super) gate: Gate,
+}
+
+/// A service with a schema of its own, for its table of payments and that of keys.
+pub(super) struct Bank<'s> {
+    pub(super) server: &'s Postgres,
+    pub(super) schema: String,
+    pub(super) app: App,
+    pub(super) idempotency: Idempotency,
+    pub(super) router: Router,
+}
+
+impl Bank<'static> {
+    /// On a server that it shares with other tests.
+    pub(super) async fn open(routes: Router<App>) -> Self {
+        Self::open_with(routes, |store| store, |idempotency| idempotency).await
+    }
+
+    /// The same with settings.
+    pub(super) async fn open_with(
+        routes: Router<App>,
+        store: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
+        settings: impl FnOnce(Idempotency) -> Idempotency,
+    ) -> Self {
+        let schema = format!("bank_{}", Uuid::new_v4().simple());
+        SHARED.execute(&format!("CREATE SCHEMA {schema}"));
+        let url = format!("{}?options=-c%20search_path%3D{schema}", SHARED.url());
+        Self::open_in(schema, &SHARED, &url, routes, store, settings).await
+    }
+}
+
+impl<'s> Bank<'s> {
+    /// On a server of its own, which is reached at `url`.
+    pub(super) async fn open_at(
+        server: &'s Postgres,
+        url: &str,
+        routes: Router<App>,
+        store: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
+        settings: impl FnOnce(Idempotency) -> Idempotency,
+    ) -> Self {
+        Self::open_in("public".to_owned(), server, url, routes, store, settings).await
+    }
+
+    async fn open_in(
+        schema: String,
+        server: &'s Postgres,
+        url: &str,
+        routes: Router<App>,
+        store: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
+        settings: impl FnOnce(Idempotency) -> Idempotency,
+    ) -> Self {
+        server.execute(&format!(
+            "CREATE TABLE {schema}.payments (
+                 id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, reference text NOT NULL
+             )"
+        ));
+        let store = store(PostgresStore::builder().schema(&schema));
+        let store = store.connect(url).await.expect("the server is up");
+        store.migrate().await.expect("the role may create tables");
+        let idempotency = settings(Idempotency::new(store));
+        let app = App::default();
+        let router = routes.layer(idempotency.clone()).with_state(app.clone());
+        Self { server, schema, app, idempotency, router }
+    }
+
+    /// What `psql` prints for a query in this schema.
+    pub(super) fn query(&self, sql: &str) -> String {
+        let Self { server, schema, .. } = self;
+        let answer = server.execute(&format!("SET search_path = {schema}; {sql}"));
+        answer.trim().to_owned()
+    }
+
+    /// The references of all payments, in order.
+    pub(super) fn payments(&self) -> Vec<String> {
+        let rows = self.query("SELECT reference FROM payments ORDER BY id");
+        rows.lines().map(str::to_owned).collect()
+    }
+
+    /// How many keys the store holds something for.
+    pub(super) fn keys(&self) -> usize {
+        self.query("SELECT count(*) FROM idempotency_keys").parse().expect("a number")
+    }
+}
+
+/// Writes a payment, and gives a body that no other gives.
+pub(super) async fn insert(tx: &mut PgConnection, reference: &str) -> Result<String, TxError> {
+    let row = sqlx::query("INSERT INTO payments (reference) VALUES ($1) RETURNING id")
+        .bind(reference)
+        .fetch_one(tx)
+        .await?;
+    let id: i64 = row.try_get(0)?;
+    Ok(format!("payment {id} of {reference}"))
+}
