@@ -5,16 +5,14 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use idempotent_axum::TxError;
 use serde_json::json;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum Error {
-    #[error("send your token in the header `Authorization: Bearer <token>`")]
     Unauthorized,
-    #[error("a payment has an account, an amount above 0, and a currency such as `EUR`")]
     InvalidPayment,
-    #[error("the database failed, try again with the same key")]
-    Database(#[source] sqlx::Error),
+    Database(sqlx::Error),
 }
 
 impl From<sqlx::Error> for Error {
@@ -29,14 +27,20 @@ impl From<sqlx::Error> for Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, code) = match &self {
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Self::InvalidPayment => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_payment"),
-            Self::Database(error) => {
-                tracing::error!(%error, "the database failed");
-                (StatusCode::INTERNAL_SERVER_ERROR, "database_failed")
-            }
+        let (status, code, detail) = match self {
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "send your token in the header `Authorization: Bearer <token>`",
+            ),
+            Self::InvalidPayment => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_payment",
+                "a payment has an account, an amount above 0, and a currency such as `EUR`",
+            ),
+            // 503 if it may succeed another time.
+            Self::Database(error) => return TxError::from(error).into_response(),
         };
-        (status, Json(json!({"code": code, "detail": self.to_string()}))).into_response()
+        (status, Json(json!({"code": code, "detail": detail}))).into_response()
     }
 }

@@ -6,9 +6,9 @@ use axum::{
     Json, Router,
     extract::{Query, State},
     http::StatusCode,
-    routing::{get, post},
+    routing::post,
 };
-use idempotent_axum::{IdempotencyKey, idempotent};
+use idempotent_axum::{IdempotencyKey, Tx, idempotent};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -23,7 +23,7 @@ struct App {
 
 pub(crate) fn router(pool: PgPool, latency: Duration) -> Router {
     Router::new()
-        .route("/payments", get(list))
+        .route("/payments", post(pay).get(list))
         .route("/payments/plain", post(pay_plainly))
         .with_state(App { pool, latency })
 }
@@ -41,6 +41,19 @@ struct Receipt {
     id: Uuid,
     #[serde(flatten)]
     payment: Payment,
+}
+
+/// The payment, its message and the response are committed together.
+#[idempotent(ttl = "24h", principal = client.id)]
+async fn pay(
+    State(app): State<App>,
+    client: Client,
+    key: IdempotencyKey,
+    mut tx: Tx,
+    Json(payment): Json<Payment>,
+) -> Result<(StatusCode, Json<Receipt>), Error> {
+    let receipt = make(&mut tx, app.latency, &client, &key, payment).await?;
+    Ok((StatusCode::CREATED, Json(receipt)))
 }
 
 /// The same payment in a transaction of its own, as most services make it.

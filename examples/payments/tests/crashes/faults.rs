@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use fastrand::Rng;
-use test_servers::{Proxy, Way};
+use test_servers::{Fault, Proxy, Way};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -21,6 +21,7 @@ impl Step {
         match self {
             Self::Claimed => (Way::Request, b"INSERT INTO payments"),
             Self::MidBody => (Way::Request, b"INSERT INTO outbox"),
+            Self::CutOff => (Way::Request, b"SET record = "),
             Self::BeforeCommit | Self::Committing => (Way::Request, b"COMMIT"),
             Self::Committed => (Way::Reply, b"COMMIT\0"), // the tag of the server's answer
             Self::Answered => (Way::Reply, b"HTTP/1.1 201"),
@@ -28,7 +29,7 @@ impl Step {
     }
 }
 
-/// Makes a payment on an instance that has no other, and kills the instance at the step.
+/// Makes a payment on a new instance that has no other, and kills the instance at the step.
 pub(crate) fn kill_at(
     step: Step,
     victim: &Instance,
@@ -37,6 +38,8 @@ pub(crate) fn kill_at(
     random: &mut Rng,
 ) -> Payment {
     let mut payment = Payment::new(random);
+    // One that has not prepared a statement yet: its text is what is waited for.
+    victim.service.restart();
     let front = Proxy::start(victim.service.address().parse().expect("it is an address"));
     let (way, bytes) = step.place();
     let place = if step == Step::Answered { &front } else { &victim.proxy };
@@ -46,24 +49,36 @@ pub(crate) fn kill_at(
             (clients.clone(), payment.key.clone(), front.address().to_string());
         runtime.spawn(async move { clients.send(&key, &address, UNTIL_KILLED).await })
     };
+    let answer = || runtime.block_on(sent).expect("a client does not panic");
     hold.wait();
-    if step == Step::Committing {
-        hold.pass();
-        victim.service.kill();
-    } else {
-        victim.service.kill();
-        drop(hold);
+    match step {
+        Step::CutOff => {
+            victim.proxy.set(Fault::Stall);
+            payment.answers.extend(answer());
+            victim.service.kill();
+            // What was on its way never arrives.
+            victim.proxy.set(Fault::Reset);
+            drop(hold);
+            victim.proxy.set(Fault::None);
+        }
+        Step::Committing => {
+            hold.pass();
+            victim.service.kill();
+            payment.answers.extend(answer());
+        }
+        _ => {
+            victim.service.kill();
+            drop(hold);
+            payment.answers.extend(answer());
+        }
     }
-    drop(front);
-    payment.answers.extend(runtime.block_on(sent).expect("a client does not panic"));
-    victim.service.restart();
     payment
 }
 
 /// Kills an instance at random moments.
 pub(crate) fn kill(instance: &Instance, times: usize, mut random: Rng) {
     for _ in 0..times {
-        thread::sleep(Duration::from_millis(random.u64(10..250)));
+        thread::sleep(Duration::from_millis(random.u64(10..400)));
         instance.service.kill();
         instance.service.restart();
     }

@@ -39,6 +39,9 @@ pub(crate) enum Fault {
 pub(crate) enum Step {
     Claimed,
     MidBody,
+    /// The response is about to be stored, and the database is out of reach until the caller has
+    /// been answered.
+    CutOff,
     BeforeCommit,
     Committing,
     Committed,
@@ -46,9 +49,10 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Claimed,
         Self::MidBody,
+        Self::CutOff,
         Self::BeforeCommit,
         Self::Committing,
         Self::Committed,
@@ -85,6 +89,7 @@ impl fmt::Display for Row {
         let fault = match self.fault {
             Fault::KilledAt(Step::Claimed) => "killed after the claim",
             Fault::KilledAt(Step::MidBody) => "killed mid-body",
+            Fault::KilledAt(Step::CutOff) => "killed after an answer that it could not store",
             Fault::KilledAt(Step::BeforeCommit) => "killed before `COMMIT`",
             Fault::KilledAt(Step::Committing) => "killed with `COMMIT` on its way",
             Fault::KilledAt(Step::Committed) => "killed after `COMMIT`, before it knew",

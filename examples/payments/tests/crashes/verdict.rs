@@ -61,10 +61,16 @@ pub(crate) fn look(
             hold(lost_answers == 0, "lost answers");
         }
         // What this test has to be able to see.
-        Mode::Plain if row.fault == Fault::KilledAt(Step::Committed) => {
-            hold(double_runs == row.times, "double runs were not seen");
-        }
-        Mode::Plain => {}
+        Mode::Plain => match row.fault {
+            Fault::KilledAt(Step::Committed) => {
+                hold(double_runs == row.times, "double runs were not seen");
+            }
+            Fault::KilledAt(Step::CutOff) => {
+                hold(double_runs == row.times, "double runs were not seen");
+                hold(lost_answers == row.times, "lost answers were not seen");
+            }
+            _ => {}
+        },
     }
 
     let count = |sql: &str| scene.postgres.execute(&format!("SELECT count(*) FROM {sql}"));

@@ -8,6 +8,11 @@ use crate::{client, count, fresh_key, pay, payments, send, sent};
 /// Each of these is a test of either handler.
 macro_rules! by_each_handler {
     ($($test:ident)*) => {
+        mod tx {
+            $(#[tokio::test]
+            async fn $test() { super::$test("/payments").await; })*
+        }
+
         mod plain {
             $(#[tokio::test]
             async fn $test() { super::$test("/payments/plain").await; })*

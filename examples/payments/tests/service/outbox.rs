@@ -7,7 +7,7 @@ use test_servers::{Postgres, Proxy, Way};
 
 use crate::{client, count, fresh_key, ledger, pay, payments, process::Service, sent};
 
-const PATH: &str = "/payments/plain";
+const PATH: &str = "/payments";
 
 /// What the ledger has counted once the outbox is empty.
 async fn delivered(postgres: &Postgres, ledger: &Service) -> Value {

@@ -48,7 +48,7 @@ async fn a_signal_lets_a_payment_end() {
     let proxy = Proxy::start(postgres.address());
     let service = payments(&postgres.url_through(&proxy), &[]);
     let hold = proxy.hold(Way::Request, b"INSERT INTO outbox");
-    let sent = tokio::spawn(sent(pay(&service, "/payments/plain", &fresh_key())));
+    let sent = tokio::spawn(sent(pay(&service, "/payments", &fresh_key())));
     tokio::task::block_in_place(|| hold.wait());
     service.terminate();
     hold.pass();
