@@ -1,15 +1,15 @@
 //! How each fault is done.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use fastrand::Rng;
-use test_servers::{Fault, Proxy, Way};
+use test_servers::{Fault, Postgres, Proxy, Way};
 use tokio::runtime::Runtime;
 
 use crate::{
     load::{Clients, Payment},
     matrix::Step,
-    scene::{Instance, Scene},
+    scene::Instance,
 };
 
 /// How long a payment may take whose instance is held back until it is killed.
@@ -75,31 +75,45 @@ pub(crate) fn kill_at(
     payment
 }
 
-/// Kills an instance at random moments.
-pub(crate) fn kill(instance: &Instance, times: usize, mut random: Rng) {
-    for _ in 0..times {
-        thread::sleep(Duration::from_millis(random.u64(10..400)));
-        instance.service.kill();
-        instance.service.restart();
-    }
+/// Does a fault to one instance at random moments.
+pub(crate) struct Faults<'a> {
+    pub(crate) clients: &'a Clients,
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) random: Rng,
 }
 
-/// Kills the database at random moments; gives what it has logged.
-pub(crate) fn kill_server(scene: &Scene, times: usize, random: &mut Rng) -> String {
-    let mut log = String::new();
-    for _ in 0..times {
-        thread::sleep(Duration::from_millis(random.u64(100..600)));
-        scene.postgres.kill();
-        log += &scene.postgres.log();
-        scene.postgres.restart();
+impl Faults<'_> {
+    /// Kills an instance.
+    pub(crate) fn kill(mut self, instance: &Instance, times: usize) {
+        for _ in 0..times {
+            self.wait(8);
+            instance.service.kill();
+            instance.service.restart();
+        }
     }
-    log
-}
 
-/// Cuts connections of an instance at random bytes.
-pub(crate) fn cut(instance: &Instance, times: usize, mut random: Rng) {
-    for _ in 0..times {
-        instance.proxy.cut_after(random.usize(..8000));
-        instance.proxy.await_cut();
+    /// Cuts connections of an instance at random bytes.
+    pub(crate) fn cut(mut self, instance: &Instance, times: usize) {
+        for _ in 0..times {
+            instance.proxy.cut_after(self.random.usize(..10_000));
+            instance.proxy.await_cut();
+        }
+    }
+
+    /// Kills the database; gives what it has logged.
+    pub(crate) fn kill_database(mut self, postgres: &Postgres, times: usize) -> String {
+        let mut log = String::new();
+        for _ in 0..times {
+            self.wait(40);
+            postgres.kill();
+            log += &postgres.log();
+            postgres.restart();
+        }
+        log
+    }
+
+    fn wait(&mut self, at_most: usize) {
+        let payments = self.random.usize(..at_most);
+        self.runtime.block_on(self.clients.progress(payments, &mut self.random));
     }
 }

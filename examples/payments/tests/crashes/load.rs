@@ -9,7 +9,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
 
 use crate::{
     matrix::{Fault, Mode, Row},
@@ -34,13 +34,27 @@ pub(crate) struct Clients {
     mode: Mode,
     /// Whether a handler may see its database fail.
     may_fail: bool,
+    /// How many payments are answered.
+    answered: watch::Sender<usize>,
 }
 
 impl Clients {
     pub(crate) fn new(scene: &Arc<Scene>, row: &Row) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().expect("it has no settings");
         let may_fail = matches!(row.fault, Fault::Cut | Fault::ServerKilled);
-        Self { scene: Arc::clone(scene), http, mode: row.mode, may_fail }
+        let answered = watch::Sender::new(0);
+        Self { scene: Arc::clone(scene), http, mode: row.mode, may_fail, answered }
+    }
+
+    /// Returns when so many more payments are answered, and not at the moment of an answer.
+    pub(crate) async fn progress(&self, payments: usize, random: &mut Rng) {
+        let mut answered = self.answered.subscribe();
+        let until = *answered.borrow() + payments;
+        // What it gives locks the number, so it goes at once.
+        let progress = async { answered.wait_for(|answered| *answered >= until).await.is_ok() };
+        let progress = tokio::time::timeout(PATIENCE, progress).await;
+        assert_eq!(progress, Ok(true), "no payment is answered any more");
+        tokio::time::sleep(Duration::from_millis(random.u64(..20))).await;
     }
 
     /// Sends a payment to an address once, for a client that gives up after a time; the body of the
@@ -72,6 +86,7 @@ impl Clients {
             let limit = Duration::from_millis(random.u64(50..2000));
             let address = instance.service.address();
             if let Some(body) = self.send(&payment.key, &address, limit).await {
+                self.answered.send_modify(|answered| *answered += 1);
                 return payment.answers.push(body);
             }
             assert!(since.elapsed() < PATIENCE, "{} is not answered", payment.key);

@@ -65,12 +65,12 @@ pub(crate) fn rows(is_long: bool) -> Vec<Row> {
     let steps = Step::ALL.map(|step| (Fault::KilledAt(step), None, [4, 25]));
     let others = [
         (Fault::Killed, None, [40, 300]),
-        (Fault::ServerKilled, None, [4, 20]),
+        (Fault::ServerKilled, None, [5, 30]),
         (Fault::Cut, None, [60, 300]),
         (Fault::Killed, Some(PoolMode::Transaction), [10, 100]),
         (Fault::Cut, Some(PoolMode::Transaction), [30, 300]),
-        (Fault::Killed, Some(PoolMode::Session), [6, 100]),
-        (Fault::Cut, Some(PoolMode::Session), [20, 300]),
+        (Fault::Killed, Some(PoolMode::Session), [10, 100]),
+        (Fault::Cut, Some(PoolMode::Session), [30, 300]),
     ];
     let faults = steps.into_iter().chain(others);
     let rows = faults.flat_map(|(fault, pooler, times)| {

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use tokio::runtime::Runtime;
 
 use crate::{
-    faults,
+    faults::{self, Faults},
     load::{Clients, Load, Payment},
     matrix::{Fault, Row},
     scene::Scene,
@@ -66,33 +66,28 @@ fn under_load(
     runtime: &Runtime,
     random: &mut Rng,
 ) -> (Vec<Payment>, String) {
-    let mut log = String::new();
-    let payments = match row.fault {
-        Fault::KilledAt(step) => {
-            let mut at_step = |_| {
-                let victim = &scene.instances[0];
-                let mut payment = faults::kill_at(step, victim, clients, runtime, random);
-                runtime.block_on(clients.retry(&mut payment, random));
-                payment
-            };
-            (0..row.times).map(&mut at_step).collect()
+    if let Fault::KilledAt(step) = row.fault {
+        let at_step = |_| {
+            let victim = &scene.instances[0];
+            let mut payment = faults::kill_at(step, victim, clients, runtime, random);
+            runtime.block_on(clients.retry(&mut payment, random));
+            payment
+        };
+        return ((0..row.times).map(at_step).collect(), String::new());
+    }
+    let load = Load::start(clients, runtime, random);
+    let mut faults = || Faults { clients, runtime, random: random.fork() };
+    let log = thread::scope(|scope| {
+        let fault = match row.fault {
+            Fault::Killed => Faults::kill,
+            Fault::Cut => Faults::cut,
+            _ => return faults().kill_database(&scene.postgres, row.times),
+        };
+        for instance in &scene.instances {
+            let faults = faults();
+            scope.spawn(move || fault(faults, instance, row.times / 2));
         }
-        Fault::ServerKilled => {
-            let load = Load::start(clients, runtime, random);
-            log = faults::kill_server(scene, row.times, random);
-            load.stop(runtime)
-        }
-        Fault::Killed | Fault::Cut => {
-            let load = Load::start(clients, runtime, random);
-            let fault = if row.fault == Fault::Killed { faults::kill } else { faults::cut };
-            thread::scope(|scope| {
-                for instance in &scene.instances {
-                    let random = random.fork();
-                    scope.spawn(move || fault(instance, row.times / 2, random));
-                }
-            });
-            load.stop(runtime)
-        }
-    };
-    (payments, log)
+        String::new()
+    });
+    (load.stop(runtime), log)
 }
