@@ -1,4 +1,7 @@
 //! Connections, and the tables.
+//!
+//! Every statement is part of a transaction and not `persistent`: a transaction pooler may give the
+//! next transaction to a session that knows nothing of a statement that was prepared before.
 
 use std::{str::FromStr as _, time::Duration};
 

@@ -28,11 +28,7 @@ impl From<sqlx::Error> for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code, detail) = match self {
-            Self::Unauthorized => (
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "send your token in the header `Authorization: Bearer <token>`",
-            ),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "send a bearer token"),
             Self::InvalidPayment => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid_payment",

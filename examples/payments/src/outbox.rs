@@ -31,13 +31,12 @@ pub(crate) async fn deliver(pool: PgPool, ledger: String) {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build();
     let http = http.expect("the settings are valid");
     loop {
-        match deliver_next(&pool, &http, &ledger).await {
-            Ok(true) => {}
-            Ok(false) => tokio::time::sleep(PAUSE).await,
-            Err(error) => {
-                tracing::warn!("cannot deliver to the ledger: {error:#}");
-                tokio::time::sleep(PAUSE).await;
-            }
+        let delivered = deliver_next(&pool, &http, &ledger).await.unwrap_or_else(|error| {
+            tracing::warn!("cannot deliver to the ledger: {error:#}");
+            false
+        });
+        if !delivered {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

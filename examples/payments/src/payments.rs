@@ -31,6 +31,7 @@ pub(crate) fn router(pool: PgPool, latency: Duration) -> Router {
 #[derive(Serialize, Deserialize)]
 struct Payment {
     account: String,
+    /// In the currency's minor unit, such as cents.
     amount: i64,
     currency: String,
 }
@@ -72,7 +73,7 @@ async fn pay_plainly(
     Ok((StatusCode::CREATED, Json(receipt)))
 }
 
-/// Makes a payment, with its message to the ledger.
+/// Makes a payment, with its message to the ledger. Nothing is there until `tx` is committed.
 async fn make(
     tx: &mut PgConnection,
     latency: Duration,
@@ -88,7 +89,6 @@ async fn make(
     insert.bind(amount).bind(currency).persistent(false).execute(&mut *tx).await?;
     tokio::time::sleep(latency).await;
     outbox::put(tx, key.derive("ledger"), &receipt).await?;
-    tracing::info!(payment = %receipt.id, "payment made");
     Ok(receipt)
 }
 
@@ -106,7 +106,6 @@ async fn list(
         "SELECT id, account, amount, currency FROM payments \
          WHERE client = $1 AND account = $2 ORDER BY made",
     );
-    // A transaction, because a pooler may give each statement to another session.
     let mut tx = app.pool.begin().await?;
     let rows =
         rows.bind(client.id).bind(filter.account).persistent(false).fetch_all(&mut *tx).await?;

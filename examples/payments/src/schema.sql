@@ -1,6 +1,7 @@
 -- Instances that start at the same time make the tables one after the other: the lock ends with the
 -- transaction, which all of this is.
 SELECT pg_advisory_xact_lock(hashtext('payments'));
+SET LOCAL client_min_messages = warning; -- no notice of what is there
 
 CREATE TABLE IF NOT EXISTS payments (
     id uuid PRIMARY KEY,

@@ -2,10 +2,14 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service that may be dead. Killed when dropped.
 pub(crate) struct Service {
@@ -74,32 +78,40 @@ fn kill(child: &mut Child) {
     child.wait().expect("one's own child can be waited for");
 }
 
+/// Starts it, and again if it ends at once: on a busy machine a database may answer too late.
 fn launch(
     program: &str,
     variables: &[(&'static str, String)],
     log: &Arc<Mutex<String>>,
 ) -> Running {
-    let mut command = Command::new(program);
-    command.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-    let to = Arc::clone(log);
+    let since = Instant::now();
+    loop {
+        let mut command = Command::new(program);
+        command.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let logging = keep(child.stderr.take().expect("it is piped"), Arc::clone(log));
+        let mut first = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        stdout.read_line(&mut first).expect("it can be read");
+        if let Some(address) = first.trim_end().strip_prefix("listening on http://") {
+            return Running { child, address: address.to_owned() };
+        }
+        kill(&mut child);
+        logging.join().expect("it does not panic");
+        assert!(since.elapsed() < PATIENCE, "{program} does not come up: {first}{}", lock(log));
+    }
+}
+
+/// Appends what comes to `log`, until the end.
+fn keep(from: ChildStderr, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     thread::spawn(move || {
-        for line in lines.map_while(Result::ok) {
-            let mut log = lock(&to);
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut log = lock(&log);
             log.push_str(&line);
             log.push('\n');
         }
-    });
-    let mut first = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-    stdout.read_line(&mut first).expect("it can be read");
-    if let Some(address) = first.trim_end().strip_prefix("listening on http://") {
-        return Running { child, address: address.to_owned() };
-    }
-    kill(&mut child);
-    panic!("{program} does not come up: {first}{}", lock(log));
+    })
 }
 
 /// Locks what no panic leaves half changed.
