@@ -1,6 +1,6 @@
 //! A service that writes payments in the transaction of its claim, and what the server has of it.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::Router;
 use idempotent_axum::{Idempotency, PostgresStore, PostgresStoreBuilder, TxError};
@@ -17,6 +17,8 @@ static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 pub(super) struct App {
     pub(super) runs: Counter,
     pub(super) gate: Gate,
+    /// Where the server is.
+    pub(super) url: Arc<OnceLock<String>>,
 }
 
 /// A service with a schema of its own, for its table of payments and that of keys.
@@ -73,10 +75,29 @@ impl<'s> Bank<'s> {
              )"
         ));
         let store = store(PostgresStore::builder().schema(&schema));
+        Self::serve(schema, server, url, routes, store, settings).await
+    }
+
+    /// Another instance of the service, with runs of its own.
+    pub(super) async fn second_instance(&self, routes: Router<App>) -> Self {
+        let store = PostgresStore::builder().schema(&self.schema);
+        let url = self.app.url.get().expect("it was said at the start");
+        Self::serve(self.schema.clone(), self.server, url, routes, store, |it| it).await
+    }
+
+    async fn serve(
+        schema: String,
+        server: &'s Postgres,
+        url: &str,
+        routes: Router<App>,
+        store: PostgresStoreBuilder,
+        settings: impl FnOnce(Idempotency) -> Idempotency,
+    ) -> Self {
         let store = store.connect(url).await.expect("the server is up");
         store.migrate().await.expect("the role may create tables");
         let idempotency = settings(Idempotency::new(store));
         let app = App::default();
+        app.url.set(url.to_owned()).expect("it is new");
         let router = routes.layer(idempotency.clone()).with_state(app.clone());
         Self { server, schema, app, idempotency, router }
     }

@@ -2,7 +2,27 @@
 //! are there together or not at all, on real servers.
 
 mod bank;
+mod beside_plain;
+mod duplicates;
+mod isolation;
+#[cfg(feature = "failpoints")]
+mod lost_commits;
+mod misuse;
 mod outcomes;
+mod sessions;
 mod together;
 
+use std::time::{Duration, Instant};
+
+use idempotent_test_support::PATIENCE;
+
 use bank::{App, Bank, insert};
+
+/// Looks until it is so.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !so() {
+        assert!(since.elapsed() < PATIENCE, "it does not come to be so: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post as route,
 };
-use idempotent_axum::{Outcome, Tx, TxError, idempotent};
+use idempotent_axum::{Idempotency, Outcome, Tx, TxError, idempotent};
 use idempotent_test_support::{Answer, Gate, frames, fresh_key, post};
 use tokio::task::JoinHandle;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -75,17 +75,12 @@ async fn raise(tx: &mut Tx, code: &'static str) -> Result<Response, TxError> {
     unreachable!("it raises")
 }
 
-async fn bank() -> Bank<'static> {
-    let routes = Router::new().route("/pay", route(pay)).layer(CatchPanicLayer::new());
-    let settings = |idempotency: idempotent_axum::Idempotency| {
-        idempotency.max_response_bytes(LARGE - 1).max_capture_time(Duration::from_millis(50))
-    };
-    let bank = Bank::open_with(routes, |store| store, settings).await;
-    // Each transfer is of another payment, which is judged at the commit.
-    bank.query(
-        "CREATE TABLE transfers (payment bigint REFERENCES payments DEFERRABLE INITIALLY DEFERRED)",
-    );
-    bank
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/pay", route(pay)).layer(CatchPanicLayer::new())
+}
+
+pub(super) fn settings(idempotency: Idempotency) -> Idempotency {
+    idempotency.max_response_bytes(LARGE - 1).max_capture_time(Duration::from_millis(50))
 }
 
 /// The whole response.
@@ -141,7 +136,16 @@ const CASES: [Case; 17] = [
 
 #[tokio::test]
 async fn rows_and_key_follow_the_response() {
-    let bank = bank().await;
+    assert_followed(&Bank::open_with(routes(), |store| store, settings).await).await;
+}
+
+/// Each transfer is of another payment, which is judged at the commit.
+const TRANSFERS: &str = "CREATE TABLE IF NOT EXISTS transfers
+    (payment bigint REFERENCES payments DEFERRABLE INITIALLY DEFERRED)";
+
+/// Asks for each case, and again.
+pub(super) async fn assert_followed(bank: &Bank<'_>) {
+    bank.query(TRANSFERS);
     for Case(what, (status, code), then) in CASES {
         let (runs, rows) = (bank.app.runs.get(), bank.payments().len());
         let key = fresh_key();
@@ -172,7 +176,14 @@ async fn rows_and_key_follow_the_response() {
 
 #[tokio::test]
 async fn without_a_key_rows_follow_the_head_of_the_response() {
-    let bank = bank().await;
+    let bank = Bank::open_with(routes(), |store| store, settings).await;
+    assert_followed_without_a_key(&bank).await;
+    assert_eq!(bank.keys(), 0);
+}
+
+/// Asks for each case.
+pub(super) async fn assert_followed_without_a_key(bank: &Bank<'_>) {
+    bank.query(TRANSFERS);
     bank.app.gate.open_for_good();
     for Case(what, (status, code), then) in CASES {
         let rows = bank.payments().len();
@@ -184,7 +195,6 @@ async fn without_a_key_rows_follow_the_head_of_the_response() {
         let more = usize::from(matches!(then, Then::Committed(..)) || what == "broken");
         assert_eq!(bank.payments().len(), rows + more, "{what}");
     }
-    assert_eq!(bank.keys(), 0);
 }
 
 /// Stops in its run, its row written.

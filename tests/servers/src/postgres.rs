@@ -120,16 +120,16 @@ impl Postgres {
         url(&proxy.address(), "postgres")
     }
 
+    /// What it has logged since it was started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.0.directory().log()
+    }
+
     /// The directory of its Unix socket.
     #[must_use]
     pub fn socket_directory(&self) -> &Path {
         self.0.directory().path()
-    }
-
-    /// What it has logged since it was started, or restarted.
-    #[must_use]
-    pub fn log(&self) -> String {
-        self.0.directory().log()
     }
 
     /// What `psql` prints for SQL statements, in one transaction: a line per row, `|` between

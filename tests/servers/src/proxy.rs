@@ -77,6 +77,15 @@ impl Proxy {
         self.shared.lock().upstream = upstream;
     }
 
+    /// Ends the client's side of every open connection, and leaves the server's open: a host that has
+    /// vanished, of which the server learns nothing until the next [`Fault::Reset`].
+    pub fn vanish(&self) {
+        let mut state = self.shared.lock();
+        let open: Vec<_> = state.connections.iter().filter_map(Weak::upgrade).collect();
+        open.iter().for_each(|connection| connection.vanish());
+        state.vanished.extend(open);
+    }
+
     /// Waits until bytes are held back by [`Fault::Stall`]: a request is on its way and will not
     /// arrive.
     pub fn await_stalled(&self) {
@@ -114,11 +123,14 @@ pub(crate) struct State {
     closed: bool,
     stalled: usize,
     connections: Vec<Weak<Connection>>,
+    /// Those whose client has vanished.
+    vanished: Vec<Arc<Connection>>,
     pub(crate) places: Places,
 }
 
 impl State {
     fn reset(&mut self) {
+        self.vanished.clear();
         self.connections
             .drain(..)
             .filter_map(|connection| connection.upgrade())
@@ -134,6 +146,7 @@ impl Shared {
             closed: false,
             stalled: 0,
             connections: Vec::new(),
+            vanished: Vec::new(),
             places: Places::default(),
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
@@ -218,13 +231,14 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) {
         return;
     }
     let _ = set_socket_linger(&client, None);
-    let connection = Arc::new(Connection { client, server, reset: AtomicBool::new(false) });
+    let (reset, vanished) = (AtomicBool::new(false), AtomicBool::new(false));
+    let connection = Arc::new(Connection { client, server, reset, vanished });
     state.connections.retain(|connection| connection.strong_count() > 0);
     state.connections.push(Arc::downgrade(&connection));
     for way in [Way::Request, Way::Reply] {
         let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
         thread::spawn(move || {
-            if pump(way, &connection, &shared).is_err() {
+            if pump(way, &connection, &shared).is_err() && !connection.has_vanished() {
                 connection.reset();
             }
         });
@@ -238,9 +252,19 @@ pub(crate) struct Connection {
     client: TcpStream,
     server: TcpStream,
     reset: AtomicBool,
+    vanished: AtomicBool,
 }
 
 impl Connection {
+    fn vanish(&self) {
+        self.vanished.store(true, Ordering::SeqCst);
+        let _ = self.client.shutdown(Shutdown::Both);
+    }
+
+    fn has_vanished(&self) -> bool {
+        self.vanished.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::SeqCst);
         for socket in [&self.client, &self.server] {
@@ -276,7 +300,7 @@ fn pump(way: Way, connection: &Arc<Connection>, shared: &Shared) -> io::Result<(
     let mut stream = Stream::new(way);
     loop {
         let length = from.read(&mut chunk)?;
-        if !shared.admit(way, connection) {
+        if connection.has_vanished() || !shared.admit(way, connection) {
             return Ok(());
         }
         if length == 0 {

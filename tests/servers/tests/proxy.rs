@@ -192,6 +192,26 @@ fn a_cut_lets_as_many_bytes_pass_as_it_says() {
 }
 
 #[test]
+fn of_a_client_that_vanishes_the_server_learns_with_the_next_reset() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut client = connect(&proxy);
+    send(&mut client, "PING");
+    receive(&mut client, "+PONG");
+    proxy.vanish();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    let mut new = connect(&proxy);
+    send(&mut new, "PING");
+    receive(&mut new, "+PONG");
+    assert_eq!(clients(&redis), 2);
+    proxy.set(Fault::Reset);
+    let since = Instant::now();
+    while clients(&redis) > 0 {
+        assert!(since.elapsed() < Duration::from_mins(1), "the server's end is not closed");
+    }
+}
+
+#[test]
 fn a_dead_server_is_a_reset() {
     let redis = Redis::start();
     let proxy = Proxy::start(redis.address());

@@ -98,11 +98,18 @@ impl Job {
         }
     }
 
+    /// Frees the key, or notes that it must not be run again.
     async fn failed(&self, transaction: Transaction, failure: Failure) -> Result<bool, Refusal> {
-        // Closes the connection: if the handler has begun another transaction, that is no commit.
-        drop(transaction);
-        if let Failure::Ended = failure {
-            self.note_unknown().await;
+        match &failure {
+            Failure::Ended => {
+                // Closes the connection: if the handler has begun another transaction, that is no
+                // commit.
+                drop(transaction);
+                self.note_unknown().await;
+            }
+            // A server that is silent is not waited for once more.
+            Failure::Passing(error) if error.is_timed_out() => drop(transaction),
+            _ => self.engine.roll_back(transaction).await,
         }
         Err(refusal(&failure))
     }
@@ -110,9 +117,19 @@ impl Job {
     /// Keeps the key from being run again. If the handler has committed, its row says so already; if
     /// it has rolled back, what it did afterwards is there, and the row is not.
     async fn note_unknown(&self) {
-        if let Ok(Claim::Claimed { .. }) = self.claim().await {
-            let _ = self.complete(&record::unknown()).await;
-        }
+        let note = async {
+            loop {
+                match self.claim().await {
+                    Ok(Claim::Claimed { .. }) => {
+                        break drop(self.complete(&record::unknown()).await);
+                    }
+                    // The connection is being closed whose transaction has the key.
+                    Ok(Claim::Running { fingerprint: None, .. }) => sleep(jittered(PAUSE)).await,
+                    _ => break,
+                }
+            }
+        };
+        let _ = timeout(self.engine.store_timeout, note).await;
     }
 }
 

@@ -178,27 +178,37 @@ impl<S: Sync, I: Isolation> FromRequestParts<S> for Tx<I> {
     }
 }
 
-const NOT_BEGUN: &str = "a `Tx` was used outside of its handler: its transaction begins when the body \
-                         of an `#[idempotent]` handler does, after all extractors, and ends with it";
+/// The transaction of `slot`, from its first use on.
+#[track_caller]
+fn begun<'t>(slot: &Slot, transaction: &'t OnceLock<Box<Transaction>>) -> &'t Transaction {
+    if transaction.get().is_none() {
+        let taken = slot.take().expect(
+            "a `Tx` was used outside of its handler: its transaction begins when the body of an \
+             `#[idempotent]` handler does, after all extractors, and ends with it",
+        );
+        return transaction.get_or_init(|| taken);
+    }
+    transaction.get().expect("it was looked for")
+}
 
 impl<I> Deref for Tx<I> {
     type Target = PgConnection;
 
+    #[track_caller]
     fn deref(&self) -> &PgConnection {
         match &self.source {
-            Source::Request(slot, transaction) => {
-                transaction.get_or_init(|| slot.take().expect(NOT_BEGUN))
-            }
+            Source::Request(slot, transaction) => begun(slot, transaction),
             Source::Test(transaction) => transaction,
         }
     }
 }
 
 impl<I> DerefMut for Tx<I> {
+    #[track_caller]
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.source {
             Source::Request(slot, transaction) => {
-                transaction.get_or_init(|| slot.take().expect(NOT_BEGUN));
+                begun(slot, transaction);
                 transaction.get_mut().expect("it was put there")
             }
             Source::Test(transaction) => transaction,

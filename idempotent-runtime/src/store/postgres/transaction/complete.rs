@@ -135,18 +135,19 @@ impl Transaction {
         }
     }
 
-    /// Rolls back. One that sqlx counts wrongly is rolled back by closing its connection.
+    /// Rolls back. Of one that the handler has left in another state the connection is closed.
     pub(crate) async fn roll_back(mut self) -> Result<(), StoreError> {
-        if Manager::get_transaction_depth(&self.connection) != 1 {
-            return Ok(());
-        }
-        match Manager::rollback(&mut self.connection).await {
-            Ok(()) => {
-                self.connection.settle(None);
-                Ok(())
+        match Manager::get_transaction_depth(&self.connection) {
+            0 => return Ok(()),
+            1 => Manager::rollback(&mut self.connection).await,
+            _ => {
+                let all = sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection).await;
+                return all.map(drop).map_err(|error| self.describe(error));
             }
-            Err(error) => Err(self.describe(error)),
         }
+        .map_err(|error| self.describe(error))?;
+        self.connection.settle(None);
+        Ok(())
     }
 
     fn rolled_back(&self, error: Error) -> Failure {
