@@ -38,3 +38,6 @@ pub use idempotent_runtime::__private;
 
 #[doc = include_str!("../docs/choosing-a-store.md")]
 pub mod choosing_a_store {}
+
+#[doc = include_str!("../docs/exactly-once.md")]
+pub mod exactly_once {}

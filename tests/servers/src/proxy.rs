@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -77,12 +77,21 @@ impl Proxy {
         self.shared.lock().upstream = upstream;
     }
 
+    /// How many times clients have sent bytes on: once for each round trip, if they wait for each
+    /// answer.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
     /// Ends the client's side of every open connection, and leaves the server's open: a host that has
     /// vanished, of which the server learns nothing until the next [`Fault::Reset`].
     pub fn vanish(&self) {
         let mut state = self.shared.lock();
         let open: Vec<_> = state.connections.iter().filter_map(Weak::upgrade).collect();
-        open.iter().for_each(|connection| connection.vanish());
+        for connection in &open {
+            connection.vanish();
+        }
         state.vanished.extend(open);
     }
 
@@ -114,6 +123,7 @@ pub(crate) const UNPOISONED: &str = "no thread panics while it holds the lock";
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) changed: Condvar,
+    requests: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -149,7 +159,7 @@ impl Shared {
             vanished: Vec::new(),
             places: Places::default(),
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), requests: AtomicUsize::new(0) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -305,6 +315,9 @@ fn pump(way: Way, connection: &Arc<Connection>, shared: &Shared) -> io::Result<(
         }
         if length == 0 {
             return to.shutdown(Shutdown::Write);
+        }
+        if way == Way::Request {
+            shared.requests.fetch_add(1, Ordering::SeqCst);
         }
         let passes = stream.passes(&chunk[..length], connection, shared);
         to.write_all(&chunk[..passes])?;

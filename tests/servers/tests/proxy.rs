@@ -33,6 +33,18 @@ fn without_a_fault_it_passes_everything_on() {
 }
 
 #[test]
+fn it_counts_what_a_client_sends() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut client = connect(&proxy);
+    for requests in 1..4 {
+        send(&mut client, "PING");
+        receive(&mut client, "+PONG");
+        assert_eq!(proxy.requests(), requests);
+    }
+}
+
+#[test]
 fn latency_delays_both_ways() {
     let redis = Redis::start();
     let proxy = Proxy::start(redis.address());

@@ -88,14 +88,12 @@ impl Job {
 
     /// Rolls back: `false`.
     async fn roll_back(&self, mut transaction: Transaction) -> Result<bool, Refusal> {
-        match self.engine.before_commit(transaction.check()).await {
-            Err(Failure::Ended) => self.failed(transaction, Failure::Ended).await,
-            // Whatever it is, the work is undone.
-            _ => {
-                self.engine.roll_back(transaction).await;
-                Ok(false)
-            }
+        let checked = self.engine.before_commit(transaction.check()).await;
+        if let Err(Failure::Ended) = checked {
+            return self.failed(transaction, Failure::Ended).await;
         }
+        self.engine.roll_back(transaction).await;
+        Ok(false)
     }
 
     /// Frees the key, or notes that it must not be run again.

@@ -20,7 +20,7 @@ impl Place {
     /// A request that a handler makes of its own one's extensions gets a place of its own: it has no
     /// part in the transaction of the other.
     pub(super) fn take(extensions: &mut Extensions, isolation: Isolation) -> Result<Slot, Taken> {
-        let Self(slot) = Self::place(extensions);
+        let Self(slot) = Self::of(extensions);
         slot.want(isolation)?;
         Ok(slot)
     }
@@ -29,12 +29,12 @@ impl Place {
     /// those before it have.
     pub(in crate::http) fn of_request(known: Known, extensions: &mut Extensions) -> Option<Slot> {
         match known {
-            Known::No => Some(Self::place(extensions).0),
+            Known::No => Some(Self::of(extensions).0),
             Known::Json | Known::Plain => Self::unused(extensions).map(|Self(slot)| slot),
         }
     }
 
-    fn place(extensions: &mut Extensions) -> Self {
+    fn of(extensions: &mut Extensions) -> Self {
         Self::unused(extensions).unwrap_or_else(|| {
             let place = Self::default();
             extensions.insert(place.clone());

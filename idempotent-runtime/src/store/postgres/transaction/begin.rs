@@ -58,7 +58,7 @@ impl PostgresStore {
         let connections = &store.transactions.connections;
         let deadline = Instant::now() + limit;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let begin = self.begin_sql(isolation, mark, lease);
+        let sql = self.begin_sql(isolation, mark, lease);
         // After a restart of the server all connections may be dead.
         let mut tries_left = connections.limits().connections;
         loop {
@@ -68,12 +68,12 @@ impl PostgresStore {
                 Err(error) => return Err(StoreError::not_sent(error)),
             };
             connection.close_once_answered_unless_settled();
-            let begin = AssertSqlSafe(begin.clone()).into_sql_str();
-            let begun = Manager::begin(&mut connection, Some(begin));
-            let Ok(begun) = tokio::time::timeout(left(), begun).await else {
+            let statement = AssertSqlSafe(sql.clone()).into_sql_str();
+            let begin = Manager::begin(&mut connection, Some(statement));
+            let Ok(result) = tokio::time::timeout(left(), begin).await else {
                 return Err(StoreError::timed_out());
             };
-            match begun {
+            match result {
                 Ok(()) => {
                     return Ok(Begun::Open(Transaction { store: store.clone(), connection, mark }));
                 }
