@@ -31,6 +31,7 @@ mod proxy;
 mod redis;
 mod redis_cluster;
 mod server;
+mod tap;
 mod user;
 
 pub use certificates::Certificates;
@@ -39,3 +40,4 @@ pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
+pub use tap::{Hold, Way};

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::process::PATIENCE;
+use crate::tap::{Places, Stream, Way};
 
 /// What a [`Proxy`] does to all its connections, open and new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -116,17 +117,17 @@ impl Drop for Proxy {
     }
 }
 
-const UNPOISONED: &str = "no thread panics while it holds the lock";
+pub(crate) const UNPOISONED: &str = "no thread panics while it holds the lock";
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    pub(crate) changed: Condvar,
     requests: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     upstream: SocketAddr,
     fault: Fault,
     closed: bool,
@@ -134,6 +135,7 @@ struct State {
     connections: Vec<Weak<Connection>>,
     /// Those whose client has vanished.
     vanished: Vec<Arc<Connection>>,
+    pub(crate) places: Places,
 }
 
 impl State {
@@ -148,19 +150,19 @@ impl State {
 
 impl Shared {
     fn new(upstream: SocketAddr) -> Self {
-        let connections = Vec::new();
         let state = State {
             upstream,
             fault: Fault::None,
             closed: false,
             stalled: 0,
-            connections,
+            connections: Vec::new(),
             vanished: Vec::new(),
+            places: Places::default(),
         };
         Self { state: Mutex::new(state), changed: Condvar::new(), requests: AtomicUsize::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(UNPOISONED)
     }
 
@@ -253,16 +255,10 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Request,
-    Reply,
-}
-
 /// Both sockets of a client's connection. They close when the threads of both ways have let go of
 /// it.
 #[derive(Debug)]
-struct Connection {
+pub(crate) struct Connection {
     client: TcpStream,
     server: TcpStream,
     reset: AtomicBool,
@@ -279,7 +275,7 @@ impl Connection {
         self.vanished.load(Ordering::SeqCst)
     }
 
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::SeqCst);
         for socket in [&self.client, &self.server] {
             abort(socket);
@@ -287,7 +283,7 @@ impl Connection {
         }
     }
 
-    fn is_reset(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         self.reset.load(Ordering::SeqCst)
     }
 }
@@ -304,13 +300,14 @@ fn abort(socket: &TcpStream) {
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-fn pump(way: Way, connection: &Connection, shared: &Shared) -> io::Result<()> {
+fn pump(way: Way, connection: &Arc<Connection>, shared: &Shared) -> io::Result<()> {
     let (mut from, mut to) = match way {
         Way::Request => (&connection.client, &connection.server),
         Way::Reply => (&connection.server, &connection.client),
     };
     to.set_nodelay(true)?;
     let mut chunk = vec![0; 64 * 1024];
+    let mut stream = Stream::new(way);
     loop {
         let length = from.read(&mut chunk)?;
         if connection.has_vanished() || !shared.admit(way, connection) {
@@ -322,6 +319,11 @@ fn pump(way: Way, connection: &Connection, shared: &Shared) -> io::Result<()> {
         if way == Way::Request {
             shared.requests.fetch_add(1, Ordering::SeqCst);
         }
-        to.write_all(&chunk[..length])?;
+        let passes = stream.passes(&chunk[..length], connection, shared);
+        to.write_all(&chunk[..passes])?;
+        if passes < length {
+            connection.reset();
+            return Ok(());
+        }
     }
 }
