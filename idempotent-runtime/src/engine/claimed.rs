@@ -112,9 +112,11 @@ impl Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         match &self.held {
-            Held::ByLease(_) if !self.is_settled => self.job.release_without_waiting(),
-            // The transaction, dropped with it, is rolled back.
-            _ => {}
+            Held::ByLease(_) if self.is_settled => {}
+            Held::ByLease(_) => self.job.release_without_waiting(),
+            // It is rolled back, dropped with this.
+            #[cfg(feature = "postgres")]
+            Held::InTransaction(_) => {}
         }
     }
 }

@@ -19,5 +19,6 @@ pub(crate) struct Job {
     /// What its input was extracted as, if a replay of its record may do without extraction.
     pub(crate) extracted: Option<Extracted>,
     /// Where its work finds the transaction that its claim is part of, if it asks for one.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "there is none"))]
     pub(crate) transaction: Option<Slot>,
 }

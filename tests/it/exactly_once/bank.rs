@@ -98,8 +98,8 @@ impl<'s> Bank<'s> {
         let idempotency = settings(Idempotency::new(store));
         let app = App::default();
         app.url.set(url.to_owned()).expect("it is new");
-        let router = routes.layer(idempotency.clone()).with_state(app.clone());
-        Self { server, schema, app, idempotency, router }
+        let ready = routes.layer(idempotency.clone()).with_state(app.clone());
+        Self { server, schema, app, idempotency, router: ready }
     }
 
     /// What `psql` prints for a query in this schema.

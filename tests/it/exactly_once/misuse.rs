@@ -230,8 +230,8 @@ async fn assert_misconfigured(router: &Router, path: &'static str, why: &str) {
 
 #[tokio::test]
 async fn a_second_one_and_one_without_its_store_are_refused_by_name() {
-    let routes = Router::new().route("/two", route(two)).route("/two-last", route(two_last));
-    let bank = Bank::open(routes).await;
+    let twos = Router::new().route("/two", route(two)).route("/two-last", route(two_last));
+    let bank = Bank::open(twos).await;
     assert_misconfigured(&bank.router, "/two", "takes two `Tx`").await;
     assert_eq!(bank.app.runs.get(), 0);
     // The last parameter is extracted once the key is read.
@@ -240,13 +240,12 @@ async fn a_second_one_and_one_without_its_store_are_refused_by_name() {
     assert_eq!((bank.app.runs.get(), bank.keys()), (0, 0));
 
     let app = App::default();
-    let routes = || Router::new().route("/one", route(one)).route("/other", route(one));
-    let memory = Idempotency::new(MemoryStore::new());
-    let router = routes().layer(memory).with_state(app.clone());
+    let ones = || Router::new().route("/one", route(one)).route("/other", route(one));
+    let in_memory = ones().layer(Idempotency::new(MemoryStore::new())).with_state(app.clone());
     let why = "no `PostgresStore`";
-    let answer = post("/one").key(fresh_key()).send(&router).await;
+    let answer = post("/one").key(fresh_key()).send(&in_memory).await;
     assert_eq!(answer.problem(), (500, "misconfigured".to_owned()));
-    assert_misconfigured(&routes().with_state(app.clone()), "/other", why).await;
+    assert_misconfigured(&ones().with_state(app.clone()), "/other", why).await;
     assert_eq!(app.runs.get(), 0);
 }
 

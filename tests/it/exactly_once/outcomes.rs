@@ -1,6 +1,6 @@
 //! What becomes of the rows and of the key, by what the handler answers.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
 use axum::{
     Router,
@@ -11,7 +11,7 @@ use axum::{
     routing::post as route,
 };
 use idempotent_axum::{Idempotency, Outcome, Tx, TxError, idempotent};
-use idempotent_test_support::{Answer, Gate, frames, fresh_key, post};
+use idempotent_test_support::{Answer, Gate, frames, fresh_key, is_pending, post};
 use tokio::task::JoinHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -221,7 +221,13 @@ async fn a_caller_that_leaves_gets_its_rows_and_response_with_the_retry() {
     leaves.abort();
     assert!(leaves.await.expect_err("it has left").is_cancelled());
     assert!(bank.payments().is_empty());
-    bank.app.gate.open(1);
+    {
+        let mut drains = pin!(bank.idempotency.drain());
+        assert!(is_pending(drains.as_mut()).await);
+        bank.app.gate.open(1);
+        drains.await;
+    }
+    assert_eq!(bank.payments(), ["rent"]);
     let retry = ask().send(&bank.router).await;
     assert_eq!((retry.is_replay(), retry.text()), (true, "payment 1 of rent"));
     assert_eq!((bank.payments().len(), bank.app.runs.get()), (1, 1));

@@ -4,7 +4,7 @@ use axum::{
     Json, Router,
     extract::{FromRequest, FromRequestParts, Request, State},
     http::{HeaderMap, StatusCode, request::Parts},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::post as route,
 };
 use idempotent_axum::{
@@ -100,13 +100,11 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        use axum::response::IntoResponse as _;
-
         let (mut parts, body) = request.into_parts();
         let account = Account::from_request_parts(&mut parts, state).await;
         let account = account.map_err(TxRejection::into_response)?;
         let body = String::from_request(Request::from_parts(parts, body), state).await;
-        Ok(Self(account, body.map_err(|error| error.into_response())?))
+        Ok(Self(account, body.map_err(IntoResponse::into_response)?))
     }
 }
 

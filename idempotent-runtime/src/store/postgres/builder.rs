@@ -198,11 +198,11 @@ impl PostgresStoreBuilder {
     /// Returns an error if the name of schema or table is not valid.
     pub fn build(self, pool: PgPool) -> Result<PostgresStore, ConnectError> {
         let table = Table::new(&self.schema, &self.table)?;
-        Ok(self.build_as(&pool, table))
+        Ok(self.build_as(pool, table))
     }
 
-    pub(super) fn build_as(self, pool: &PgPool, table: Table) -> PostgresStore {
-        let source = |session| Source::pool(pool.clone(), session, OPEN_LIMIT);
+    pub(super) fn build_as(self, pool: PgPool, table: Table) -> PostgresStore {
+        let source = move |session| Source::pool(pool.clone(), session, OPEN_LIMIT);
         self.build_on(source, table, None)
     }
 

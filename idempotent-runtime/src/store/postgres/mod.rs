@@ -128,7 +128,7 @@ impl PostgresStore {
     /// use [`builder`](Self::builder).
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self::builder().build_as(&pool, Table::default())
+        Self::builder().build_as(pool, Table::default())
     }
 
     /// A store with options.
