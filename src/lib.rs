@@ -4,9 +4,10 @@
 pub use idempotent_macros::idempotent;
 #[doc(inline)]
 pub use idempotent_runtime::{
-    Attempt, Claim, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey, IdempotencyService,
-    Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome, Pollers, Problem,
-    ProblemCode, RunBoundary, RunBoundaryService, Store, StoreError, StoreKey, Token, Undrained,
+    Attempt, Claim, Decision, Event, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey,
+    IdempotencyService, Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome,
+    Pollers, Problem, ProblemCode, Replayed, RunBoundary, RunBoundaryService, Store, StoreCall,
+    StoreError, StoreKey, StoreResult, StoreVerb, Token, Undrained,
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]

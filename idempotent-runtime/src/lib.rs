@@ -31,16 +31,22 @@ pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use self::{
-    engine::{OnStoreError, Undrained},
+    engine::{
+        Decision, Event, OnStoreError, ProblemCode, Replayed, StoreCall, StoreResult, StoreVerb,
+        Undrained,
+    },
     http::{
         Idempotency, IdempotencyKey, IdempotencyService, Idempotent, InstallError, OptionalDisplay,
-        Outcome, Problem, ProblemCode, RunBoundary, RunBoundaryService,
+        Outcome, Problem, RunBoundary, RunBoundaryService,
     },
     store::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,
         StoreKey, Token,
     },
 };
+
+/// The target of all spans and log lines, whichever crate and module they are in.
+const TARGET: &str = "idempotent_axum";
 
 /// What the attribute's expansion names. Not part of the public API.
 #[doc(hidden)]

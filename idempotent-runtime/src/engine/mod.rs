@@ -11,6 +11,8 @@ mod ask;
 mod background;
 mod calls;
 mod claimed;
+mod code;
+mod event;
 mod fields;
 mod hand_over;
 mod in_flight;
@@ -19,6 +21,7 @@ mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
+mod tell;
 #[cfg(feature = "postgres")]
 mod transaction;
 mod waiting;
@@ -32,5 +35,11 @@ pub(crate) use self::{
     hand_over::HandOver,
     job::Job,
     settings::Engine,
+    tell::{Watch, is_heard},
 };
-pub use self::{in_flight::Undrained, settings::OnStoreError};
+pub use self::{
+    code::ProblemCode,
+    event::{Decision, Event, Replayed, StoreCall, StoreResult, StoreVerb},
+    in_flight::Undrained,
+    settings::OnStoreError,
+};

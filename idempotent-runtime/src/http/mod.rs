@@ -21,6 +21,7 @@ mod keep;
 pub(crate) mod key;
 mod known;
 mod layer;
+mod names;
 mod outcome;
 pub(crate) mod policy;
 mod prepared;
@@ -45,5 +46,5 @@ pub use self::{
     known::{Known, Probe},
     layer::IdempotencyService,
     outcome::Outcome,
-    problem::{Problem, ProblemCode},
+    problem::Problem,
 };

@@ -11,6 +11,7 @@ use std::{
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use tracing::{Span, field};
 
 #[cfg(feature = "postgres")]
 use super::tx;
@@ -28,7 +29,7 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
+    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled, Watch},
     store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
 
@@ -45,6 +46,7 @@ pub(super) struct Prepared {
     pub(super) key_place: Option<IdempotencyKey>,
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
+    pub(super) span: Span,
     /// Where the handler finds its transaction, if it may look for one.
     pub(super) transaction: Option<Slot>,
     pub(super) is_connect: bool,
@@ -59,24 +61,31 @@ impl Prepared {
 
     /// Asks the engine, and runs `handler`, replays or refuses.
     pub(super) fn answer(self, handler: Handler) -> Answer {
-        let Self { policy, settings, around, identity, extracted, key_place, operation, .. } = self;
+        let Self {
+            policy, settings, around, identity, extracted, key_place, operation, span, ..
+        } = self;
         let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
-                Ok(Some(identity)) => identity,
+                Ok(Some(identity)) => {
+                    span.record("key", field::display(identity.store_key));
+                    identity
+                }
                 Ok(None) => {
                     around.without_key();
                     #[cfg(feature = "postgres")]
                     if let Some(slot) = transaction {
                         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-                        let run = tx::run_unkeyed(handler, slot, keeping);
+                        let run = tx::run_unkeyed(handler, slot, keeping, operation);
                         return Answer::Driven(Box::pin(run));
                     }
+                    settings.engine.tell_without_key(operation.as_deref());
                     return Answer::Driven(handler);
                 }
                 Err(problem) => {
-                    return Answer::Driven(Box::pin(ready(settings.respond(problem))));
+                    let refusal = settings.refuse_unasked(&span, operation.as_deref(), problem);
+                    return Answer::Driven(Box::pin(ready(refusal)));
                 }
             },
         };
@@ -102,6 +111,7 @@ impl Prepared {
             input_bytes: self.body_bytes,
             extracted,
             transaction,
+            watch: Watch::new(span, stored::status),
         };
         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
         Answer::Asking { asking: job.ask(), key, around, handler: Some((handler, keeping)) }
@@ -220,6 +230,7 @@ fn run(
                 resume_unwind(panic)
             }
         };
+        claimed.answers_with(response.status().as_u16());
         match claimed.settle(keep).await {
             Settled::Own => response,
             Settled::Stored(answer) => keeping.settings.replay(answer),
@@ -234,7 +245,7 @@ impl Settings {
         if let Some(response) = stored::decode(answer) {
             return stored::replay(response);
         }
-        tracing::error!("a stored response is damaged");
+        tracing::error!(target: crate::TARGET, "a stored response is damaged");
         self.respond(Problem::outcome_unknown())
     }
 
@@ -301,6 +312,7 @@ mod tests {
             input_bytes: 0,
             extracted: None,
             transaction: None,
+            watch: Watch::default(),
         };
         let Found::Claimed(claimed) = now(job.ask()) else { panic!("an absent key is claimed") };
         let keeping = Keeping::new(POLICY.replay, settings, false);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use http::Method;
 
-use super::{key::Key, policy::Policy, target::Target, text::Text};
+use super::{key::Key, names, policy::Policy, target::Target};
 use crate::{
     engine::{Digesting, Fields, version},
     store::StoreKey,
@@ -37,11 +37,8 @@ impl<'r> Scope<'r> {
     /// The operation's name, for people. Never a path: `None`.
     pub(crate) fn name(self) -> Option<Arc<str>> {
         match self {
-            Self::Named(scope) => Some(scope.into()),
-            Self::Route(method, template) => {
-                let name = Text::from_display(&format_args!("{} {template}", known(method)));
-                Some(name.as_str().into())
-            }
+            Self::Named(scope) => Some(names::of_scope(scope)),
+            Self::Route(method, template) => Some(names::of_route(method, template)),
             Self::Path(..) => None,
         }
     }
@@ -62,15 +59,6 @@ impl<'r> Scope<'r> {
             }
         }
         fields
-    }
-}
-
-/// A method as people may see it: clients make up others, and there is no end to them.
-fn known(method: &Method) -> &str {
-    match method.as_str() {
-        known @ ("CONNECT" | "DELETE" | "GET" | "HEAD" | "OPTIONS" | "PATCH" | "POST" | "PUT"
-        | "TRACE") => known,
-        _ => "OTHER",
     }
 }
 

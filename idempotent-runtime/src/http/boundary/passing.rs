@@ -66,6 +66,9 @@ impl Run {
             }
             failure => (progress.keep_of_failure(), failure),
         };
+        if let Ok(Ok(response)) = &own {
+            claimed.answers_with(response.status().as_u16());
+        }
         let mut other = match claimed.settle(keep).await {
             Settled::Own => return passed(own),
             Settled::Stored(answer) => keeping.settings.replay(answer),

@@ -183,6 +183,7 @@ fn warn_of_narrow_run(scope: Scope<'_>) {
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.insert(operation.to_owned()) {
         tracing::warn!(
+            target: crate::TARGET,
             operation,
             "an `#[idempotent]` handler is inside a `RunBoundary` that a request of another method or \
              path has passed, so its run ends with the handler: put the boundary inside of layers that \

@@ -1,13 +1,16 @@
 //! Requests without a key whose handler takes a transaction.
 
+use std::sync::Arc;
+
 use axum::{extract::Request, response::Response};
 use http::Method;
 
 use super::Place;
 use crate::{
-    engine::Unkeyed,
+    engine::{Unkeyed, is_heard},
     http::{
         handler::Handler, idempotency::Idempotency, keep::Keeping, known::Known, policy::Policy,
+        scope::Scope,
     },
     store::Slot,
 };
@@ -16,6 +19,8 @@ use crate::{
 pub(in crate::http) struct Transacted {
     slot: Slot,
     keeping: Keeping,
+    /// The operation's name, if anybody is to be told of it.
+    operation: Option<Arc<str>>,
 }
 
 impl Transacted {
@@ -29,16 +34,18 @@ impl Transacted {
         let keeping =
             Keeping::new(policy.replay, settings.clone(), request.method() == Method::CONNECT);
         let slot = Place::of_request(known, request.extensions_mut())?;
-        Some(Self { slot, keeping })
+        let operation = is_heard().then(|| Scope::from_request(policy, request).name()).flatten();
+        Some(Self { slot, keeping, operation })
     }
 
     /// Runs `handler`, now that its parameters are extracted.
     pub(in crate::http) async fn run(self, handler: Handler) -> Response {
-        let Self { slot, keeping } = self;
+        let Self { slot, keeping, operation } = self;
         if slot.wanted().is_none() {
+            keeping.settings.engine.tell_without_key(operation.as_deref());
             return handler.await;
         }
-        run_unkeyed(handler, slot, keeping).await
+        run_unkeyed(handler, slot, keeping, operation).await
     }
 }
 
@@ -48,16 +55,26 @@ pub(in crate::http) async fn run_unkeyed(
     handler: Handler,
     slot: Slot,
     keeping: Keeping,
+    operation: Option<Arc<str>>,
 ) -> Response {
     let settings = &keeping.settings;
     let transaction = match Unkeyed::begin(settings.engine.clone(), slot).await {
         Ok(transaction) => transaction,
-        Err(refusal) => return settings.refuse(refusal),
+        Err(refusal) => {
+            settings.engine.tell_refused(operation.as_deref(), refusal);
+            return settings.refuse(refusal);
+        }
     };
     let mut response = handler.await;
     let is_effective = keeping.is_effective(&mut response);
     match transaction.settle(is_effective).await {
-        Ok(()) => response,
-        Err(refusal) => settings.refuse(refusal),
+        Ok(()) => {
+            settings.engine.tell_without_key(operation.as_deref());
+            response
+        }
+        Err(refusal) => {
+            settings.engine.tell_refused(operation.as_deref(), refusal);
+            settings.refuse(refusal)
+        }
     }
 }

@@ -50,6 +50,7 @@ impl Inner {
             match result {
                 Err(error) if tries_left > 0 && error::is_passing(&error) => {
                     tracing::debug!(
+                        target: crate::TARGET,
                         error = &error as &dyn std::error::Error,
                         "a statement failed for a passing reason, trying again"
                     );

@@ -79,6 +79,7 @@ impl PostgresStore {
                 }
                 Err(error) if tries_left > 0 && error::is_passing(&error) => {
                     tracing::debug!(
+                        target: crate::TARGET,
                         error = &error as &dyn std::error::Error,
                         "beginning a transaction failed, trying again"
                     );
