@@ -7,6 +7,7 @@
 mod attribute;
 mod bounded_memory;
 mod capacity;
+mod events;
 #[cfg(feature = "postgres")]
 mod exactly_once;
 mod http;

@@ -1,7 +1,7 @@
 //! Guarantee *Exactly once, in PostgreSQL*: what a handler writes with `Tx`, its claim and its response
 //! are there together or not at all, on real servers.
 
-mod bank;
+pub(crate) mod bank;
 mod beside_plain;
 mod cost;
 mod duplicates;
