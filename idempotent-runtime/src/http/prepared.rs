@@ -186,7 +186,7 @@ impl Future for Answer {
 ///
 /// # Errors
 ///
-/// Returns the run, not begun, if the boundary cannot settle it.
+/// Returns an error if the boundary cannot settle the run: the run, not begun, and its handler.
 async fn inside(
     reserved: Reserved,
     run: Run,

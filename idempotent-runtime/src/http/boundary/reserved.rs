@@ -125,7 +125,8 @@ impl Reserved {
     ///
     /// # Errors
     ///
-    /// Returns it if the boundary cannot: it has answered, or has another run.
+    /// Returns an error if the boundary cannot, because it has answered or has another run: the run,
+    /// as it was.
     pub(in crate::http) fn lend(self, run: Run, key: StoreKey) -> Result<Lent, Box<Run>> {
         self.0.lend(run, key).map(|()| Lent::new(&self.0))
     }

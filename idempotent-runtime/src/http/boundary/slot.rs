@@ -139,12 +139,13 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Returns it if the boundary has answered, or has a run already.
+    /// Returns an error if the boundary has answered, or has a run already: the run, as it was.
     pub(super) fn lend(&self, mut run: Run, key: StoreKey) -> Result<(), Box<Run>> {
         let mut state = self.lock();
         if !matches!(&*state, State::Taken) {
             return Err(Box::new(run));
         }
+        // The work is the boundary's future, which is being polled: it is put in if the caller leaves.
         let held = match run.claimed.take() {
             Some(claimed) => claimed.run_to_end(|claimed| {
                 run.claimed = Some(claimed);
