@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 #[cfg(feature = "postgres")]
 use super::tx;
 use super::{
-    boundary::{Around, Reserved, Run},
+    boundary::{Around, Held, Reserved, Run},
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
@@ -66,13 +66,13 @@ impl Prepared {
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => identity,
                 Ok(None) => {
-                    around.without_key();
                     #[cfg(feature = "postgres")]
                     if let Some(slot) = transaction {
                         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-                        let run = tx::run_unkeyed(handler, slot, keeping);
+                        let run = tx::run_unkeyed(handler, slot, keeping, around);
                         return Answer::Driven(Box::pin(run));
                     }
+                    around.without_key();
                     return Answer::Driven(handler);
                 }
                 Err(problem) => {
@@ -143,19 +143,19 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
-            let (claimed, keeping, handler) = match &mut *self {
+            let (held, keeping, handler) = match &mut *self {
                 Self::Driven(handler) => return handler.as_mut().poll(cx),
                 Self::Running(run) => return Pin::new(run).poll(cx),
                 Self::Inside(run) => match ready!(run.as_mut().poll(cx)) {
                     Ok(response) => return Poll::Ready(response),
-                    Err((run, handler)) => (run.claimed, run.keeping, handler),
+                    Err((run, handler)) => (run.held, run.keeping, handler),
                 },
                 Self::Asking { asking, key, around, handler } => {
                     let found = ready!(Pin::new(asking).poll(cx));
                     let (handler, keeping) = handler.take().expect("asking has not ended");
-                    let claimed = match found {
-                        Found::Claimed(claimed) => Some(claimed),
-                        Found::Unprotected => None,
+                    let held = match found {
+                        Found::Claimed(claimed) => Held::Claim(claimed),
+                        Found::Unprotected => Held::Nothing,
                         Found::Stored(answer) => {
                             around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
@@ -165,18 +165,18 @@ impl Future for Answer {
                         }
                     };
                     if let Some(reserved) = around.reserved() {
-                        let run = inside(reserved, Run::new(claimed, keeping), *key, handler);
+                        let run = inside(reserved, Run::new(held, keeping), *key, handler);
                         *self = Self::Inside(Box::pin(run));
                         continue;
                     }
-                    (claimed, keeping, handler)
+                    (held, keeping, handler)
                 }
             };
-            *self = Self::Running(match claimed {
-                Some(claimed) => {
+            *self = Self::Running(match held {
+                Held::Claim(claimed) => {
                     claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
                 }
-                None => keeping.settings.engine.run_to_end(handler),
+                _ => keeping.settings.engine.run_to_end(handler),
             });
         }
     }
@@ -193,10 +193,10 @@ async fn inside(
     key: StoreKey,
     handler: Handler,
 ) -> Result<Response, (Box<Run>, Handler)> {
-    if let Some(claimed) = &run.claimed {
+    if let Held::Claim(claimed) = &run.held {
         claimed.begin().await;
     }
-    match reserved.lend(run, key) {
+    match reserved.lend(run, Some(key)) {
         Ok(lent) => Ok(lent.run(handler).await),
         Err(run) => Err((run, handler)),
     }

@@ -3,6 +3,7 @@
 
 mod bank;
 mod beside_plain;
+mod boundary;
 mod cost;
 mod duplicates;
 mod isolation;
