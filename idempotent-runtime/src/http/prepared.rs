@@ -172,11 +172,10 @@ impl Future for Answer {
                     (held, keeping, handler)
                 }
             };
-            *self = Self::Running(match held {
-                Held::Claim(claimed) => {
-                    claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
-                }
-                _ => keeping.settings.engine.run_to_end(handler),
+            *self = Self::Running(if let Held::Claim(claimed) = held {
+                claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
+            } else {
+                keeping.settings.engine.run_to_end(handler)
             });
         }
     }

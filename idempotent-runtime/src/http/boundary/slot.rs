@@ -60,7 +60,7 @@ struct Lending {
 }
 
 /// What a handler has left for its boundary.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Left {
     /// Nothing: it settles by itself, if it has to.
     Nothing,
