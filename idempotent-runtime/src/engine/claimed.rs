@@ -107,6 +107,11 @@ impl Claimed {
         HandOver::new(guard, operation, work(self))
     }
 
+    /// Whether the claim is part of the transaction that the work is done in.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        !matches!(self.held, Held::ByLease(_))
+    }
+
     /// To be awaited before the work: a thread that it blocks must not be the one that renews.
     pub(crate) async fn begin(&self) {
         if let Held::ByLease(Some(renewal)) = &self.held {

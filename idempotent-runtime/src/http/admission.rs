@@ -33,6 +33,7 @@ pub(super) enum Admission {
 }
 
 /// Whether a request is guarded.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Admitted {
     /// It has no key.
     Unguarded,
@@ -142,11 +143,12 @@ fn without_key(
     known: Known,
     request: &mut Request,
 ) -> Admitted {
-    boundary.without_key();
     #[cfg(feature = "postgres")]
-    if let Some(transacted) = Transacted::of(policy, known, request) {
-        return Admitted::Guarded(Guarded::Unkeyed(transacted), Span::none());
-    }
+    let boundary = match Transacted::of(policy, boundary, known, request) {
+        Ok(transacted) => return Admitted::Guarded(Guarded::Unkeyed(transacted), Span::none()),
+        Err(boundary) => boundary,
+    };
+    boundary.without_key();
     if is_heard() {
         tell_without_key(policy, request);
     }

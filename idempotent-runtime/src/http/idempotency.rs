@@ -328,6 +328,18 @@ impl Settings {
                      a running handler its claim, and a retry then runs beside it"
                 );
             }
+            #[cfg(feature = "postgres")]
+            if let Some(store) = self.engine.store.transactional()
+                && let Some(statement_timeout) = store.statement_timeout()
+                && statement_timeout < *store_timeout
+            {
+                tracing::warn!(
+                    ?statement_timeout,
+                    ?store_timeout,
+                    "`store_timeout` is longer than the `statement_timeout` of `PostgresStore`, which \
+                     ends a slow call first: raise that, or lower `store_timeout`"
+                );
+            }
         });
     }
 

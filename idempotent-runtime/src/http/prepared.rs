@@ -16,7 +16,7 @@ use tracing::{Span, field};
 #[cfg(feature = "postgres")]
 use super::tx;
 use super::{
-    boundary::{Around, Reserved, Run},
+    boundary::{Around, Held, Reserved, Run},
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
@@ -73,13 +73,13 @@ impl Prepared {
                     identity
                 }
                 Ok(None) => {
-                    around.without_key();
                     #[cfg(feature = "postgres")]
                     if let Some(slot) = transaction {
                         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-                        let run = tx::run_unkeyed(handler, slot, keeping, operation);
+                        let run = tx::run_unkeyed(handler, slot, keeping, around, operation);
                         return Answer::Driven(Box::pin(run));
                     }
+                    around.without_key();
                     settings.engine.tell_without_key(operation.as_deref());
                     return Answer::Driven(handler);
                 }
@@ -153,19 +153,19 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
-            let (claimed, keeping, handler) = match &mut *self {
+            let (held, keeping, handler) = match &mut *self {
                 Self::Driven(handler) => return handler.as_mut().poll(cx),
                 Self::Running(run) => return Pin::new(run).poll(cx),
                 Self::Inside(run) => match ready!(run.as_mut().poll(cx)) {
                     Ok(response) => return Poll::Ready(response),
-                    Err((run, handler)) => (run.claimed, run.keeping, handler),
+                    Err((run, handler)) => (run.held, run.keeping, handler),
                 },
                 Self::Asking { asking, key, around, handler } => {
                     let found = ready!(Pin::new(asking).poll(cx));
                     let (handler, keeping) = handler.take().expect("asking has not ended");
-                    let claimed = match found {
-                        Found::Claimed(claimed) => Some(claimed),
-                        Found::Unprotected => None,
+                    let held = match found {
+                        Found::Claimed(claimed) => Held::Claim(claimed),
+                        Found::Unprotected => Held::Nothing,
                         Found::Stored(answer) => {
                             around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
@@ -175,18 +175,17 @@ impl Future for Answer {
                         }
                     };
                     if let Some(reserved) = around.reserved() {
-                        let run = inside(reserved, Run::new(claimed, keeping), *key, handler);
+                        let run = inside(reserved, Run::new(held, keeping), *key, handler);
                         *self = Self::Inside(Box::pin(run));
                         continue;
                     }
-                    (claimed, keeping, handler)
+                    (held, keeping, handler)
                 }
             };
-            *self = Self::Running(match claimed {
-                Some(claimed) => {
-                    claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
-                }
-                None => keeping.settings.engine.run_to_end(handler),
+            *self = Self::Running(if let Held::Claim(claimed) = held {
+                claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
+            } else {
+                keeping.settings.engine.run_to_end(handler)
             });
         }
     }
@@ -196,17 +195,17 @@ impl Future for Answer {
 ///
 /// # Errors
 ///
-/// Returns the run, not begun, if the boundary cannot settle it.
+/// Returns an error if the boundary cannot settle the run: the run, not begun, and its handler.
 async fn inside(
     reserved: Reserved,
     run: Run,
     key: StoreKey,
     handler: Handler,
 ) -> Result<Response, (Box<Run>, Handler)> {
-    if let Some(claimed) = &run.claimed {
+    if let Held::Claim(claimed) = &run.held {
         claimed.begin().await;
     }
-    match reserved.lend(run, key) {
+    match reserved.lend(run, Some(key)) {
         Ok(lent) => Ok(lent.run(handler).await),
         Err(run) => Err((run, handler)),
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod bank;
 mod beside_plain;
+mod boundary;
 mod cost;
 mod duplicates;
 mod isolation;

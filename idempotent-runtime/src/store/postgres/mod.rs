@@ -176,7 +176,6 @@ impl PostgresStore {
 
     /// How long the server works on a verb at most, if the store says so. A longer `store_timeout`
     /// would be a limit that never applies.
-    #[expect(dead_code, reason = "for the warning about a longer `store_timeout`")]
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
         self.inner.statement_timeout
     }
