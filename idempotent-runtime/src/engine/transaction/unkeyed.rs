@@ -7,7 +7,7 @@ use crate::{
     engine::{ask::Refusal, settings::Engine},
     failpoint::failpoint,
     store::{
-        Slot, Token,
+        Slot,
         postgres::{Failure, Fate},
     },
 };
@@ -21,7 +21,7 @@ pub(crate) struct Unkeyed {
 impl Unkeyed {
     /// Begins a transaction, which `slot` then has.
     pub(crate) async fn begin(engine: Arc<Engine>, slot: Slot) -> Result<Self, Refusal> {
-        slot.open(engine.begin(&slot, Token::random()).await?);
+        slot.open(engine.begin(&slot, None).await?);
         failpoint("tx-after-claim");
         Ok(Self { engine, slot })
     }
