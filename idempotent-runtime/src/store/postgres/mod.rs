@@ -81,7 +81,8 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   keep no claim from being renewed, and renewals and completions do not queue behind claims. They
 ///   are opened in the background, whoever waits for them: when the server is back, so is the store,
 ///   under full traffic and if connecting is slow. The server sees at most
-///   [`max_connections`](PostgresStoreBuilder::max_connections), plus those whose end it has not
+///   [`max_connections`](PostgresStoreBuilder::max_connections) and
+///   [`max_transactions`](PostgresStoreBuilder::max_transactions), plus those whose end it has not
 ///   noticed yet; [`statement_timeout`](PostgresStoreBuilder::statement_timeout) bounds for how long
 ///   a lock or a standby can keep it from that.
 /// - **Clock.** A step of the server's clock forward ends leases and ttls early; keep it
