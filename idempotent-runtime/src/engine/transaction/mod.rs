@@ -36,7 +36,7 @@ use crate::{
     failpoint::failpoint,
     store::{
         Fingerprint, KeyState, Slot, StoreError, Token, jittered,
-        postgres::{Begun, Isolation, PostgresStore, Transaction},
+        postgres::{Begun, Isolation, PostgresStore, Transaction, Wanted},
     },
 };
 
@@ -148,7 +148,7 @@ impl Job {
     /// has the key, or was looking at it.
     async fn begin_and_claim(&self, slot: &Slot) -> Result<bool, Refusal> {
         let timed = self.timed(StoreVerb::Begin);
-        let mut transaction = timed.end(self.engine.begin(slot, self.attempt.token).await)?;
+        let mut transaction = timed.end(self.engine.begin(slot, Some(self.attempt.token)).await)?;
         let note = record::unknown();
         let claim = transaction.claim(&self.attempt, &note, self.ttl);
         let claim = async {
@@ -181,14 +181,18 @@ impl Engine {
         self.store.transactional().expect("a slot is made only for a store with transactions")
     }
 
-    /// Begins a transaction as `slot` wants it.
-    async fn begin(&self, slot: &Slot, mark: Token) -> Result<Transaction, Refusal> {
+    /// Begins a transaction as `slot` wants it, for a claim with this token if there is a key.
+    async fn begin(&self, slot: &Slot, claim: Option<Token>) -> Result<Transaction, Refusal> {
         /// How often none was free.
         static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-        let isolation = slot.wanted().unwrap_or(Isolation::ReadCommitted);
-        let limit = self.store_timeout;
-        let begun = self.transactional().begin(isolation, mark, self.lease, limit).await;
+        let wanted = Wanted {
+            isolation: slot.wanted().unwrap_or(Isolation::ReadCommitted),
+            mark: claim.unwrap_or_else(Token::random),
+            is_claim_next: claim.is_some(),
+            lease: self.lease,
+        };
+        let begun = self.transactional().begin(wanted, self.store_timeout).await;
         match self.note(begun) {
             Ok(Begun::Open(transaction)) => Ok(transaction),
             Ok(Begun::NoneFree) => {

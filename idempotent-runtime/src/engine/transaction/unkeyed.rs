@@ -7,7 +7,7 @@ use crate::{
     engine::{ask::Refusal, event::StoreVerb, settings::Engine},
     failpoint::failpoint,
     store::{
-        Slot, Token,
+        Slot,
         postgres::{Failure, Fate},
     },
 };
@@ -27,7 +27,7 @@ impl Unkeyed {
         operation: Option<Arc<str>>,
     ) -> Result<Self, Refusal> {
         let timed = engine.timed(StoreVerb::Begin, operation.as_deref(), None);
-        match timed.end(engine.begin(&slot, Token::random()).await) {
+        match timed.end(engine.begin(&slot, None).await) {
             Ok(transaction) => slot.open(transaction),
             Err(refusal) => {
                 engine.tell_refused(operation.as_deref(), refusal);
