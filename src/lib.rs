@@ -13,6 +13,10 @@ pub use idempotent_runtime::{
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "aide", feature = "utoipa"))))]
+#[doc(inline)]
+pub use idempotent_runtime::openapi;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[doc(inline)]

@@ -148,7 +148,10 @@ pub fn idempotent(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    attribute(arguments.into(), &item.into()).into()
+    let (arguments, item) = (arguments.into(), item.into());
+    let described =
+        if cfg!(feature = "utoipa") { expand::openapi::describe(&arguments, &item) } else { None };
+    described.unwrap_or_else(|| attribute(arguments, &item)).into()
 }
 
 /// The attribute on token streams that a test can build.

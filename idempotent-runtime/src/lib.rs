@@ -18,6 +18,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+pub use self::http::openapi;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
@@ -41,6 +43,8 @@ pub use self::{
 /// What the attribute's expansion names. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "utoipa")]
+    pub use crate::http::openapi;
     pub use crate::http::{
         Evaluated, Idempotent, Known, OptionalDisplay, Probe, StableHasher, Via,
         policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},

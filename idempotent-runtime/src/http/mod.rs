@@ -20,6 +20,8 @@ mod keep;
 pub(crate) mod key;
 mod known;
 mod layer;
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+pub mod openapi;
 mod outcome;
 pub(crate) mod policy;
 mod prepared;
