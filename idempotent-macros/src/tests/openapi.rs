@@ -180,12 +180,15 @@ fn a_key_that_is_in_no_header_or_described_by_hand_has_no_type() {
         assert!(expansion.contains(PROBLEMS), "{expansion}");
         assert!(!expansion.contains("__idempotent_invite"), "{expansion}");
     }
-    // What it is another name of, or what only looks like it.
+    // One of two, which is the one that is required, and what only looks like one.
     for (written, headers) in [
         ("params((\"idempotency-key\" = String, Header))", ".headers(&[\"x-idempotency-key\"])"),
-        ("params((\"idempotency-key\" = String, Query), (\"x\" = Header, Path), Key)", ""),
+        (
+            "params((\"idempotency-key\" = String, Query), (\"x\" = Header, Path), Key)",
+            ".required()",
+        ),
     ] {
-        let expansion = described("", &format!("#[utoipa::path({written})]"));
+        let expansion = described("required", &format!("#[utoipa::path({written})]"));
         let key = format!("::Key::new(){headers}.ttl(");
         assert!(expansion.contains(&key), "{expansion}");
     }

@@ -26,9 +26,8 @@
 //! reports what is wrong with them, or with the handler. The rest of the item stays raw tokens.
 
 mod found;
+mod key;
 mod path;
-
-use std::time::Duration;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
@@ -39,10 +38,7 @@ use syn::{
 
 use self::{found::Found, path::Addition};
 use super::library::Library;
-use crate::{
-    faults::Faults,
-    options::{Format, Options},
-};
+use crate::{faults::Faults, options::Options};
 
 /// The item with what `#[utoipa::path]` is told, and the attribute once more; `None` if there is
 /// nobody to tell.
@@ -61,12 +57,12 @@ pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<To
     let private = library.here();
     let own = format_ident!("__idempotent_{}", name(&rest)?, span = Span::mixed_site());
 
-    let ttl = words(options.ttl.value().copied().unwrap_or(DEFAULT_TTL));
-    let headers = headers(&options, &found.arguments);
+    let ttl = key::ttl(&options);
+    let key = key::key(&library, &options, &found.arguments, &ttl);
     let told = path::tell(
         found.arguments.clone(),
         &Addition {
-            key: (!headers.is_empty()).then(|| quote!(#private::openapi::KeyOf<#own>)),
+            key: key.is_some().then(|| quote!(#private::openapi::KeyOf<#own>)),
             problems: quote!(#private::openapi::Problems),
             replayed: format!(
                 "`true` if this is the stored response of an earlier request with the same key, which is replayed for {ttl}"
@@ -74,8 +70,7 @@ pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<To
         },
     );
     let told = found.with(&told);
-    let described = (!headers.is_empty()).then(|| {
-        let key = key(&options, &headers, &ttl);
+    let described = key.map(|key| {
         let condition = found.condition.as_ref().map(|condition| quote!(#[cfg(#condition)]));
         quote! {
             #(#conditions)* #condition
@@ -83,7 +78,7 @@ pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<To
             struct #own;
             #(#conditions)* #condition
             impl #private::openapi::Described for #own {
-                const KEY: #private::openapi::Key = #private::openapi::Key::new()#key;
+                const KEY: #private::openapi::Key = #key;
             }
         }
     });
@@ -112,55 +107,4 @@ fn name(rest: &TokenStream) -> Option<Ident> {
         TokenTree::Ident(name) => Some(name),
         _ => None,
     }
-}
-
-/// The headers that carry the key, without those that the user has described.
-fn headers(options: &Options, arguments: &TokenStream) -> Vec<String> {
-    if options.key.is_given() || path::has_key(arguments) {
-        return Vec::new();
-    }
-    let default = || DEFAULT_HEADERS.map(str::to_owned).to_vec();
-    let mut headers = options.header.value().cloned().unwrap_or_else(default);
-    let described = path::described_headers(arguments);
-    headers.retain(|header| !described.iter().any(|name| name.eq_ignore_ascii_case(header)));
-    headers
-}
-
-/// What makes the key of an attribute without options that of this one.
-fn key(options: &Options, headers: &[String], ttl: &str) -> TokenStream {
-    let mut changes = TokenStream::new();
-    if headers != DEFAULT_HEADERS {
-        changes.extend(quote!(.headers(&[#(#headers),*])));
-    }
-    match options.format.value() {
-        Some(Format::Any(_)) => changes.extend(quote!(.any())),
-        Some(Format::UuidV4) => changes.extend(quote!(.uuid_v4())),
-        Some(Format::Uuid) | None => {}
-    }
-    if options.required.is_given() {
-        changes.extend(quote!(.required()));
-    }
-    quote!(#changes.ttl(#ttl))
-}
-
-/// As the runtime has them.
-const DEFAULT_HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
-const DEFAULT_TTL: Duration = Duration::from_hours(1);
-
-/// A duration for people: `1 hour 30 minutes`.
-fn words(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let parts = [
-        (seconds / 86_400, "day"),
-        (seconds / 3_600 % 24, "hour"),
-        (seconds / 60 % 60, "minute"),
-        (seconds % 60, "second"),
-        (u64::from(duration.subsec_millis()), "millisecond"),
-    ];
-    let words = parts.into_iter().filter(|(count, _)| *count > 0);
-    let words = words.map(|(count, unit)| {
-        let plural = if count == 1 { "" } else { "s" };
-        format!("{count} {unit}{plural}")
-    });
-    words.collect::<Vec<_>>().join(" ")
 }
