@@ -1,4 +1,4 @@
-//! Handlers that describe themselves: the attribute above `#[utoipa::path]`.
+//! Handlers that describe themselves: the attribute stands above `#[utoipa::path]`.
 #![deny(
     warnings,
     clippy::pedantic,
@@ -49,7 +49,7 @@ async fn replace(Path(_team): Path<u64>, _: String) {}
 
 #[idempotent(key = r#in, principal = "everyone")]
 #[cfg_attr(all(), utoipa::path(patch, path = "/"), tracing::instrument)]
-#[cfg(all())]
+#[cfg(not(any()))]
 async fn r#use(r#in: String) -> String {
     r#in
 }
@@ -60,13 +60,13 @@ async fn r#use(r#in: String) -> String {
 async fn left_out(_: Unknown) -> Unknown {}
 
 mod inner {
-    //! A handler that is public, in a module of its own.
+    //! A handler in a module of its own.
     use idempotent_axum::idempotent;
 
     /// Does nothing.
     #[idempotent]
     #[utoipa::path(method(post, put), path = "/nothing", responses((status = "2XX")))]
-    pub(crate) async fn nothing() {}
+    pub(super) async fn nothing() {}
 }
 
 fn main() {

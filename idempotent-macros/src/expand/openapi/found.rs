@@ -1,11 +1,14 @@
 //! Where `#[utoipa::path(…)]` stands among the attributes: alone, or in a `cfg_attr`.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens as _, quote};
-use syn::{Attribute, Meta, MetaList, Path, Token, parse_quote, punctuated::Punctuated};
+use syn::{
+    Attribute, Meta, MetaList, Path, Token, parse::Parser as _, parse_quote, punctuated::Punctuated,
+};
 
 /// A `#[utoipa::path(…)]`, taken off the item.
 pub(super) struct Found {
+    /// What it stood in.
+    attribute: Attribute,
     path: Path,
     /// What stands in its brackets.
     pub(super) arguments: TokenStream,
@@ -13,64 +16,72 @@ pub(super) struct Found {
     pub(super) condition: Option<Meta>,
 }
 
+/// One in an attribute, and what is left of the attribute without it.
+struct Part {
+    path: Path,
+    arguments: TokenStream,
+    condition: Option<Meta>,
+    left: Option<Meta>,
+}
+
 impl Found {
     /// Takes the first one; what stands beside it in a `cfg_attr` is left.
     pub(super) fn take(attributes: &mut Vec<Attribute>) -> Option<Self> {
-        let (index, found, left) =
-            attributes.iter().enumerate().find_map(|(index, attribute)| {
-                let (found, left) = Self::in_meta(&attribute.meta)?;
-                Some((index, found, left))
-            })?;
-        match left {
+        let (index, part) = first(attributes.iter().map(|attribute| &attribute.meta))?;
+        let attribute = attributes[index].clone();
+        match part.left {
             Some(left) => attributes[index].meta = left,
             None => drop(attributes.remove(index)),
         }
-        Some(found)
+        let Part { path, arguments, condition, .. } = part;
+        Some(Self { attribute, path, arguments, condition })
     }
 
-    /// That in one attribute, and what is left of the attribute without it.
-    fn in_meta(meta: &Meta) -> Option<(Self, Option<Meta>)> {
+    /// The attribute with other arguments, in the place of the one that was taken.
+    pub(super) fn with(self, arguments: &TokenStream) -> Attribute {
+        let Self { mut attribute, path, condition, .. } = self;
+        attribute.meta = match condition {
+            Some(condition) => parse_quote!(cfg_attr(#condition, #path(#arguments))),
+            None => parse_quote!(#path(#arguments)),
+        };
+        attribute
+    }
+}
+
+fn first<'a>(metas: impl Iterator<Item = &'a Meta>) -> Option<(usize, Part)> {
+    metas.enumerate().find_map(|(index, meta)| Some((index, Part::of(meta)?)))
+}
+
+impl Part {
+    fn of(meta: &Meta) -> Option<Self> {
         let Meta::List(MetaList { path, tokens, .. }) = meta else { return None };
         if path.is_ident("cfg_attr") {
-            return Self::in_cfg_attr(tokens);
+            return Self::of_cfg_attr(tokens);
         }
-        let mut segments = path.segments.iter().rev();
-        let [last, crate_] = [segments.next()?, segments.next()?];
-        let is_path = last.ident == "path" && crate_.ident == "utoipa";
-        is_path.then(|| {
-            let found = Self { path: path.clone(), arguments: tokens.clone(), condition: None };
-            (found, None)
+        let mut names = path.segments.iter().rev().map(|segment| &segment.ident);
+        let is_path = names.next()? == "path" && names.next()? == "utoipa";
+        is_path.then(|| Self {
+            path: path.clone(),
+            arguments: tokens.clone(),
+            condition: None,
+            left: None,
         })
     }
 
-    fn in_cfg_attr(tokens: &TokenStream) -> Option<(Self, Option<Meta>)> {
+    fn of_cfg_attr(tokens: &TokenStream) -> Option<Self> {
         let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
-        let parsed = syn::parse::Parser::parse2(parser, tokens.clone()).ok()?;
-        let mut metas = parsed.into_iter();
-        let condition = metas.next()?;
-        let mut metas: Vec<Meta> = metas.collect();
-        let (index, found, left) = metas.iter().enumerate().find_map(|(index, meta)| {
-            let (found, left) = Self::in_meta(meta)?;
-            Some((index, found, left))
-        })?;
-        match left {
-            Some(left) => metas[index] = left,
-            None => drop(metas.remove(index)),
+        let mut metas: Vec<Meta> = parser.parse2(tokens.clone()).ok()?.into_iter().collect();
+        let (index, part) = first(metas.iter().skip(1))?;
+        match part.left {
+            Some(left) => metas[index + 1] = left,
+            None => drop(metas.remove(index + 1)),
         }
-        let left = (!metas.is_empty()).then(|| parse_quote!(cfg_attr(#condition, #(#metas),*)));
-        let condition = match found.condition {
+        let left = (metas.len() > 1).then(|| parse_quote!(cfg_attr(#(#metas),*)));
+        let condition = metas.swap_remove(0);
+        let condition = match part.condition {
             Some(inner) => parse_quote!(all(#condition, #inner)),
             None => condition,
         };
-        Some((Self { condition: Some(condition), ..found }, left))
-    }
-
-    /// It with other arguments, as an attribute.
-    pub(super) fn with(&self, arguments: &TokenStream) -> TokenStream {
-        let path = self.path.to_token_stream();
-        match &self.condition {
-            Some(condition) => quote!(#[cfg_attr(#condition, #path(#arguments))]),
-            None => quote!(#[#path(#arguments)]),
-        }
+        Some(Self { condition: Some(condition), left, ..part })
     }
 }

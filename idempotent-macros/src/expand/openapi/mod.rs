@@ -69,9 +69,9 @@ pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<To
             ),
         },
     );
+    let condition = found.condition.as_ref().map(|condition| quote!(#[cfg(#condition)]));
     let told = found.with(&told);
     let described = key.map(|key| {
-        let condition = found.condition.as_ref().map(|condition| quote!(#[cfg(#condition)]));
         quote! {
             #(#conditions)* #condition
             #[allow(non_camel_case_types)]

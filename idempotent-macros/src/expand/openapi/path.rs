@@ -55,7 +55,7 @@ pub(super) fn has_key(arguments: &TokenStream) -> bool {
 /// The headers among the parameters that are described by hand.
 pub(super) fn described_headers(arguments: &TokenStream) -> Vec<String> {
     let params = List::of(arguments.clone()).last("params");
-    let groups = params.entries.iter().filter_map(Entry::group).map(|group| group.stream());
+    let groups = params.entries.iter().filter_map(Entry::group).map(Group::stream);
     let headers = groups.filter(|parameter| {
         let mut parts = List::of(parameter.clone()).entries.into_iter();
         parts.any(|part| part.tokens().to_string() == "Header")
@@ -163,12 +163,11 @@ impl List {
         change(&mut list);
         let list = list.into_tokens();
         let existing = self.entries.iter_mut().rev().find(|entry| entry.named(name).is_some());
-        match existing.and_then(|entry| entry.0.last_mut()) {
-            Some(TokenTree::Group(group)) => replace(group, list),
-            _ => {
-                let name = Ident::new(name, Span::mixed_site());
-                self.entries.push(Entry::of(quote!(#name(#list))));
-            }
+        if let Some(TokenTree::Group(group)) = existing.and_then(|entry| entry.0.last_mut()) {
+            replace(group, list);
+        } else {
+            let name = Ident::new(name, Span::mixed_site());
+            self.entries.push(Entry::of(quote!(#name(#list))));
         }
     }
 

@@ -68,7 +68,6 @@ impl Key {
     /// assert!(operation["responses"]["201"]["headers"]["idempotent-replayed"].is_object());
     /// # Ok::<(), serde_json::Error>(())
     /// ```
-    #[must_use]
     pub fn describe(self, mut operation: TransformOperation<'_>) -> TransformOperation<'_> {
         let described = operation.inner_mut();
         let default = Self::new();
