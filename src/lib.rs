@@ -39,3 +39,6 @@ pub use idempotent_runtime::__private;
 
 #[doc = include_str!("../docs/choosing-a-store.md")]
 pub mod choosing_a_store {}
+
+#[doc = include_str!("../docs/openapi.md")]
+pub mod describing_an_api {}

@@ -77,7 +77,7 @@ async fn a_document_that_is_not_true_is_found_out() {
     let mut with_a_header = document;
     let schema = body!({"type": "string", "format": "uuid"});
     let key = body!({"name": "idempotency-key", "in": "header", "schema": schema});
-    with_a_header["paths"]["/v1/members"]["post"]["parameters"] = body!([key]);
+    with_a_header["paths"]["/downstream-entities"]["get"]["parameters"] = body!([key]);
     for (false_document, said_of_it) in
         [(without_a_status, "Undocumented status code"), (with_a_header, "it is no replay")]
     {
