@@ -100,7 +100,7 @@ fn what_the_options_change_is_said_by_hand() {
     let key = &operation["parameters"][0];
     assert_eq!(key["schema"]["maxLength"], 255);
     let text = key["description"].as_str().expect("it is described");
-    assert!(text.ends_with("a retry gets it again, for 7 days."), "{text}");
+    assert!(text.ends_with("response of the first request, for 7 days."), "{text}");
     let marker = |status: &str| &operation["responses"][status]["headers"]["idempotent-replayed"];
     assert_eq!(marker("201")["schema"]["type"], "boolean");
     assert_eq!((marker("404"), marker("409")), (&Value::Null, &Value::Null));

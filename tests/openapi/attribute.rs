@@ -42,14 +42,14 @@ fn the_document_says_what_the_attribute_does() {
         json!({
             "name": other,
             "in": "header",
-            "description": "Another name of `idempotency-key`. One of the two is enough; if both are sent, they are equal.",
+            "description": "Another name of `idempotency-key`: either is enough. If both are sent, they must be equal.",
             "required": false,
             "schema": {"type": "string", "format": "uuid"},
             "example": "8e03978e-40d5-43e8-bc93-6894a57f9324",
         })
     };
     let mut key = name("idempotency-key");
-    key["description"] = "A UUID that makes a retry safe: choose one for each request, and send it again with each retry. The first response is stored, and a retry gets it again, for 7 days. Without it a retry is a new request.".into();
+    key["description"] = "A UUID that makes retries safe: choose a new one for each request, and repeat it with every retry. A retry gets the stored response of the first request, for 7 days. Without a key, a retry is a new request.".into();
     let parameters = operation["parameters"].as_array().expect("it has parameters");
     assert_eq!(parameters[0]["name"], "team");
     assert_eq!(parameters[0]["description"], "Whose guest it is");

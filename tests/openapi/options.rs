@@ -25,7 +25,7 @@ fn a_header_of_any_text_that_is_required() {
     assert_eq!(key["example"], "order-4711");
     let text = key["description"].as_str().expect("it is described");
     assert!(text.starts_with("A text of 1 to 255 printable ASCII characters that"), "{text}");
-    assert!(text.ends_with("a retry gets it again, for 1 hour."), "{text}");
+    assert!(text.ends_with("response of the first request, for 1 hour."), "{text}");
 }
 
 #[idempotent(header = ["a-key", "b-key"], format = "uuid-v4", required, ttl = "36h")]

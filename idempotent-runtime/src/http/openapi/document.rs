@@ -46,22 +46,20 @@ fn description(key: &Key) -> String {
         Format::Any => "A text of 1 to 255 printable ASCII characters",
     };
     let mut text = format!(
-        "{what} that makes a retry safe: choose one for each request, and send it again with each retry. The first response is stored, and a retry gets it again"
+        "{what} that makes retries safe: choose a new one for each request, and repeat it with every retry. A retry gets the stored response of the first request"
     );
     if let Some(ttl) = key.ttl {
         let _ = write!(text, ", for {ttl}");
     }
     text.push('.');
     if !key.required {
-        text.push_str(" Without it a retry is a new request.");
+        text.push_str(" Without a key, a retry is a new request.");
     }
     text
 }
 
 fn other_name(first: &str) -> String {
-    format!(
-        "Another name of `{first}`. One of the two is enough; if both are sent, they are equal."
-    )
+    format!("Another name of `{first}`: either is enough. If both are sent, they must be equal.")
 }
 
 /// What a key looks like. A key may also be quoted (RFC 9651); nobody needs to know that to send one.
