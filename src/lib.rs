@@ -14,6 +14,10 @@ pub use idempotent_runtime::{
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "aide", feature = "utoipa"))))]
+#[doc(inline)]
+pub use idempotent_runtime::openapi;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[doc(inline)]
@@ -45,3 +49,6 @@ pub mod what_belongs_to_a_run {}
 
 #[doc = include_str!("../docs/exactly-once.md")]
 pub mod exactly_once {}
+
+#[doc = include_str!("../docs/openapi.md")]
+pub mod describing_an_api {}

@@ -20,6 +20,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+pub use self::http::openapi;
 #[cfg(feature = "postgres")]
 pub use self::http::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -51,6 +53,8 @@ const TARGET: &str = "idempotent_axum";
 /// What the attribute's expansion names. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "utoipa")]
+    pub use crate::http::openapi;
     pub use crate::http::{
         Evaluated, Idempotent, Known, OptionalDisplay, Probe, StableHasher, Via,
         policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},

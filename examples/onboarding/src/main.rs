@@ -7,11 +7,15 @@
 //!
 //! POST /v1/members                              any key, per client, responses kept for a week
 //! GET  /v1/members, /v1/members/{id}
+//!
+//! GET  /openapi.json                            the OpenAPI document, which the handlers make
+//! GET  /docs                                    the same to read and to try out
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE` (see
 //! [`config`]) and `RUST_LOG`.
 
+mod api;
 mod app;
 mod auth;
 mod config;

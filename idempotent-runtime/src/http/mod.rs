@@ -22,6 +22,8 @@ pub(crate) mod key;
 mod known;
 mod layer;
 mod names;
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+pub mod openapi;
 mod outcome;
 pub(crate) mod policy;
 mod prepared;

@@ -109,6 +109,12 @@ impl Problem {
         )
     }
 
+    /// One with `code` and no detail, for what is the same for all of them.
+    #[cfg(any(feature = "aide", feature = "utoipa"))]
+    pub(super) fn example(code: ProblemCode) -> Self {
+        Self::new(code, "")
+    }
+
     fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { code, detail: detail.into(), docs_url: None }
     }

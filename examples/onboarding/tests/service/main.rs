@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+mod document;
 mod members_api;
 mod onboarding_api;
 mod process;
