@@ -20,6 +20,7 @@ use super::{
 use crate::store::{BoxFuture, Claim, Fingerprint, StoreError};
 
 /// What a job finds.
+#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Found {
     /// Its key is claimed: do the work, and settle.
     Claimed(Claimed),
@@ -72,6 +73,7 @@ impl Refusal {
 }
 
 /// Asking the store. Whether memory has let the key be claimed is known without a future.
+#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Asking {
     /// `None` once it was told.
     Found(Option<Found>),

@@ -31,9 +31,11 @@ pub(crate) fn is_heard() -> bool {
     IS_HEARD.load(Ordering::Relaxed)
 }
 
+type Listener = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
 /// Who is told.
 #[derive(Clone, Default)]
-pub(super) struct Listeners(Vec<Arc<dyn Fn(&Event<'_>) + Send + Sync>>);
+pub(super) struct Listeners(Vec<Listener>);
 
 impl Listeners {
     pub(super) fn add(&mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) {
@@ -268,7 +270,7 @@ fn log(decision: Decision, event: &Event<'_>) {
         // It runs as if the attribute were absent.
         Decision::WithoutKey => {}
         Decision::Unprotected => {
-            say!(warn, "a handler runs unprotected: the store is out of reach")
+            say!(warn, "a handler runs unprotected: the store is out of reach");
         }
         Decision::Stored => say!(debug, "response stored"),
         Decision::NotStorable => say!(

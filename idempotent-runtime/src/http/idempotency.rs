@@ -334,6 +334,7 @@ impl Settings {
                 && statement_timeout < *store_timeout
             {
                 tracing::warn!(
+                    target: crate::TARGET,
                     ?statement_timeout,
                     ?store_timeout,
                     "`store_timeout` is longer than the `statement_timeout` of `PostgresStore`, which \

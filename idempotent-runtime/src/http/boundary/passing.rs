@@ -32,6 +32,7 @@ pub(in crate::http) struct Run {
 }
 
 /// What is to be settled.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(in crate::http) enum Held {
     Claim(Claimed),
     /// The transaction of a handler without a key.
