@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 pub(crate) fn init() -> anyhow::Result<()> {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env().context(
-            "RUST_LOG must be a list of filters, such as `info,idempotent_runtime=debug`",
+            "RUST_LOG must be a list of filters, such as `info,idempotent_axum=debug`",
         )?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     Ok(())

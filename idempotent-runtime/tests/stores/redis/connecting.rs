@@ -80,7 +80,7 @@ async fn log_of<T>(work: impl Future<Output = T>) -> (T, String) {
     let output = work.await;
     drop(guard);
     let events = events.all().into_iter();
-    let events = events.filter(|event| event.target.starts_with("idempotent_runtime"));
+    let events = events.filter(|event| event.target == "idempotent_axum");
     let lines = events.map(|Logged { level, message, fields, .. }| {
         format!("{level} {message} {}\n", fields.join(" "))
     });
