@@ -4,9 +4,10 @@
 pub use idempotent_macros::idempotent;
 #[doc(inline)]
 pub use idempotent_runtime::{
-    Attempt, Claim, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey, IdempotencyService,
-    Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome, Pollers, Problem,
-    ProblemCode, Store, StoreError, StoreKey, Token, Undrained,
+    Attempt, Claim, Decision, Event, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey,
+    IdempotencyService, Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome,
+    Pollers, Problem, ProblemCode, Replayed, RunBoundary, RunBoundaryService, Store, StoreCall,
+    StoreError, StoreKey, StoreResult, StoreVerb, Token, Undrained,
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -28,7 +29,10 @@ pub use idempotent_runtime::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 #[doc(inline)]
-pub use idempotent_runtime::{PostgresStore, PostgresStoreBuilder, PurgeTask};
+pub use idempotent_runtime::{
+    PostgresStore, PostgresStoreBuilder, PurgeTask, ReadCommitted, RepeatableRead, Serializable,
+    Tx, TxError, TxRejection,
+};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(inline)]
@@ -39,6 +43,12 @@ pub use idempotent_runtime::__private;
 
 #[doc = include_str!("../docs/choosing-a-store.md")]
 pub mod choosing_a_store {}
+
+#[doc = include_str!("../docs/what-belongs-to-a-run.md")]
+pub mod what_belongs_to_a_run {}
+
+#[doc = include_str!("../docs/exactly-once.md")]
+pub mod exactly_once {}
 
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}

@@ -12,7 +12,7 @@ use axum::{
 };
 use axum_idempotent::{IdempotentLayer, IdempotentOptions};
 use bytes::Bytes;
-use idempotent_axum::{Idempotency, MemoryStore};
+use idempotent_axum::{Idempotency, MemoryStore, RunBoundary};
 use moka::sync::Cache;
 use ruts::{CookieOptions, SessionLayer, store::moka::MokaStore};
 use tower_cookies::CookieManagerLayer;
@@ -35,6 +35,9 @@ pub enum Contender {
     Ours,
     /// `#[idempotent]` on the process-wide store, which holds 64 MiB.
     OursWithoutLayer,
+    /// As [`Ours`](Self::Ours), inside a `RunBoundary`. Not one of [`ALL`](Self::ALL): what it costs
+    /// beyond them is counted, not timed.
+    OursInBoundary,
     /// The crate of that name.
     AxumIdempotent,
     /// The crate of that name.
@@ -60,6 +63,7 @@ impl Contender {
             Self::ByHand => "by hand, unsafe",
             Self::Ours => "idempotent-axum",
             Self::OursWithoutLayer => "idempotent-axum, no layer",
+            Self::OursInBoundary => "idempotent-axum, in a boundary",
             Self::AxumIdempotent => "axum-idempotent 0.6, unsafe",
             Self::Idempotent => "idempotent 2.0",
         }
@@ -92,11 +96,11 @@ impl Contender {
         let router = match self {
             Self::Bare => handler.bare(),
             Self::ByHand => by_hand(handler.bare()),
-            Self::Ours => {
-                let store = MemoryStore::builder().max_bytes(4 << 30).build();
-                handler.idempotent().layer(Idempotency::new(store))
-            }
+            Self::Ours => handler.idempotent().layer(settings()),
             Self::OursWithoutLayer => handler.idempotent(),
+            Self::OursInBoundary => {
+                handler.idempotent().layer(RunBoundary::new()).layer(settings())
+            }
             Self::AxumIdempotent => axum_idempotent(handler.bare()),
             Self::Idempotent => idempotent(handler.bare()),
         };
@@ -131,6 +135,11 @@ impl Service {
         }
         request
     }
+}
+
+/// On a store that evicts nothing here.
+fn settings() -> Idempotency {
+    Idempotency::new(MemoryStore::builder().max_bytes(4 << 30).build())
 }
 
 /// What people write: no claim, so two requests at once both run; no fingerprint, no scope.

@@ -8,6 +8,8 @@
 //! and responses live.
 
 mod engine;
+#[cfg(feature = "postgres")]
+mod failpoint;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -20,6 +22,8 @@ pub mod testing;
 
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub use self::http::openapi;
+#[cfg(feature = "postgres")]
+pub use self::http::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
@@ -29,16 +33,22 @@ pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use self::{
-    engine::{OnStoreError, Undrained},
+    engine::{
+        Decision, Event, OnStoreError, ProblemCode, Replayed, StoreCall, StoreResult, StoreVerb,
+        Undrained,
+    },
     http::{
         Idempotency, IdempotencyKey, IdempotencyService, Idempotent, InstallError, OptionalDisplay,
-        Outcome, Problem, ProblemCode,
+        Outcome, Problem, RunBoundary, RunBoundaryService,
     },
     store::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,
         StoreKey, Token,
     },
 };
+
+/// The target of all spans and log lines, whichever crate and module they are in.
+const TARGET: &str = "idempotent_axum";
 
 /// What the attribute's expansion names. Not part of the public API.
 #[doc(hidden)]

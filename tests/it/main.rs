@@ -1,11 +1,15 @@
 //! What the library promises, through real routers and real sockets, as one program: a module for
-//! each guarantee of the README, then the attribute, HTTP, outages, settings and sizes.
+//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, outages, settings and
+//! sizes.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 
 mod attribute;
 mod bounded_memory;
 mod capacity;
+mod events;
+#[cfg(feature = "postgres")]
+mod exactly_once;
 mod http;
 mod install;
 mod never_cancelled;
@@ -13,6 +17,7 @@ mod no_stuck_keys;
 mod nothing_leaks;
 mod one_run;
 mod outages;
+mod run_boundary;
 mod service;
 mod settings;
 mod sizes;

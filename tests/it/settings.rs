@@ -87,6 +87,28 @@ fn a_lease_under_three_timeouts_is_warned_of_once() {
     assert_eq!(warnings(5, 2, 0), [""; 0], "the order of the settings does not matter");
 }
 
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_store_timeout_that_the_server_never_lets_pass_is_warned_of_once() {
+    let warnings = |statement_timeout, store_timeout| {
+        let (events, _guard) = Events::of_thread();
+        let pool = sqlx::PgPool::connect_lazy("postgres://localhost").unwrap();
+        let store = idempotent_axum::PostgresStore::builder()
+            .statement_timeout(Duration::from_secs(statement_timeout))
+            .build(pool)
+            .unwrap();
+        let settings = Idempotency::new(store).store_timeout(Duration::from_secs(store_timeout));
+        for _ in 0..2 {
+            let _: Router<App> = routes().layer(settings.clone());
+        }
+        events.at(Level::WARN)
+    };
+    assert_eq!(warnings(3, 3), [""; 0]);
+    assert_eq!(warnings(0, 3), [""; 0], "none that the store knows of");
+    let [warning] = &warnings(2, 3)[..] else { panic!("one warning, however many routes") };
+    assert!(warning.contains("`store_timeout` is longer than the `statement_timeout`"));
+}
+
 #[tokio::test]
 async fn of_nested_layers_the_innermost_wins() {
     let [outer, inner]: [Probe<MemoryStore>; 2] = Default::default();

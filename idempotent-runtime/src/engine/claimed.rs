@@ -1,10 +1,19 @@
 //! [`Claimed`]: a claimed key, and what becomes of the claim once the work is done.
+//!
+//! A claim is held by a lease, or is part of the transaction that the work is done in; whoever drives
+//! the work need not know which.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::{ask::Refusal, hand_over::HandOver, job::Job, renewal::Renewal, waiting::Waiting};
+#[cfg(feature = "postgres")]
+use super::transaction::InTransaction;
+use super::{
+    ask::Refusal, event::Decision, hand_over::HandOver, job::Job, record, renewal::Renewal,
+    waiting::Waiting,
+};
 use crate::store::{BoxFuture, Claim, Hold};
 
 /// A key that is this job's: nobody else runs while it is held.
@@ -13,16 +22,30 @@ use crate::store::{BoxFuture, Claim, Hold};
 /// down.
 pub(crate) struct Claimed {
     job: Job,
-    /// `None` if the claim cannot be orphaned.
-    renewal: Option<Renewal>,
+    held: Held,
     is_settled: bool,
+    /// Since when, if anybody is to be told.
+    since: Option<Instant>,
+    /// Of the response that its work gave.
+    status: Option<u16>,
+}
+
+/// How a claim is held.
+enum Held {
+    /// `None` if it cannot be orphaned.
+    ByLease(Option<Renewal>),
+    #[cfg(feature = "postgres")]
+    InTransaction(InTransaction),
 }
 
 /// What to keep of the work that was done.
 pub(crate) enum Keep {
     /// This record: later requests with the key get it.
     Record(Bytes),
-    /// Nothing: the key is free again.
+    /// It is done, and its answer is of a kind that is never kept. The key is free again, unless the
+    /// work is part of the claim's transaction.
+    Unstorable,
+    /// Nothing: the key is free again, and what was done in a transaction is undone.
     Nothing,
 }
 
@@ -35,12 +58,43 @@ pub(crate) enum Settled {
     Refused(Refusal),
 }
 
+/// How a run has ended.
+pub(super) struct Ended {
+    settled: Settled,
+    decision: Decision,
+    /// What is left to be stored in the background, and the renewal of its claim.
+    left: Option<(Bytes, Option<Renewal>)>,
+}
+
+impl Ended {
+    pub(super) fn new(settled: Settled, decision: Decision) -> Self {
+        Self { settled, decision, left: None }
+    }
+
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self::new(Settled::Refused(refusal), refusal.decision())
+    }
+
+    fn unstored(left: Option<(Bytes, Option<Renewal>)>) -> Self {
+        Self { settled: Settled::Own, decision: Decision::Unstored, left }
+    }
+}
+
 impl Claimed {
     pub(super) fn new(job: Job, lease: Option<Duration>) -> Self {
         // Made first: where nothing can be renewed, outside a runtime, it frees the key.
-        let mut claimed = Self { job, renewal: None, is_settled: false };
-        claimed.renewal = lease.map(|lease| Renewal::start(&claimed.job, lease));
+        let mut claimed = Self::held(job, Held::ByLease(None));
+        claimed.held = Held::ByLease(lease.map(|lease| Renewal::start(&claimed.job, lease)));
         claimed
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn in_transaction(job: Job, transaction: InTransaction) -> Self {
+        Self::held(job, Held::InTransaction(transaction))
+    }
+
+    fn held(job: Job, held: Held) -> Self {
+        Self { since: job.engine.clock(), job, held, is_settled: false, status: None }
     }
 
     /// Drives `work`, which ends by [`settle`](Self::settle), to its end.
@@ -53,75 +107,120 @@ impl Claimed {
         HandOver::new(guard, operation, work(self))
     }
 
+    /// Whether the claim is part of the transaction that the work is done in.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        !matches!(self.held, Held::ByLease(_))
+    }
+
     /// To be awaited before the work: a thread that it blocks must not be the one that renews.
     pub(crate) async fn begin(&self) {
-        if let Some(renewal) = &self.renewal {
+        if let Held::ByLease(Some(renewal)) = &self.held {
             renewal.begin().await;
         }
     }
 
+    /// Notes the status of the response that the work gave, for who is told of it.
+    pub(crate) fn answers_with(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
     /// Stores what is to be kept, or releases the key; then the caller can be answered.
     pub(crate) async fn settle(&mut self, keep: Keep) -> Settled {
-        let settled = match keep {
-            Keep::Nothing => {
-                self.job.release().await;
-                Settled::Own
-            }
-            Keep::Record(record) => match self.job.complete(&record).await {
-                Ok(Hold::Held) => Settled::Own,
-                Ok(Hold::Lost) => Box::pin(self.job.after_loss(record)).await,
-                Err(error) => {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "storing a response failed, trying again"
-                    );
-                    self.job.complete_in_background(record, self.renewal.take());
-                    Settled::Own
+        let run_time = self.since.map(|since| since.elapsed());
+        let Ended { settled, decision, left } = match &mut self.held {
+            Held::ByLease(renewal) => match keep {
+                Keep::Nothing | Keep::Unstorable => {
+                    self.job.release().await;
+                    Ended::new(Settled::Own, Decision::Released)
                 }
+                Keep::Record(mut record) => match self.job.complete(&mut record).await {
+                    Ok(Hold::Held) => Ended::new(Settled::Own, record::decision(&record)),
+                    Ok(Hold::Lost) => {
+                        // No longer renewed: nothing else tells of the loss from here on.
+                        let was_held = renewal.take().is_none_or(Renewal::end);
+                        if was_held {
+                            self.job.tell(Decision::ClaimLost, self.status, run_time);
+                        }
+                        Box::pin(self.job.after_loss(record)).await
+                    }
+                    Err(error) => {
+                        tracing::debug!(
+                            target: crate::TARGET,
+                            error = &error as &dyn std::error::Error,
+                            "storing a response failed, trying again"
+                        );
+                        Ended::unstored(Some((record, renewal.take())))
+                    }
+                },
             },
+            #[cfg(feature = "postgres")]
+            Held::InTransaction(transaction) => Box::pin(transaction.settle(&self.job, keep)).await,
         };
         self.is_settled = true;
+        let status = match &settled {
+            Settled::Own => self.status,
+            Settled::Stored(answer) => (self.job.watch.status)(answer),
+            Settled::Refused(_) => None,
+        };
+        self.job.tell(decision, status, run_time);
+        match left {
+            Some((record, renewal)) => self.job.complete_in_background(record, renewal),
+            None if decision == Decision::Unstored => {
+                self.job.tell(Decision::GivenUp, None, None);
+            }
+            None => {}
+        }
         settled
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        if !self.is_settled {
-            self.job.release_without_waiting();
+        if self.is_settled {
+            return;
         }
+        match &self.held {
+            Held::ByLease(_) => self.job.release_without_waiting(),
+            // It is rolled back, dropped with this.
+            #[cfg(feature = "postgres")]
+            Held::InTransaction(_) => {}
+        }
+        let run_time = self.since.map(|since| since.elapsed());
+        self.job.tell(Decision::Released, None, run_time);
     }
 }
 
 impl Job {
     /// The claim lapsed during the work, so this caller is a duplicate of whoever has it now.
-    async fn after_loss(&self, record: Bytes) -> Settled {
-        tracing::warn!(
-            key = %self.attempt.key,
-            "an idempotency claim was lost before its response was stored"
-        );
-        let mut waiting = Waiting::new(self);
-        loop {
-            match self.claim().await {
-                Ok(Claim::Claimed { .. }) => match self.complete(&record).await {
-                    Ok(Hold::Held) => return Settled::Own,
+    async fn after_loss(&mut self, mut record: Bytes) -> Ended {
+        let since = Instant::now();
+        let (mut has_waited, lost) = (false, self.clone());
+        let mut waiting = Waiting::new(&lost);
+        let settled = loop {
+            match lost.claim().await {
+                Ok(Claim::Claimed { .. }) => match lost.complete(&mut record).await {
+                    Ok(Hold::Held) => break Ended::new(Settled::Own, record::decision(&record)),
                     Ok(Hold::Lost) => {}
-                    Err(_) => {
-                        self.complete_in_background(record, None);
-                        return Settled::Own;
-                    }
+                    Err(_) => break Ended::unstored(Some((record, None))),
                 },
                 Ok(Claim::Running { fingerprint, lease_left }) => {
+                    has_waited = true;
                     if let Err(refusal) = waiting.wait(fingerprint, lease_left).await {
-                        return Settled::Refused(refusal);
+                        break Ended::refused(refusal);
                     }
                 }
                 Ok(Claim::Stored { fingerprint, record, .. }) => {
-                    let stored = self.answer_in(fingerprint, record);
-                    return stored.map_or_else(Settled::Refused, Settled::Stored);
+                    break match lost.answer_in(fingerprint, record) {
+                        Ok(answer) => Ended::new(Settled::Stored(answer), lost.replayed()),
+                        Err(refusal) => Ended::refused(refusal),
+                    };
                 }
-                Err(_) => return Settled::Own,
+                Err(_) => break Ended::unstored(None),
             }
+        };
+        if has_waited {
+            self.watch.has_waited(since.elapsed());
         }
+        settled
     }
 }

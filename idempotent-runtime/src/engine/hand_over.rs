@@ -38,6 +38,11 @@ impl<T: Send + 'static> HandOver<T> {
     ) -> Self {
         Self { work: Some(work), place: None, guard: Some(guard), operation }
     }
+
+    /// Goes on with `rest` in a task of its own: the caller has gone.
+    pub(crate) fn go_on(mut self, rest: BoxFuture<'static, T>, runtime: Handle, span: Span) {
+        (self.work, self.place) = (Some(rest), Some((runtime, span)));
+    }
 }
 
 impl<T: Send + 'static> Future for HandOver<T> {

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::settings::Engine;
-use crate::store::{Attempt, Extracted};
+use super::{settings::Engine, tell::Watch};
+use crate::store::{Attempt, Extracted, Slot};
 
 /// One attempt at a key, and what its operation wants.
 #[derive(Clone)]
@@ -18,4 +18,9 @@ pub(crate) struct Job {
     pub(crate) input_bytes: usize,
     /// What its input was extracted as, if a replay of its record may do without extraction.
     pub(crate) extracted: Option<Extracted>,
+    /// Where its work finds the transaction that its claim is part of, if it asks for one.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "there is none"))]
+    pub(crate) transaction: Option<Slot>,
+    /// Who is told what becomes of it.
+    pub(crate) watch: Watch,
 }

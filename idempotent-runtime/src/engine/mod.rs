@@ -3,13 +3,16 @@
 //!
 //! [`Job::ask`] claims a key, or waits for whoever holds it, and says what it [`Found`]. If that is
 //! a claim, [`Claimed::settle`] does the work, stores what is to be kept of it or releases the key,
-//! and says how it [`Settled`]. Work that has begun is never cancelled: it is handed over to a task
+//! and says how it [`Settled`]. A claim is held by a lease, or is part of a transaction
+//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: it is handed over to a task
 //! if its caller goes away.
 
 mod ask;
 mod background;
 mod calls;
 mod claimed;
+mod code;
+mod event;
 mod fields;
 mod hand_over;
 mod in_flight;
@@ -18,8 +21,13 @@ mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
+mod tell;
+#[cfg(feature = "postgres")]
+mod transaction;
 mod waiting;
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::transaction::Unkeyed;
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
@@ -27,5 +35,11 @@ pub(crate) use self::{
     hand_over::HandOver,
     job::Job,
     settings::Engine,
+    tell::{Watch, is_heard},
 };
-pub use self::{in_flight::Undrained, settings::OnStoreError};
+pub use self::{
+    code::ProblemCode,
+    event::{Decision, Event, Replayed, StoreCall, StoreResult, StoreVerb},
+    in_flight::Undrained,
+    settings::OnStoreError,
+};

@@ -10,6 +10,8 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
+use super::event::Decision;
+
 const MAGIC: [u8; 2] = *b"iA";
 const VERSION: u8 = 2;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
@@ -84,6 +86,15 @@ pub(crate) fn not_stored() -> Bytes {
 /// The record of work whose effect is not known.
 pub(crate) fn unknown() -> Bytes {
     Draft::new(KIND_UNKNOWN, 0).seal()
+}
+
+/// What a record that this process has made is.
+pub(super) fn decision(record: &[u8]) -> Decision {
+    match record.get(3) {
+        Some(&KIND_NOT_STORED) => Decision::NotStorable,
+        Some(&KIND_UNKNOWN) => Decision::Unknown,
+        _ => Decision::Stored,
+    }
 }
 
 fn checksum(record: &[u8]) -> u32 {

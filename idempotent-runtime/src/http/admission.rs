@@ -3,11 +3,15 @@
 use std::{future::ready, mem::take, sync::Arc};
 
 use axum::{RequestExt as _, extract::Request, response::Response};
+use tracing::{Span, field};
 
+#[cfg(feature = "postgres")]
+use super::tx::Transacted;
 use super::{
+    boundary::Taken,
     evaluated::Evaluated,
     guarded::{Guarded, Head},
-    idempotency::Idempotency,
+    idempotency::{Idempotency, Settings},
     identity::Identification,
     key::{self, Key},
     known::Known,
@@ -15,7 +19,10 @@ use super::{
     problem::Problem,
     scope::{Scope, store_key},
 };
-use crate::store::{BoxFuture, Extracted};
+use crate::{
+    engine::is_heard,
+    store::{BoxFuture, Extracted},
+};
 
 /// What a request's headers say about its key.
 pub(super) enum Admission {
@@ -26,10 +33,12 @@ pub(super) enum Admission {
 }
 
 /// Whether a request is guarded.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Admitted {
-    /// It has no key after all.
+    /// It has no key.
     Unguarded,
-    Guarded(Guarded),
+    /// With the span that it is to be answered in.
+    Guarded(Guarded, Span),
     /// With what to answer.
     Refused(BoxFuture<'static, Response>),
 }
@@ -51,7 +60,7 @@ impl Admission {
             Ok(key) => return Ok(Self::WithKey(key)),
             Err(problem) => problem,
         };
-        Err(refuse(problem, request))
+        Err(refuse(policy, problem, request))
     }
 
     /// Whether there may be a key to look up, and the expressions can be evaluated before
@@ -64,20 +73,24 @@ impl Admission {
 /// Takes `request` in, whose expressions were evaluated if they can be before extraction.
 pub(super) fn admit(
     policy: &'static Policy,
+    boundary: Taken,
     admission: Admission,
     evaluated: &Evaluated,
     known: Known,
     extracted: Extracted,
     request: &mut Request,
 ) -> Admitted {
-    let Admission::WithKey(key) = admission else { return Admitted::Unguarded };
-    let mut scope = Scope::from_request(policy, request).fields();
+    let Admission::WithKey(key) = admission else {
+        return without_key(policy, boundary, known, request);
+    };
+    let named = Scope::from_request(policy, request);
+    let mut scope = named.fields();
     let identification = match policy.evaluated {
         Stage::BeforeExtraction => {
             let key = match evaluated.key_or(key) {
                 Ok(Some(key)) => key,
-                Ok(None) => return Admitted::Unguarded,
-                Err(problem) => return Admitted::Refused(refuse(problem, request)),
+                Ok(None) => return without_key(policy, boundary, known, request),
+                Err(problem) => return Admitted::Refused(refuse(policy, problem, request)),
             };
             let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
             Identification::Known { key, store_key, expression: evaluated.fingerprint }
@@ -85,13 +98,73 @@ pub(super) fn admit(
         Stage::AfterExtraction => Identification::open(key, scope),
     };
     let settings = Arc::clone(Idempotency::for_request(request.extensions()));
+    let (span, operation) = watch(&settings, named, &identification);
+    let around = boundary.with_key(policy, request);
     *request = take(request).with_limited_body();
-    Admitted::Guarded(Guarded::new(
-        Head { policy, settings, identification, known, extracted },
-        request,
-    ))
+    let head = Head {
+        policy,
+        settings,
+        around,
+        identification,
+        known,
+        extracted,
+        operation,
+        span: span.clone(),
+    };
+    Admitted::Guarded(Guarded::new(head, request), span)
 }
 
-fn refuse(problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
-    Box::pin(ready(Idempotency::for_request(request.extensions()).respond(problem)))
+/// The span of a request with a key, and the operation's name if anybody sees it already.
+fn watch(
+    settings: &Settings,
+    scope: Scope<'_>,
+    identification: &Identification,
+) -> (Span, Option<Arc<str>>) {
+    let span = tracing::info_span!(
+        target: crate::TARGET,
+        "idempotency",
+        operation = scope.name().as_deref().unwrap_or("other"),
+        key = identification.store_key().map(field::display),
+        outcome = field::Empty,
+    );
+    let is_seen = settings.engine.is_heard() || !span.is_disabled();
+    let operation = is_seen.then(|| scope.name()).flatten();
+    (span, operation)
+}
+
+/// A request without a key is guarded only if its handler may take a transaction.
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(unused_variables, reason = "no other store has transactions")
+)]
+fn without_key(
+    policy: &'static Policy,
+    boundary: Taken,
+    known: Known,
+    request: &mut Request,
+) -> Admitted {
+    #[cfg(feature = "postgres")]
+    let boundary = match Transacted::of(policy, boundary, known, request) {
+        Ok(transacted) => return Admitted::Guarded(Guarded::Unkeyed(transacted), Span::none()),
+        Err(boundary) => boundary,
+    };
+    boundary.without_key();
+    if is_heard() {
+        tell_without_key(policy, request);
+    }
+    Admitted::Unguarded
+}
+
+#[cold]
+fn tell_without_key(policy: &Policy, request: &Request) {
+    let settings = Idempotency::for_request(request.extensions());
+    let operation = Scope::from_request(policy, request).name();
+    settings.engine.tell_without_key(operation.as_deref());
+}
+
+fn refuse(policy: &Policy, problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
+    let settings = Idempotency::for_request(request.extensions());
+    let operation = Scope::from_request(policy, request).name();
+    let refusal = settings.refuse_unasked(&Span::none(), operation.as_deref(), problem);
+    Box::pin(ready(refusal))
 }

@@ -88,6 +88,11 @@ impl Reader {
         Self { body, chunks: Chunks::default(), max_bytes }
     }
 
+    /// The body, if none of it was read.
+    pub(crate) fn into_body(self) -> Body {
+        self.body
+    }
+
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         // Most bodies say with their last data that it is the last.
         while !self.body.is_end_stream() {

@@ -17,9 +17,13 @@ use axum::{
 };
 use bytes::Bytes;
 use http::Method;
+use tracing::Span;
 
+#[cfg(feature = "postgres")]
+use super::tx;
 use super::{
     body::{self, Chunks, Read, Reader},
+    boundary::Around,
     evaluated::Evaluated,
     fingerprint::Unsalted,
     handler::Handler,
@@ -33,8 +37,11 @@ use super::{
     stored,
 };
 use crate::{
-    engine::record::{self, Record},
-    store::{BoxFuture, Extracted},
+    engine::{
+        Decision, Event, Replayed,
+        record::{self, Record},
+    },
+    store::{BoxFuture, Extracted, Slot},
 };
 
 /// A request with a key, or one whose key is an expression that is still to be evaluated.
@@ -46,6 +53,9 @@ pub(super) enum Guarded {
         body: Reader,
     },
     Extracting(Prepared),
+    /// It has no key after all, but its handler may take a transaction.
+    #[cfg(feature = "postgres")]
+    Unkeyed(tx::Transacted),
     Answering(Answer),
     /// Its answer was given.
     Over,
@@ -68,9 +78,13 @@ pub(super) trait Steps {
 pub(super) struct Head {
     pub(super) policy: &'static Policy,
     pub(super) settings: Arc<Settings>,
+    pub(super) around: Around,
     pub(super) identification: Identification,
     pub(super) known: Known,
     pub(super) extracted: Extracted,
+    /// The operation's name, if anybody has asked for it already.
+    pub(super) operation: Option<Arc<str>>,
+    pub(super) span: Span,
 }
 
 /// What became of a request whose body was read.
@@ -96,17 +110,33 @@ impl Guarded {
                 *self = match head.prepare(request, read) {
                     Preparation::Prepared(prepared) => Self::Extracting(prepared),
                     Preparation::Answered(answer) => return Poll::Ready(answer),
-                    Preparation::Unread(answer) => Self::Answering(Answer::Unguarded(answer)),
+                    Preparation::Unread(answer) => Self::Answering(Answer::Driven(answer)),
                 };
             }
         }
         if let Self::Extracting(prepared) = self {
             let handler = match ready!(last.poll_handler(prepared.evaluated(), cx)) {
                 Ok(handler) => handler,
-                Err(rejection) => return Poll::Ready(rejection),
+                Err(rejection) => {
+                    *self = Self::Over;
+                    return Poll::Ready(rejection);
+                }
             };
             if let Self::Extracting(prepared) = replace(self, Self::Over) {
                 *self = Self::Answering(prepared.answer(handler));
+            }
+        }
+        #[cfg(feature = "postgres")]
+        if let Self::Unkeyed(_) = self {
+            let handler = match ready!(last.poll_handler(None, cx)) {
+                Ok(handler) => handler,
+                Err(rejection) => {
+                    *self = Self::Over;
+                    return Poll::Ready(rejection);
+                }
+            };
+            if let Self::Unkeyed(transacted) = replace(self, Self::Over) {
+                *self = Self::Answering(Answer::Driven(Box::pin(transacted.run(handler))));
             }
         }
         let Self::Answering(answer) = self else { panic!("a future is not polled after its end") };
@@ -132,7 +162,8 @@ impl Head {
         body: Bytes,
         cut: Option<(Option<http_body::Frame<Bytes>>, Body)>,
     ) -> Preparation {
-        let Self { policy, settings, identification, known, extracted } = self;
+        let Self { policy, settings, around, identification, known, extracted, .. } = self;
+        let (operation, span) = (self.operation, self.span);
         let extracted = known.extraction(policy, request, extracted);
         let unsalted =
             Unsalted::from_request(policy.fingerprint, settings.digesting(), request, &body);
@@ -140,7 +171,11 @@ impl Head {
             Identification::Known { key, store_key, expression } => {
                 let fingerprint = unsalted.salted(expression, &key);
                 let identity = Identity { key, store_key, fingerprint };
-                if let Some(response) = look(&settings, &identity, extracted) {
+                if let Some(response) = look(&settings, &around, &identity, extracted) {
+                    let (key, looked) = (Some(store_key), Decision::Replayed(Replayed::Look));
+                    let event = Event::decided(operation.as_deref(), key, looked);
+                    let status = Some(response.status().as_u16());
+                    settings.engine.tell(&span, &event.with_status(status));
                     return Preparation::Answered(response);
                 }
                 Ok(identity)
@@ -161,28 +196,45 @@ impl Head {
                 // The last parameter does not look for it; those before it have by now.
                 Known::Json | Known::Plain => IdempotencyKey::taken_place(request.extensions()),
             },
-            operation: settings.operation(Scope::from_request(policy, request)),
+            transaction: transaction(&settings, known, request),
+            operation: operation.or_else(|| Scope::from_request(policy, request).name()),
+            span,
             is_connect: request.method() == Method::CONNECT,
             body_bytes,
             policy,
             settings,
+            around,
             identity,
             extracted,
         })
     }
 }
 
+/// Where the handler finds its transaction, if it may look for one: its parameters before the last
+/// have, or the last may.
+#[cfg(feature = "postgres")]
+fn transaction(settings: &Settings, known: Known, request: &mut Request) -> Option<Slot> {
+    settings.engine.store.transactional()?;
+    tx::Place::of_request(known, request.extensions_mut())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn transaction(_: &Settings, _: Known, _: &mut Request) -> Option<Slot> {
+    None
+}
+
 /// The replay of a response that this process holds, and that needs no extraction.
 fn look(
     settings: &Settings,
+    around: &Around,
     identity: &Identity,
     extracted: Option<Extracted>,
 ) -> Option<Response> {
     let Identity { store_key, fingerprint, .. } = *identity;
     let record = settings.engine.store.look(store_key, fingerprint, extracted?)?;
     let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
+    around.replays(&answer);
     let response = stored::decode(answer)?;
-    tracing::debug!(key = %store_key, "response replayed, its request not extracted again");
     Some(stored::replay(response))
 }
 

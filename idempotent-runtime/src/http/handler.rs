@@ -16,9 +16,11 @@ use std::{
 
 use axum::{extract::Request, response::Response};
 use pin_project_lite::pin_project;
+use tracing::Span;
 
 use super::{
     admission::{Admission, Admitted, admit},
+    boundary::Taken,
     evaluated::Evaluated,
     guarded::{Guarded, Steps},
     idempotent::{Idempotent, Source},
@@ -58,16 +60,17 @@ where
         return Box::pin(Unguarded::Extracting { last });
     };
     let mut evaluated = Evaluated::default();
+    let boundary = Taken::from_request(request);
     let admission = match Admission::from_request(policy, request) {
         Ok(admission) => admission,
         Err(refusal) => return refusal,
     };
     let start = handler(admission.is_evaluated_now(policy).then_some(&mut evaluated));
-    let admitted = admit(policy, admission, &evaluated, known, TypeId::of::<E>, request);
+    let admitted = admit(policy, boundary, admission, &evaluated, known, TypeId::of::<E>, request);
     let last = Last { source, start: Some(start), respond };
     match admitted {
         Admitted::Unguarded => Box::pin(Unguarded::Extracting { last }),
-        Admitted::Guarded(guarded) => Box::pin(Run { guarded, last }),
+        Admitted::Guarded(guarded, span) => Box::pin(Run { guarded, last, span }),
         Admitted::Refused(refusal) => refusal,
     }
 }
@@ -134,6 +137,7 @@ where
 struct Run<E, R, G> {
     guarded: Guarded,
     last: Last<E, R, G>,
+    span: Span,
 }
 
 /// Nothing in it is pinned: what has to be is behind a pointer.
@@ -149,7 +153,8 @@ where
     type Output = Response;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        let Self { guarded, last } = &mut *self;
+        let Self { guarded, last, span } = &mut *self;
+        let _entered = span.enter();
         guarded.poll(last, cx)
     }
 }

@@ -12,9 +12,11 @@ use std::{
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 
-use super::{problem::Problem, scope::Scope};
+use tracing::Span;
+
+use super::problem::Problem;
 use crate::{
-    engine::{Digesting, Engine, OnStoreError, Undrained},
+    engine::{Decision, Digesting, Engine, Event, OnStoreError, Undrained},
     store::Store,
 };
 
@@ -60,12 +62,20 @@ pub(super) struct Settings {
 /// Whether settings on any store but a `MemoryStore` exist.
 static SHARED_EXISTS: AtomicBool = AtomicBool::new(false);
 
+/// Whether settings on a store with transactions exist.
+#[cfg(feature = "postgres")]
+static TRANSACTIONAL_EXISTS: AtomicBool = AtomicBool::new(false);
+
 impl Idempotency {
     /// Settings with their defaults, on `store`.
     pub fn new(store: impl Store) -> Self {
         let engine = Engine::new(store);
         if !engine.store.is_memory() {
             SHARED_EXISTS.store(true, Ordering::Relaxed);
+        }
+        #[cfg(feature = "postgres")]
+        if engine.store.transactional().is_some() {
+            TRANSACTIONAL_EXISTS.store(true, Ordering::Relaxed);
         }
         Self::on(engine)
     }
@@ -92,6 +102,16 @@ impl Idempotency {
             checked: Arc::new(Once::new()),
         };
         Self { settings: Arc::new(settings) }
+    }
+
+    /// The settings that apply to a request with these extensions, if their store has transactions.
+    #[cfg(feature = "postgres")]
+    pub(super) fn transactional_for(extensions: &http::Extensions) -> Option<&Arc<Settings>> {
+        if !TRANSACTIONAL_EXISTS.load(Ordering::Relaxed) {
+            return None;
+        }
+        let settings = Self::for_request(extensions);
+        settings.engine.store.transactional().map(|_| settings)
     }
 
     fn set(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -234,6 +254,32 @@ impl Idempotency {
         self.set_engine(|engine| engine.max_detached_runs = runs.max(1))
     }
 
+    /// Has `listener` told of every decision, once, and of every call of a shared store: what to log,
+    /// count or show. Each call adds a listener.
+    ///
+    /// It is called where the decision is made, in the request's task or in one of the library's, so it
+    /// must not block. If it panics, that is caught and logged.
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    ///
+    /// use idempotent_runtime::{Decision, Idempotency, MemoryStore};
+    ///
+    /// let replays = Arc::new(AtomicU64::new(0));
+    /// let counter = replays.clone();
+    /// let idempotency = Idempotency::new(MemoryStore::new()).on_event(move |event| {
+    ///     if let Some(Decision::Replayed(_)) = event.decision() {
+    ///         counter.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// });
+    /// # let _ = idempotency;
+    /// assert_eq!(replays.load(Ordering::Relaxed), 0);
+    /// ```
+    #[must_use]
+    pub fn on_event(self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.set_engine(|engine| engine.listen(listener))
+    }
+
     /// Waits until no handler with a key is running, and nothing is left to store.
     ///
     /// A handler whose caller goes away continues in a task of its own. Call this after
@@ -263,6 +309,7 @@ impl fmt::Debug for Idempotency {
             .field("on_store_error", &settings.engine.on_store_error)
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
             .field("max_detached_runs", &settings.engine.max_detached_runs)
+            .field("listeners", &settings.engine.listeners())
             .finish_non_exhaustive()
     }
 }
@@ -274,18 +321,27 @@ impl Settings {
             let Engine { lease, store_timeout, .. } = &*self.engine;
             if *lease < store_timeout.saturating_mul(3) {
                 tracing::warn!(
+                    target: crate::TARGET,
                     ?lease,
                     ?store_timeout,
                     "`lease` is shorter than three times `store_timeout`: one slow renewal may cost \
                      a running handler its claim, and a retry then runs beside it"
                 );
             }
+            #[cfg(feature = "postgres")]
+            if let Some(store) = self.engine.store.transactional()
+                && let Some(statement_timeout) = store.statement_timeout()
+                && statement_timeout < *store_timeout
+            {
+                tracing::warn!(
+                    target: crate::TARGET,
+                    ?statement_timeout,
+                    ?store_timeout,
+                    "`store_timeout` is longer than the `statement_timeout` of `PostgresStore`, which \
+                     ends a slow call first: raise that, or lower `store_timeout`"
+                );
+            }
         });
-    }
-
-    /// The operation's name, if the store may show it or the log has to.
-    pub(super) fn operation(&self, scope: Scope<'_>) -> Option<Arc<str>> {
-        (!self.engine.store.is_memory() || self.is_missed_store()).then(|| scope.name())?
     }
 
     /// Whether a handler runs on the built-in default although the process has set up another
@@ -299,10 +355,21 @@ impl Settings {
         if self.engine.store.is_memory() { Digesting::Process } else { Digesting::Stable }
     }
 
+    /// Refuses a request before the engine is asked, and tells so.
+    pub(super) fn refuse_unasked(
+        &self,
+        span: &Span,
+        operation: Option<&str>,
+        problem: Problem,
+    ) -> Response {
+        let refused = Decision::Refused(problem.code());
+        self.engine.tell(span, &Event::decided(operation, None, refused));
+        self.respond(problem)
+    }
+
     /// The response that says `problem`, in the service's format.
     pub(super) fn respond(&self, mut problem: Problem) -> Response {
         problem.docs_url.clone_from(&self.docs_url);
-        tracing::debug!(code = problem.code().as_str(), "idempotent request refused");
         let retry_after: Option<HeaderValue> = problem.retry_after();
         let mut response = match &self.error_response {
             Some(respond) => respond(problem),

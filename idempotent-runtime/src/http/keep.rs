@@ -1,6 +1,11 @@
 //! [`Keeping`]: what is kept of a handler's response.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -9,7 +14,6 @@ use http_body::Body as _;
 
 use super::{
     body::{self, Read, Reader},
-    handler::Handler,
     idempotency::Settings,
     outcome::Outcome,
     policy::Replay,
@@ -29,6 +33,8 @@ pub(super) struct Keeping {
 enum Decision {
     /// Nothing of it is kept.
     Release,
+    /// It would be, if it could be: an upgrade, or a stream.
+    Pass,
     /// Its record is known without the body.
     Note(Bytes),
     Capture,
@@ -39,45 +45,62 @@ impl Keeping {
         Self { replay, settings, is_connect }
     }
 
-    /// Runs `handler`: what is kept of its response, and the response that is sent.
-    pub(super) async fn keep(&self, handler: Handler) -> (Keep, Response) {
-        let mut response = handler.await;
+    /// What is kept of `response`, and the response that is sent.
+    ///
+    /// Not an `async fn`, whose future would have room for the response as well as for its parts.
+    pub(super) fn keep(
+        &self,
+        mut response: Response,
+    ) -> impl Future<Output = (Keep, Response)> + Send {
         // Only a replay may carry it, whatever an upstream service answered the handler.
         if response.headers().keys().any(|name| *name == REPLAYED) {
             response.headers_mut().remove(REPLAYED);
         }
         let outcome = response.extensions_mut().remove::<Outcome>();
-        match self.decide(&response, outcome) {
-            Decision::Release => (Keep::Nothing, response),
-            Decision::Note(note) => (Keep::Record(note), response),
-            Decision::Capture => {
-                let (parts, body) = response.into_parts();
-                let mut reader = Reader::new(body, self.settings.max_response_bytes);
-                // A body in memory is there at once: it needs no timer, and no room for one.
-                let read = match poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
-                    Poll::Ready(read) => read,
-                    Poll::Pending => {
-                        Box::pin(read_within(self.settings.max_capture_time, reader)).await
-                    }
-                };
-                self.record(parts, read)
-            }
+        let decision = self.decide(&response, outcome);
+        let (parts, body) = response.into_parts();
+        let mut reader = Reader::new(body, self.settings.max_response_bytes);
+        async move {
+            let keep = match decision {
+                Decision::Release => Keep::Nothing,
+                Decision::Pass => Keep::Unstorable,
+                Decision::Note(note) => Keep::Record(note),
+                Decision::Capture => {
+                    // A body in memory is there at once: it needs no timer, and no room for one.
+                    let read = match poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
+                        Poll::Ready(read) => read,
+                        Poll::Pending => {
+                            let limit = self.settings.max_capture_time;
+                            Box::pin(read_within(limit, &mut reader)).await
+                        }
+                    };
+                    return self.record(parts, read);
+                }
+            };
+            (keep, Response::from_parts(parts, reader.into_body()))
         }
     }
 
+    /// Whether what a handler did is to be committed that answers so, without a key to keep it under.
+    #[cfg(feature = "postgres")]
+    pub(super) fn is_effective(&self, response: &mut Response) -> bool {
+        let outcome = response.extensions_mut().remove::<Outcome>();
+        !matches!(self.decide(response, outcome), Decision::Release)
+    }
+
     fn decide(&self, response: &Response, outcome: Option<Outcome>) -> Decision {
-        let is_captured = match outcome {
+        let is_upgrade = self.is_upgrade(response.status());
+        let is_passed = match outcome {
             Some(Outcome::Unknown) => return Decision::Note(record::unknown()),
-            Some(Outcome::Retryable) => false,
-            Some(Outcome::Final) => !self.is_upgrade(response.status()),
-            None => {
-                self.replay.includes(response.status())
-                    && !self.is_upgrade(response.status())
-                    && !is_stream(response.headers())
+            Some(Outcome::Retryable) => return Decision::Release,
+            Some(Outcome::Final) => is_upgrade,
+            None if !is_upgrade && !self.replay.includes(response.status()) => {
+                return Decision::Release;
             }
+            None => is_upgrade || is_stream(response.headers()),
         };
-        if !is_captured {
-            Decision::Release
+        if is_passed {
+            Decision::Pass
         } else if response.body().size_hint().lower() > self.settings.max_response_bytes as u64 {
             Decision::Note(record::not_stored())
         } else {
@@ -124,7 +147,7 @@ impl Keeping {
 }
 
 /// What `reader` reads, to the end of the body or for `limit`.
-async fn read_within(limit: Duration, mut reader: Reader) -> Read {
+async fn read_within(limit: Duration, reader: &mut Reader) -> Read {
     match tokio::time::timeout(limit, poll_fn(|cx| reader.poll_read(cx))).await {
         Ok(read) => read,
         Err(_) => reader.cut(None),
@@ -149,6 +172,20 @@ fn is_stream(headers: &HeaderMap) -> bool {
     let essence = super::fingerprint::essence(content_type.as_bytes());
     STREAMS.iter().any(|stream| *essence == *stream.as_bytes())
         || essence.starts_with(b"application/grpc")
+}
+
+/// Gives `response`, which is sent instead of another one with the headers `own`, those of them that
+/// belong to this request: they are never stored.
+pub(super) fn take_over(own: &HeaderMap, response: &mut Response) {
+    let of_request = own.iter().filter(|(name, _)| {
+        matches!(
+            name.as_str(),
+            "date" | "server-timing" | "set-cookie" | "traceparent" | "tracestate" | "x-request-id"
+        )
+    });
+    for (name, value) in of_request {
+        response.headers_mut().append(name, value.clone());
+    }
 }
 
 /// The headers of a response that belong to one connection, one moment or one request.

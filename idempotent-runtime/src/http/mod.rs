@@ -7,6 +7,7 @@
 
 mod admission;
 pub(crate) mod body;
+mod boundary;
 pub(crate) mod evaluated;
 pub(crate) mod fingerprint;
 mod guarded;
@@ -20,6 +21,7 @@ mod keep;
 pub(crate) mod key;
 mod known;
 mod layer;
+mod names;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub mod openapi;
 mod outcome;
@@ -28,9 +30,15 @@ mod prepared;
 mod problem;
 pub(crate) mod scope;
 pub(crate) mod stored;
+mod target;
 mod text;
+#[cfg(feature = "postgres")]
+mod tx;
 
+#[cfg(feature = "postgres")]
+pub use self::tx::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 pub use self::{
+    boundary::{RunBoundary, RunBoundaryService},
     evaluated::{Evaluated, OptionalDisplay},
     fingerprint::StableHasher,
     idempotency::Idempotency,
@@ -40,5 +48,5 @@ pub use self::{
     known::{Known, Probe},
     layer::IdempotencyService,
     outcome::Outcome,
-    problem::{Problem, ProblemCode},
+    problem::Problem,
 };

@@ -11,8 +11,12 @@ use std::{
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use tracing::{Span, field};
 
+#[cfg(feature = "postgres")]
+use super::tx;
 use super::{
+    boundary::{Around, Held, Reserved, Run},
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
@@ -25,14 +29,15 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
-    store::{Attempt, Extracted, Token},
+    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled, Watch},
+    store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
 
 /// A request with a key, or one whose key is an expression, its body read.
 pub(super) struct Prepared {
     pub(super) policy: &'static Policy,
     pub(super) settings: Arc<Settings>,
+    pub(super) around: Around,
     /// `Err` if its expressions use the last parameter.
     pub(super) identity: Result<Identity, Box<Unevaluated>>,
     /// How its last parameter is extracted, if a replay may do without.
@@ -41,6 +46,9 @@ pub(super) struct Prepared {
     pub(super) key_place: Option<IdempotencyKey>,
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
+    pub(super) span: Span,
+    /// Where the handler finds its transaction, if it may look for one.
+    pub(super) transaction: Option<Slot>,
     pub(super) is_connect: bool,
     pub(super) body_bytes: usize,
 }
@@ -53,24 +61,45 @@ impl Prepared {
 
     /// Asks the engine, and runs `handler`, replays or refuses.
     pub(super) fn answer(self, handler: Handler) -> Answer {
-        let Self { policy, settings, identity, extracted, key_place, operation, .. } = self;
+        let Self {
+            policy, settings, around, identity, extracted, key_place, operation, span, ..
+        } = self;
+        let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
-                Ok(Some(identity)) => identity,
-                Ok(None) => return Answer::Unguarded(handler),
+                Ok(Some(identity)) => {
+                    span.record("key", field::display(identity.store_key));
+                    identity
+                }
+                Ok(None) => {
+                    #[cfg(feature = "postgres")]
+                    if let Some(slot) = transaction {
+                        let keeping = Keeping::new(policy.replay, settings, self.is_connect);
+                        let run = tx::run_unkeyed(handler, slot, keeping, around, operation);
+                        return Answer::Driven(Box::pin(run));
+                    }
+                    around.without_key();
+                    settings.engine.tell_without_key(operation.as_deref());
+                    return Answer::Driven(handler);
+                }
                 Err(problem) => {
-                    return Answer::Unguarded(Box::pin(ready(settings.respond(problem))));
+                    let refusal = settings.refuse_unasked(&span, operation.as_deref(), problem);
+                    return Answer::Driven(Box::pin(ready(refusal)));
                 }
             },
         };
+        let key = identity.store_key;
         if let Some(place) = key_place {
-            place.set(identity.key, identity.store_key);
+            place.set(identity.key, key);
+        }
+        if let Some(lent) = around.again(key) {
+            return Answer::Driven(Box::pin(lent.run(handler)));
         }
         if settings.is_missed_store() {
             warn_of_missed_store(operation.as_deref());
         }
-        let attempt = Attempt::new(identity.store_key, identity.fingerprint, Token::random());
+        let attempt = Attempt::new(key, identity.fingerprint, Token::random());
         let job = Job {
             engine: Arc::clone(&settings.engine),
             attempt: match operation {
@@ -81,24 +110,42 @@ impl Prepared {
             wait: policy.wait,
             input_bytes: self.body_bytes,
             extracted,
+            transaction,
+            watch: Watch::new(span, stored::status),
         };
         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-        Answer::Asking { asking: job.ask(), handler: Some((handler, keeping)) }
+        Answer::Asking { asking: job.ask(), key, around, handler: Some((handler, keeping)) }
     }
+}
+
+/// `slot`, if the handler's parameters have asked for a transaction.
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(clippy::needless_pass_by_value, reason = "it is empty")
+)]
+fn wanted(slot: Option<Slot>) -> Option<Slot> {
+    #[cfg(feature = "postgres")]
+    let slot = slot.filter(|slot| slot.wanted().is_some());
+    slot
 }
 
 /// The answer to a request, on its way.
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
+#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Answer {
-    /// The engine has no part in it.
-    Unguarded(Handler),
+    /// Nothing is to be asked: there is no key, or its run is a boundary's already.
+    Driven(Handler),
     /// What does the key hold?
     Asking {
         asking: Asking,
+        key: StoreKey,
+        around: Around,
         /// To be run if it is claimed. `None` once that is known.
         handler: Option<(Handler, Keeping)>,
     },
+    /// A boundary settles, if it can.
+    Inside(BoxFuture<'static, Result<Response, (Box<Run>, Handler)>>),
     Running(HandOver<Response>),
 }
 
@@ -107,28 +154,61 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
-            let run = match &mut *self {
-                Self::Unguarded(handler) => return handler.as_mut().poll(cx),
+            let (held, keeping, handler) = match &mut *self {
+                Self::Driven(handler) => return handler.as_mut().poll(cx),
                 Self::Running(run) => return Pin::new(run).poll(cx),
-                Self::Asking { asking, handler } => {
+                Self::Inside(run) => match ready!(run.as_mut().poll(cx)) {
+                    Ok(response) => return Poll::Ready(response),
+                    Err((run, handler)) => (run.held, run.keeping, handler),
+                },
+                Self::Asking { asking, key, around, handler } => {
                     let found = ready!(Pin::new(asking).poll(cx));
                     let (handler, keeping) = handler.take().expect("asking has not ended");
-                    match found {
-                        Found::Claimed(claimed) => {
-                            claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
-                        }
-                        Found::Unprotected => keeping.settings.engine.run_to_end(handler),
+                    let held = match found {
+                        Found::Claimed(claimed) => Held::Claim(claimed),
+                        Found::Unprotected => Held::Nothing,
                         Found::Stored(answer) => {
+                            around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
                         }
                         Found::Refused(refusal) => {
                             return Poll::Ready(keeping.settings.refuse(refusal));
                         }
+                    };
+                    if let Some(reserved) = around.reserved() {
+                        let run = inside(reserved, Run::new(held, keeping), *key, handler);
+                        *self = Self::Inside(Box::pin(run));
+                        continue;
                     }
+                    (held, keeping, handler)
                 }
             };
-            *self = Self::Running(run);
+            *self = Self::Running(if let Held::Claim(claimed) = held {
+                claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
+            } else {
+                keeping.settings.engine.run_to_end(handler)
+            });
         }
+    }
+}
+
+/// Runs `handler` inside a boundary, which settles.
+///
+/// # Errors
+///
+/// Returns an error if the boundary cannot settle the run: the run, not begun, and its handler.
+async fn inside(
+    reserved: Reserved,
+    run: Run,
+    key: StoreKey,
+    handler: Handler,
+) -> Result<Response, (Box<Run>, Handler)> {
+    if let Held::Claim(claimed) = &run.held {
+        claimed.begin().await;
+    }
+    match reserved.lend(run, Some(key)) {
+        Ok(lent) => Ok(lent.run(handler).await),
+        Err(run) => Err((run, handler)),
     }
 }
 
@@ -141,7 +221,8 @@ fn run(
 ) -> impl Future<Output = Response> + Send {
     async move {
         claimed.begin().await;
-        let kept = AssertUnwindSafe(keeping.keep(handler)).catch_unwind().await;
+        let kept = async { keeping.keep(handler.await).await };
+        let kept = AssertUnwindSafe(kept).catch_unwind().await;
         let (keep, response) = match kept {
             Ok(kept) => kept,
             Err(panic) => {
@@ -149,6 +230,7 @@ fn run(
                 resume_unwind(panic)
             }
         };
+        claimed.answers_with(response.status().as_u16());
         match claimed.settle(keep).await {
             Settled::Own => response,
             Settled::Stored(answer) => keeping.settings.replay(answer),
@@ -159,15 +241,15 @@ fn run(
 
 impl Settings {
     /// The response in a stored answer.
-    fn replay(&self, answer: Bytes) -> Response {
+    pub(super) fn replay(&self, answer: Bytes) -> Response {
         if let Some(response) = stored::decode(answer) {
             return stored::replay(response);
         }
-        tracing::error!("a stored response is damaged");
+        tracing::error!(target: crate::TARGET, "a stored response is damaged");
         self.respond(Problem::outcome_unknown())
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response {
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response {
         self.respond(match refusal {
             Refusal::KeyReused => Problem::key_reused(),
             Refusal::RequestInProgress => Problem::request_in_progress(),
@@ -175,6 +257,10 @@ impl Settings {
             Refusal::OutcomeUnknown => Problem::outcome_unknown(),
             Refusal::StoreUnavailable => Problem::store_unavailable(),
             Refusal::TooManyRuns => Problem::too_many_runs(),
+            #[cfg(feature = "postgres")]
+            Refusal::RolledBack => Problem::rolled_back(),
+            #[cfg(feature = "postgres")]
+            Refusal::TransactionFailed => Problem::transaction_failed(),
         })
     }
 }
@@ -225,6 +311,8 @@ mod tests {
             wait: POLICY.wait,
             input_bytes: 0,
             extracted: None,
+            transaction: None,
+            watch: Watch::default(),
         };
         let Found::Claimed(claimed) = now(job.ask()) else { panic!("an absent key is claimed") };
         let keeping = Keeping::new(POLICY.replay, settings, false);

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::engine::ProblemCode;
+
 /// What `type` points to unless [`docs_url`](crate::Idempotency::docs_url) is set.
 const DOCUMENTATION: &str = "https://docs.rs/idempotent-axum/latest/idempotent_axum/";
 
@@ -19,74 +21,6 @@ pub struct Problem {
     code: ProblemCode,
     detail: Cow<'static, str>,
     pub(crate) docs_url: Option<Arc<str>>,
-}
-
-/// A stable name for what went wrong, for programs.
-///
-/// ```
-/// use idempotent_runtime::ProblemCode;
-///
-/// assert_eq!(ProblemCode::KeyReused.as_str(), "key_reused");
-/// assert!(ProblemCode::ALL.contains(&ProblemCode::KeyReused));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ProblemCode {
-    /// The key is not valid (400).
-    InvalidKey,
-    /// Several headers hold different keys (400).
-    ConflictingKeys,
-    /// The operation requires a key, and none was sent (400).
-    MissingKey,
-    /// The first request with the key is still running (409).
-    RequestInProgress,
-    /// The first request is done, and its response was not stored (409).
-    ResponseNotStored,
-    /// Whether the first request took effect is not known (409).
-    OutcomeUnknown,
-    /// Another request has used the key (422).
-    KeyReused,
-    /// Too many handlers have outlived their callers (503).
-    TooManyRuns,
-    /// The store could not be asked (503).
-    StoreUnavailable,
-}
-
-impl ProblemCode {
-    /// Every code.
-    pub const ALL: &[Self] = &[
-        Self::InvalidKey,
-        Self::ConflictingKeys,
-        Self::MissingKey,
-        Self::RequestInProgress,
-        Self::ResponseNotStored,
-        Self::OutcomeUnknown,
-        Self::KeyReused,
-        Self::TooManyRuns,
-        Self::StoreUnavailable,
-    ];
-
-    /// The code as it stands in a problem document, such as `key_reused`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidKey => "invalid_key",
-            Self::ConflictingKeys => "conflicting_keys",
-            Self::MissingKey => "missing_key",
-            Self::RequestInProgress => "request_in_progress",
-            Self::ResponseNotStored => "response_not_stored",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::KeyReused => "key_reused",
-            Self::TooManyRuns => "too_many_runs",
-            Self::StoreUnavailable => "store_unavailable",
-        }
-    }
-}
-
-impl fmt::Display for ProblemCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 impl Problem {
@@ -150,6 +84,31 @@ impl Problem {
         )
     }
 
+    /// Nothing of the request took effect.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn rolled_back() -> Self {
+        Self::new(
+            ProblemCode::StoreUnavailable,
+            "The transaction of this request was rolled back. Retry later with the same idempotency key",
+        )
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn transaction_failed() -> Self {
+        Self::new(
+            ProblemCode::TransactionFailed,
+            "The transaction of this request could not be committed",
+        )
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn misconfigured() -> Self {
+        Self::new(
+            ProblemCode::Misconfigured,
+            "This operation needs a transaction that the service does not provide",
+        )
+    }
+
     /// One with `code` and no detail, for what is the same for all of them.
     #[cfg(any(feature = "aide", feature = "utoipa"))]
     pub(super) fn example(code: ProblemCode) -> Self {
@@ -171,6 +130,9 @@ impl Problem {
             | ProblemCode::ResponseNotStored
             | ProblemCode::OutcomeUnknown => StatusCode::CONFLICT,
             ProblemCode::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            ProblemCode::TransactionFailed | ProblemCode::Misconfigured => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             ProblemCode::TooManyRuns | ProblemCode::StoreUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -195,6 +157,8 @@ impl Problem {
                 "The response for this Idempotency-Key is not available"
             }
             ProblemCode::KeyReused => "Idempotency-Key is already used",
+            ProblemCode::TransactionFailed => "The transaction failed",
+            ProblemCode::Misconfigured => "Idempotency is misconfigured",
             ProblemCode::TooManyRuns => "Too many requests are still running",
             ProblemCode::StoreUnavailable => "Idempotency store is unavailable",
         }

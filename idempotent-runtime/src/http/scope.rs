@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use http::Method;
 
-use super::{fingerprint::full_uri, key::Key, policy::Policy, text::Text};
+use super::{key::Key, names, policy::Policy, target::Target};
 use crate::{
     engine::{Digesting, Fields, version},
     store::StoreKey,
@@ -28,20 +28,17 @@ impl<'r> Scope<'r> {
         if let Some(scope) = policy.scope {
             return Self::Named(scope);
         }
-        match request.extensions().get::<MatchedPath>() {
-            Some(template) => Self::Route(request.method(), template.as_str()),
-            None => Self::Path(request.method(), full_uri(request).path()),
+        match Target::template(request) {
+            Some(template) => Self::Route(request.method(), template),
+            None => Self::Path(request.method(), Target::uri(request).path()),
         }
     }
 
     /// The operation's name, for people. Never a path: `None`.
     pub(crate) fn name(self) -> Option<Arc<str>> {
         match self {
-            Self::Named(scope) => Some(scope.into()),
-            Self::Route(method, template) => {
-                let name = Text::from_display(&format_args!("{} {template}", known(method)));
-                Some(name.as_str().into())
-            }
+            Self::Named(scope) => Some(names::of_scope(scope)),
+            Self::Route(method, template) => Some(names::of_route(method, template)),
             Self::Path(..) => None,
         }
     }
@@ -62,15 +59,6 @@ impl<'r> Scope<'r> {
             }
         }
         fields
-    }
-}
-
-/// A method as people may see it: clients make up others, and there is no end to them.
-fn known(method: &Method) -> &str {
-    match method.as_str() {
-        known @ ("CONNECT" | "DELETE" | "GET" | "HEAD" | "OPTIONS" | "PATCH" | "POST" | "PUT"
-        | "TRACE") => known,
-        _ => "OTHER",
     }
 }
 

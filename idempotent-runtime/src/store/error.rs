@@ -110,6 +110,11 @@ impl StoreError {
         self.kind == Kind::NotSent
     }
 
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_timed_out(&self) -> bool {
+        self.kind == Kind::TimedOut
+    }
+
     pub(crate) fn is_too_large(&self) -> bool {
         self.kind == Kind::TooLarge
     }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 #[cfg(feature = "memory")]
 use super::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+use super::postgres::PostgresStore;
 use super::{
     Attempt, Claim, ErasedStore, Extracted, Fingerprint, Hold, Store, StoreError, StoreKey,
 };
@@ -16,7 +18,12 @@ use super::{
 pub(crate) enum StoreHandle {
     #[cfg(feature = "memory")]
     Memory(MemoryStore),
-    Shared(Arc<dyn ErasedStore>),
+    Shared {
+        store: Arc<dyn ErasedStore>,
+        /// The same, if it has transactions.
+        #[cfg(feature = "postgres")]
+        postgres: Option<PostgresStore>,
+    },
 }
 
 #[cfg_attr(
@@ -26,15 +33,14 @@ pub(crate) enum StoreHandle {
 impl StoreHandle {
     pub(crate) fn new(store: impl Store) -> Self {
         #[cfg(feature = "memory")]
-        {
-            let any: &dyn std::any::Any = &store;
-            let memory = any.downcast_ref::<MemoryStore>();
-            let memory = memory.or_else(|| any.downcast_ref::<Arc<MemoryStore>>().map(|it| &**it));
-            if let Some(memory) = memory {
-                return Self::Memory(memory.clone());
-            }
+        if let Some(memory) = known(&store) {
+            return Self::Memory(memory);
         }
-        Self::Shared(Arc::new(store))
+        Self::Shared {
+            #[cfg(feature = "postgres")]
+            postgres: known(&store),
+            store: Arc::new(store),
+        }
     }
 
     /// The store, whichever it is.
@@ -42,7 +48,17 @@ impl StoreHandle {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(store) => store,
-            Self::Shared(store) => &**store,
+            Self::Shared { store, .. } => &**store,
+        }
+    }
+
+    /// The store, if it has transactions that a handler can take part in.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn transactional(&self) -> Option<&PostgresStore> {
+        match self {
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => None,
+            Self::Shared { postgres, .. } => postgres.as_ref(),
         }
     }
 
@@ -51,7 +67,7 @@ impl StoreHandle {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(_) => true,
-            Self::Shared(_) => false,
+            Self::Shared { .. } => false,
         }
     }
 
@@ -66,7 +82,7 @@ impl StoreHandle {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(store) => store.table().look(key, fingerprint, extracted),
-            Self::Shared(_) => None,
+            Self::Shared { .. } => None,
         }
     }
 
@@ -75,7 +91,7 @@ impl StoreHandle {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(store) => Some(store.table().claim(attempt)),
-            Self::Shared(_) => None,
+            Self::Shared { .. } => None,
         }
     }
 
@@ -92,7 +108,7 @@ impl StoreHandle {
             Self::Memory(store) => {
                 Some(store.table().complete(attempt, record.clone(), ttl, extracted))
             }
-            Self::Shared(_) => None,
+            Self::Shared { .. } => None,
         }
     }
 
@@ -104,7 +120,14 @@ impl StoreHandle {
                 store.table().release(attempt);
                 Some(())
             }
-            Self::Shared(_) => None,
+            Self::Shared { .. } => None,
         }
     }
+}
+
+/// `store`, if it is an `S` or a shared handle to one.
+#[cfg(any(feature = "memory", feature = "postgres"))]
+fn known<S: Store + Clone>(store: &impl Store) -> Option<S> {
+    let store: &dyn std::any::Any = store;
+    store.downcast_ref::<S>().or_else(|| store.downcast_ref::<Arc<S>>().map(|it| &**it)).cloned()
 }

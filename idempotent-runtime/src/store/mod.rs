@@ -41,6 +41,13 @@ pub(crate) use self::{
     poll::jittered,
 };
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::postgres::Slot;
+/// No store has transactions.
+#[cfg(not(feature = "postgres"))]
+#[derive(Clone)]
+pub(crate) enum Slot {}
+
 #[cfg(feature = "memory")]
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
@@ -294,7 +301,8 @@ pub trait Store: Send + Sync + 'static {
     /// Frees `key` if it holds a record, or a running claim and `even_if_running` is set.
     ///
     /// A run whose claim is freed so has lost it: it goes on, its record is not stored, and a
-    /// retry may run beside it. The one verb without a token: a call that is repeated may free what
+    /// retry may run beside it. A claim that is part of a transaction cannot be freed: it is still
+    /// running. The one verb without a token: a call that is repeated may free what
     /// came after the first.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ fn configured(idempotency: Idempotency) -> (Router, Gate) {
         .route("/derived", route(derived))
         .route("/large", route(large))
         .route("/unknown", route(unknown))
+        .route("/transaction", route(transactions::aborted))
         .layer(idempotency.max_response_bytes(1000))
         .with_state(gate.clone());
     (app, gate)
@@ -55,6 +56,28 @@ fn configured(idempotency: Idempotency) -> (Router, Gate) {
 
 fn on(store: impl Store) -> Router {
     configured(Idempotency::new(store)).0
+}
+
+/// What takes a real server.
+mod transactions {
+    use std::sync::LazyLock;
+
+    use idempotent_axum::{PostgresStore, Tx, idempotent};
+    use test_servers::Postgres;
+
+    static SERVER: LazyLock<Postgres> = LazyLock::new(Postgres::start);
+
+    pub(super) async fn store() -> PostgresStore {
+        let store = PostgresStore::connect(SERVER.url()).await.expect("the server is up");
+        store.migrate().await.expect("the role may create tables");
+        store
+    }
+
+    /// Does not look at its error.
+    #[idempotent]
+    pub(super) async fn aborted(mut tx: Tx) {
+        let _ = sqlx::query("SELECT 1 / 0").execute(&mut *tx).await;
+    }
 }
 
 /// The rows of the table, and how to come to each.
@@ -67,11 +90,13 @@ enum Row {
     ResponseNotStored,
     OutcomeUnknown,
     KeyReused,
+    TransactionFailed,
+    Misconfigured,
     TooManyRuns,
     StoreUnavailable,
 }
 
-const ROWS: [(Row, &str); 9] = [
+const ROWS: &[(Row, &str)] = &[
     (Row::InvalidKey, "invalid_key"),
     (Row::ConflictingKeys, "conflicting_keys"),
     (Row::MissingKey, "missing_key"),
@@ -79,6 +104,8 @@ const ROWS: [(Row, &str); 9] = [
     (Row::ResponseNotStored, "response_not_stored"),
     (Row::OutcomeUnknown, "outcome_unknown"),
     (Row::KeyReused, "key_reused"),
+    (Row::TransactionFailed, "transaction_failed"),
+    (Row::Misconfigured, "misconfigured"),
     (Row::TooManyRuns, "too_many_runs"),
     (Row::StoreUnavailable, "store_unavailable"),
 ];
@@ -90,6 +117,7 @@ impl Row {
             Self::StoreUnavailable => {
                 Idempotency::new(Probe::<MemoryStore>::default().always(Fault::Fails))
             }
+            Self::TransactionFailed => Idempotency::new(transactions::store().await),
             _ => Idempotency::new(MemoryStore::new()).max_detached_runs(1),
         };
         let (app, gate) = configured(configure(idempotency));
@@ -117,6 +145,9 @@ impl Row {
             Self::KeyReused => {
                 post("/instant").key(&key).send(&app).await;
                 post("/instant").key(&key).body("other").send(&app).await
+            }
+            Self::TransactionFailed | Self::Misconfigured => {
+                post("/transaction").key(&key).send(&app).await
             }
             Self::TooManyRuns => {
                 let first = post("/slow").key(&key).spawn(&app);
@@ -230,6 +261,18 @@ async fn key_reused_422() {
 }
 
 #[tokio::test]
+async fn transaction_failed_500() {
+    let title = "The transaction failed";
+    assert_row(Row::TransactionFailed, 500, "transaction_failed", title).await;
+}
+
+#[tokio::test]
+async fn misconfigured_500() {
+    let title = "Idempotency is misconfigured";
+    assert_row(Row::Misconfigured, 500, "misconfigured", title).await;
+}
+
+#[tokio::test]
 async fn store_unavailable_503() {
     let title = "Idempotency store is unavailable";
     assert_row(Row::StoreUnavailable, 503, "store_unavailable", title).await;
@@ -252,7 +295,7 @@ async fn store_unavailable_503_does_not_say_that_nothing_ran() {
 fn the_table_has_every_code() {
     let codes: BTreeSet<_> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(codes.len(), ProblemCode::ALL.len(), "no code stands twice");
-    assert_eq!(codes, ROWS.map(|(_, code)| code).into());
+    assert_eq!(codes, ROWS.iter().map(|(_, code)| *code).collect());
     for code in ProblemCode::ALL {
         assert_eq!(code.to_string(), code.as_str());
     }
@@ -269,7 +312,7 @@ async fn a_problem_is_an_error_that_says_title_and_detail() {
         assert_eq!(problem.code(), code);
         (problem.status(), error.to_string()).into_response()
     };
-    for (row, _) in ROWS {
+    for &(row, _) in ROWS {
         let document = row.answer(|idempotency| idempotency).await.json();
         let answer = row.answer(|idempotency| idempotency.error_response(as_error)).await;
         let [title, detail] = ["title", "detail"].map(|member| document[member].as_str().unwrap());
@@ -279,7 +322,7 @@ async fn a_problem_is_an_error_that_says_title_and_detail() {
 
 #[test]
 fn each_type_points_to_an_anchor_in_the_documentation_of_the_crate() {
-    for (_, code) in ROWS {
+    for &(_, code) in ROWS {
         let anchor = format!("<a id=\"{code}\"></a>");
         assert!(include_str!("../../../README.md").contains(&anchor), "{code}");
     }
@@ -288,7 +331,7 @@ fn each_type_points_to_an_anchor_in_the_documentation_of_the_crate() {
 #[tokio::test]
 async fn docs_url_is_the_base_of_type_and_a_describedby_link() {
     const URL: &str = "https://api.example.com/docs/idempotency";
-    for (row, code) in ROWS {
+    for &(row, code) in ROWS {
         let answer = row.answer(|idempotency| idempotency.docs_url(URL)).await;
         assert_eq!(answer.json()["type"], format!("{URL}#{code}"));
         let link = format!("<{URL}>; rel=\"describedby\"");
@@ -313,7 +356,7 @@ async fn error_response_replaces_the_format_of_every_problem() {
         }});
         (problem.status(), Json(error))
     }
-    for (row, code) in ROWS {
+    for &(row, code) in ROWS {
         let own = row
             .answer(|idempotency| idempotency.error_response(|problem| envelope(&problem)))
             .await;
@@ -346,7 +389,7 @@ async fn error_response_keeps_a_retry_after_of_its_own() {
 async fn error_response_may_give_the_problem_itself() {
     const URL: &str = "/docs";
     let decorated = |problem: Problem| -> Response { ([("x-own", "1")], problem).into_response() };
-    for (row, code) in ROWS {
+    for &(row, code) in ROWS {
         let answer =
             row.answer(|idempotency| idempotency.error_response(decorated).docs_url(URL)).await;
         assert_eq!(answer.header("x-own"), Some("1"));

@@ -33,6 +33,7 @@ mod python;
 mod redis;
 mod redis_cluster;
 mod server;
+mod tap;
 mod user;
 
 pub use certificates::Certificates;
@@ -42,3 +43,4 @@ pub use proxy::{Fault, Proxy};
 pub use python::python;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
+pub use tap::{Hold, Way};

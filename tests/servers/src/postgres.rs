@@ -120,6 +120,12 @@ impl Postgres {
         url(&proxy.address(), "postgres")
     }
 
+    /// What it has logged since it was started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.0.directory().log()
+    }
+
     /// The directory of its Unix socket.
     #[must_use]
     pub fn socket_directory(&self) -> &Path {

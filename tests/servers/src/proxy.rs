@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::process::PATIENCE;
+use crate::tap::{Places, Stream, Way};
 
 /// What a [`Proxy`] does to all its connections, open and new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -76,6 +77,24 @@ impl Proxy {
         self.shared.lock().upstream = upstream;
     }
 
+    /// How many times clients have sent bytes on: once for each round trip, if they wait for each
+    /// answer.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Ends the client's side of every open connection, and leaves the server's open: a host that has
+    /// vanished, of which the server learns nothing until the next [`Fault::Reset`].
+    pub fn vanish(&self) {
+        let mut state = self.shared.lock();
+        let open: Vec<_> = state.connections.iter().filter_map(Weak::upgrade).collect();
+        for connection in &open {
+            connection.vanish();
+        }
+        state.vanished.extend(open);
+    }
+
     /// Waits until bytes are held back by [`Fault::Stall`]: a request is on its way and will not
     /// arrive.
     pub fn await_stalled(&self) {
@@ -98,25 +117,30 @@ impl Drop for Proxy {
     }
 }
 
-const UNPOISONED: &str = "no thread panics while it holds the lock";
+pub(crate) const UNPOISONED: &str = "no thread panics while it holds the lock";
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    pub(crate) changed: Condvar,
+    requests: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     upstream: SocketAddr,
     fault: Fault,
     closed: bool,
     stalled: usize,
     connections: Vec<Weak<Connection>>,
+    /// Those whose client has vanished.
+    vanished: Vec<Arc<Connection>>,
+    pub(crate) places: Places,
 }
 
 impl State {
     fn reset(&mut self) {
+        self.vanished.clear();
         self.connections
             .drain(..)
             .filter_map(|connection| connection.upgrade())
@@ -126,12 +150,19 @@ impl State {
 
 impl Shared {
     fn new(upstream: SocketAddr) -> Self {
-        let connections = Vec::new();
-        let state = State { upstream, fault: Fault::None, closed: false, stalled: 0, connections };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let state = State {
+            upstream,
+            fault: Fault::None,
+            closed: false,
+            stalled: 0,
+            connections: Vec::new(),
+            vanished: Vec::new(),
+            places: Places::default(),
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new(), requests: AtomicUsize::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(UNPOISONED)
     }
 
@@ -210,36 +241,41 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) {
         return;
     }
     let _ = set_socket_linger(&client, None);
-    let connection = Arc::new(Connection { client, server, reset: AtomicBool::new(false) });
+    let (reset, vanished) = (AtomicBool::new(false), AtomicBool::new(false));
+    let connection = Arc::new(Connection { client, server, reset, vanished });
     state.connections.retain(|connection| connection.strong_count() > 0);
     state.connections.push(Arc::downgrade(&connection));
     for way in [Way::Request, Way::Reply] {
         let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
         thread::spawn(move || {
-            if pump(way, &connection, &shared).is_err() {
+            if pump(way, &connection, &shared).is_err() && !connection.has_vanished() {
                 connection.reset();
             }
         });
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Request,
-    Reply,
-}
-
 /// Both sockets of a client's connection. They close when the threads of both ways have let go of
 /// it.
 #[derive(Debug)]
-struct Connection {
+pub(crate) struct Connection {
     client: TcpStream,
     server: TcpStream,
     reset: AtomicBool,
+    vanished: AtomicBool,
 }
 
 impl Connection {
-    fn reset(&self) {
+    fn vanish(&self) {
+        self.vanished.store(true, Ordering::SeqCst);
+        let _ = self.client.shutdown(Shutdown::Both);
+    }
+
+    fn has_vanished(&self) -> bool {
+        self.vanished.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn reset(&self) {
         self.reset.store(true, Ordering::SeqCst);
         for socket in [&self.client, &self.server] {
             abort(socket);
@@ -247,7 +283,7 @@ impl Connection {
         }
     }
 
-    fn is_reset(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         self.reset.load(Ordering::SeqCst)
     }
 }
@@ -264,21 +300,30 @@ fn abort(socket: &TcpStream) {
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-fn pump(way: Way, connection: &Connection, shared: &Shared) -> io::Result<()> {
+fn pump(way: Way, connection: &Arc<Connection>, shared: &Shared) -> io::Result<()> {
     let (mut from, mut to) = match way {
         Way::Request => (&connection.client, &connection.server),
         Way::Reply => (&connection.server, &connection.client),
     };
     to.set_nodelay(true)?;
     let mut chunk = vec![0; 64 * 1024];
+    let mut stream = Stream::new(way);
     loop {
         let length = from.read(&mut chunk)?;
-        if !shared.admit(way, connection) {
+        if connection.has_vanished() || !shared.admit(way, connection) {
             return Ok(());
         }
         if length == 0 {
             return to.shutdown(Shutdown::Write);
         }
-        to.write_all(&chunk[..length])?;
+        if way == Way::Request {
+            shared.requests.fetch_add(1, Ordering::SeqCst);
+        }
+        let passes = stream.passes(&chunk[..length], connection, shared);
+        to.write_all(&chunk[..passes])?;
+        if passes < length {
+            connection.reset();
+            return Ok(());
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use test_servers::{Fault, Proxy, Redis};
+use test_servers::{Fault, Proxy, Redis, Way};
 
 fn connect(proxy: &Proxy) -> TcpStream {
     TcpStream::connect(proxy.address()).unwrap()
@@ -30,6 +30,18 @@ fn without_a_fault_it_passes_everything_on() {
     let proxy = Proxy::start(redis.address());
     assert_eq!(redis.cli(&["-u", &redis.url_through(&proxy), "SET", "a", "1"]), "OK");
     assert_eq!(redis.cli(&["GET", "a"]), "1");
+}
+
+#[test]
+fn it_counts_what_a_client_sends() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut client = connect(&proxy);
+    for requests in 1..4 {
+        send(&mut client, "PING");
+        receive(&mut client, "+PONG");
+        assert_eq!(proxy.requests(), requests);
+    }
 }
 
 #[test]
@@ -133,6 +145,82 @@ fn a_lost_reply_leaves_the_request_done() {
     send(&mut client, "SET a 1");
     assert_reset(&mut client);
     assert_eq!(redis.cli(&["GET", "a"]), "1");
+}
+
+#[test]
+fn bytes_that_are_held_back_arrive_when_they_may_and_others_meanwhile() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let (mut one, mut other) = (connect(&proxy), connect(&proxy));
+    let hold = proxy.hold(Way::Request, b"SET a");
+    // The place may lie in two chunks: the first of them has arrived.
+    one.write_all(b"PING\r\nSE").unwrap();
+    receive(&mut one, "+PONG");
+    send(&mut one, "T a 1");
+    hold.wait();
+    assert_eq!(redis.cli(&["EXISTS", "a"]), "0");
+    send(&mut other, "SET b 1");
+    receive(&mut other, "+OK");
+    hold.pass();
+    receive(&mut one, "+OK");
+    assert_eq!(redis.cli(&["GET", "a"]), "1");
+}
+
+#[test]
+fn a_reply_that_is_held_back_and_then_dropped_is_of_a_request_that_was_done() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut client = connect(&proxy);
+    let hold = proxy.hold(Way::Reply, b"+OK");
+    send(&mut client, "SET a 1");
+    hold.wait();
+    assert_eq!(redis.cli(&["GET", "a"]), "1");
+    drop(hold);
+    assert_reset(&mut client);
+    // And nothing is held back any more.
+    let mut client = connect(&proxy);
+    send(&mut client, "SET a 2");
+    receive(&mut client, "+OK");
+}
+
+#[test]
+fn a_cut_lets_as_many_bytes_pass_as_it_says() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    for (cut_after, passes) in [(0, ""), (9, "+PO"), (12, "+PONG\r")] {
+        let mut client = connect(&proxy);
+        proxy.cut_after(cut_after);
+        client.write_all(b"PING\r\n").unwrap();
+        proxy.await_cut();
+        let mut bytes = vec![0; passes.len()];
+        client.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), passes);
+        assert_reset(&mut client);
+    }
+    assert_eq!(proxy.cuts(), 3);
+    let mut client = connect(&proxy);
+    send(&mut client, "PING");
+    receive(&mut client, "+PONG");
+}
+
+#[test]
+fn of_a_client_that_vanishes_the_server_learns_with_the_next_reset() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let mut client = connect(&proxy);
+    send(&mut client, "PING");
+    receive(&mut client, "+PONG");
+    proxy.vanish();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    let mut new = connect(&proxy);
+    send(&mut new, "PING");
+    receive(&mut new, "+PONG");
+    assert_eq!(clients(&redis), 2);
+    proxy.set(Fault::Reset);
+    let since = Instant::now();
+    while clients(&redis) > 0 {
+        assert!(since.elapsed() < Duration::from_mins(1), "the server's end is not closed");
+    }
 }
 
 #[test]

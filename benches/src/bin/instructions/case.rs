@@ -31,20 +31,24 @@ impl Row {
         Self { handler: Handler::Authenticated, ..self }
     }
 
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::new("bare", "bare", Contender::Bare),
         Self::new("bare-user", "bare, with a user", Contender::Bare).authenticated(),
         Self::new("by-hand", "by hand, unsafe", Contender::ByHand),
         Self::new("layer", "idempotent-axum", Contender::Ours),
         Self::new("principal", "idempotent-axum, `principal = …`", Contender::Ours).authenticated(),
         Self::new("no-layer", "idempotent-axum, no layer", Contender::OursWithoutLayer),
+        Self::new("boundary", "idempotent-axum, in a boundary", Contender::OursInBoundary),
         Self::new("axum-idempotent", "axum-idempotent 0.6, unsafe", Contender::AxumIdempotent),
         Self::new("idempotent", "idempotent 2.0", Contender::Idempotent),
     ];
 
     /// Whether this is the library's.
     pub fn is_ours(self) -> bool {
-        matches!(self.contender, Contender::Ours | Contender::OursWithoutLayer)
+        matches!(
+            self.contender,
+            Contender::Ours | Contender::OursWithoutLayer | Contender::OursInBoundary
+        )
     }
 
     /// What is counted in this row.

@@ -6,11 +6,11 @@ mod multipart;
 
 use std::borrow::Cow;
 
-use axum::extract::{OriginalUri, Request};
-use http::{HeaderMap, Uri, header};
+use axum::extract::Request;
+use http::{HeaderMap, Method, Uri, header};
 
 pub use self::hasher::StableHasher;
-use super::{key::Key, policy::FingerprintSource};
+use super::{key::Key, policy::FingerprintSource, target::Target};
 use crate::{
     engine::{Digest, Digesting, Fields, version},
     store::Fingerprint,
@@ -33,8 +33,10 @@ impl Unsalted {
     ) -> Self {
         let fields = match source {
             FingerprintSource::None => None,
-            FingerprintSource::Path => Some(target(version::PATH_FINGERPRINT, request)),
-            FingerprintSource::Expression => Some(target(version::EXPRESSION_FINGERPRINT, request)),
+            FingerprintSource::Path => Some(with_path(version::PATH_FINGERPRINT, request)),
+            FingerprintSource::Expression => {
+                Some(with_path(version::EXPRESSION_FINGERPRINT, request))
+            }
             FingerprintSource::Request => Some(whole(request, body, digesting)),
             FingerprintSource::Json => Some(
                 by_value(request, body, digesting)
@@ -55,18 +57,23 @@ impl Unsalted {
 }
 
 /// Method and full path.
-fn target<B>(version: u8, request: &Request<B>) -> Fields {
+fn with_path<B>(version: u8, request: &Request<B>) -> Fields {
+    path_of(version, request.method(), Target::uri(request))
+}
+
+fn path_of(version: u8, method: &Method, uri: &Uri) -> Fields {
     let mut fields = Fields::new(version);
-    fields.put(request.method().as_str().as_bytes());
-    fields.put(full_uri(request).path().as_bytes());
+    fields.put(method.as_str().as_bytes());
+    fields.put(uri.path().as_bytes());
     fields
 }
 
 /// Method, full path, query and content type.
 fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
-    let mut fields = target(version, request);
+    let uri = Target::uri(request);
+    let mut fields = path_of(version, request.method(), uri);
     // No query and an empty one are different requests.
-    match full_uri(request).query() {
+    match uri.query() {
         Some(query) => fields.put_joined(&[b"?", query.as_bytes()]),
         None => fields.put(b""),
     }
@@ -114,11 +121,6 @@ fn put_long(fields: &mut Fields, bytes: &[u8], digesting: Digesting) {
     } else {
         fields.put_joined(&[b"d", &digesting.digest(bytes)]);
     }
-}
-
-/// The request's URI as the client sent it: nested routers see only their part of it.
-pub(crate) fn full_uri<B>(request: &Request<B>) -> &Uri {
-    request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0)
 }
 
 fn content_type(headers: &HeaderMap) -> &[u8] {

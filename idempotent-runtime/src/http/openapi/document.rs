@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde_json::{Map, Value, json};
 
 use super::key::Key;
-use crate::http::{
-    policy::Format,
-    problem::{Problem, ProblemCode},
+use crate::{
+    engine::ProblemCode,
+    http::{policy::Format, problem::Problem},
 };
 
 /// The header of a replay, and what it means.

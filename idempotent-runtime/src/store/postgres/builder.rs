@@ -14,6 +14,7 @@ use super::{
     source::{Session, Source},
     sql::Statements,
     statement::Protocol,
+    transaction::Transactions,
 };
 use crate::store::{ConnectError, Pollers, cause::Cause};
 
@@ -21,6 +22,7 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
 const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
 const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+const DEFAULT_MAX_TRANSACTIONS: u32 = 10;
 /// One for calls that ask, and one for those that hold a key.
 const LEAST_CONNECTIONS: u32 = 2;
 /// How long a server may take to finish what a caller has abandoned, if no `statement_timeout` says.
@@ -39,6 +41,7 @@ pub struct PostgresStoreBuilder {
     acquire_timeout: Duration,
     statement_timeout: Option<Duration>,
     max_connections: u32,
+    max_transactions: u32,
 }
 
 impl PostgresStoreBuilder {
@@ -51,6 +54,7 @@ impl PostgresStoreBuilder {
             acquire_timeout: DEFAULT_ACQUIRE_TIMEOUT,
             statement_timeout: Some(DEFAULT_STATEMENT_TIMEOUT),
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_transactions: DEFAULT_MAX_TRANSACTIONS,
         }
     }
 
@@ -134,6 +138,19 @@ impl PostgresStoreBuilder {
         self
     }
 
+    /// The most transactions of handlers that take a [`Tx`](crate::Tx). Default: 10; at least 1.
+    ///
+    /// Each is on a connection of its own, beside the [`max_connections`](Self::max_connections),
+    /// opened when it is needed, with the same options but without
+    /// [`statement_timeout`](Self::statement_timeout). It is in use from the claim to the commit, so
+    /// this is also how many such handlers run at once. A request that finds none free within
+    /// [`Idempotency::store_timeout`](crate::Idempotency::store_timeout) gets 503; duplicates of a
+    /// running one do not stand in that queue.
+    pub fn max_transactions(mut self, transactions: u32) -> Self {
+        self.max_transactions = transactions.max(1);
+        self
+    }
+
     /// Connects to the server at `url`.
     ///
     /// # Errors
@@ -170,7 +187,7 @@ impl PostgresStoreBuilder {
                 return Err(ConnectError::silent("PostgreSQL", &place, limit).because(elapsed));
             }
         };
-        let source = Source::Options(Box::new(self.session().set(options)));
+        let source = |session: Session| Source::Options(Box::new(session.set(options.clone())));
         Ok(self.build_on(source, table, Some(first)))
     }
 
@@ -185,24 +202,35 @@ impl PostgresStoreBuilder {
     }
 
     pub(super) fn build_as(self, pool: PgPool, table: Table) -> PostgresStore {
-        let source = Source::pool(pool, self.session(), OPEN_LIMIT);
+        let source = move |session| Source::pool(pool.clone(), session, OPEN_LIMIT);
         self.build_on(source, table, None)
     }
 
-    fn build_on(self, source: Source, table: Table, first: Option<PgConnection>) -> PostgresStore {
-        let statements = Statements::new(self.session(), &table.to_string());
+    fn build_on(
+        self,
+        source: impl Fn(Session) -> Source,
+        table: Table,
+        first: Option<PgConnection>,
+    ) -> PostgresStore {
+        let session = self.session();
         let limits = Limits {
             connections: self.max_connections as usize,
             wait: self.acquire_timeout,
             // Whatever was begun before it was abandoned has ended by then.
             abandoned: self.statement_timeout.unwrap_or(ABANDONED_LIMIT),
         };
-        let connections = Connections::new(source, limits, first);
+        let connections = Connections::new(source(session), limits, first);
+        // A handler's statements take as long as they take.
+        let unlimited = Session { statement_timeout: None, ..session };
+        let limits = Limits { connections: self.max_transactions as usize, ..limits };
+        let transactions = Connections::new(source(unlimited), limits, None);
+        let name = table.to_string();
         let inner = Inner {
             connections,
-            table,
             statement_timeout: self.statement_timeout,
-            statements,
+            statements: Statements::new(session, &name),
+            transactions: Transactions::new(transactions, self.protocol, &name),
+            table,
             pollers: Pollers::default(),
         };
         PostgresStore { inner: Arc::new(inner) }

@@ -33,7 +33,9 @@ enum State {
     Known,
     /// A call is, or was abandoned; or it failed, and the server has more to say.
     Unread,
-    /// It is dead, of no use, or in a transaction.
+    /// So it may be, in a transaction: nobody can use it afterwards.
+    InTransaction,
+    /// It is dead, of no use, or in a transaction that the store has begun for itself.
     Unfit,
 }
 
@@ -52,6 +54,12 @@ impl Connection {
     /// statement would be acknowledged and never committed.
     pub(crate) fn close_unless_settled(&mut self) {
         self.state = State::Unfit;
+    }
+
+    /// The same for a transaction that others use: whatever statement was abandoned in it, the
+    /// server is waited for. Otherwise those that wait for a lock would pile up there.
+    pub(crate) fn close_once_answered_unless_settled(&mut self) {
+        self.state = State::InTransaction;
     }
 
     /// Ends a call that was not abandoned.
@@ -89,14 +97,15 @@ impl Drop for Connection {
                 drop(live);
                 connections.take_back(purpose, None);
             }
-            State::Unread => {
+            State::Unread | State::InTransaction => {
+                let is_in_transaction = self.state == State::InTransaction;
                 let limit = connections.limits().abandoned;
                 // If the runtime ends, this drops what it holds, and its place is free.
                 let mut unread =
                     Self { connections, purpose, live: Some(live), state: State::Unfit };
                 let Ok(runtime) = Handle::try_current() else { return };
                 runtime.spawn(async move {
-                    if unread.has_answered(limit).await {
+                    if unread.has_answered(limit).await && !is_in_transaction {
                         unread.settle(None);
                     }
                 });

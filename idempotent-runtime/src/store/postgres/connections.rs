@@ -151,16 +151,25 @@ impl Connections {
         self: &Arc<Self>,
         purpose: Purpose,
     ) -> Result<Connection, NoConnection> {
+        self.get_within(self.limits.wait, purpose).await
+    }
+
+    /// The same with a limit of the caller's.
+    pub(super) async fn get_within(
+        self: &Arc<Self>,
+        limit: Duration,
+        purpose: Purpose,
+    ) -> Result<Connection, NoConnection> {
         let (waiter, given) = oneshot::channel();
         self.enqueue(purpose, waiter)?;
-        match timeout(self.limits.wait, given).await {
+        match timeout(limit, given).await {
             Ok(Ok(Ok(connection))) => Ok(connection),
             Ok(Ok(Err(error))) => Err(NoConnection::Failed(error)),
             // The runtime in which one was being opened has ended.
             Ok(Err(_)) => Err(NoConnection::Failed(Arc::new(Cause(Error::PoolClosed)))),
             Err(_) => Err(match self.state().last_failure.clone() {
                 Some(error) => NoConnection::Failed(error),
-                None => NoConnection::Busy(self.limits.wait),
+                None => NoConnection::Busy(limit),
             }),
         }
     }
@@ -337,6 +346,7 @@ impl Opening {
                 Err(_) => Error::Io(std::io::ErrorKind::TimedOut.into()),
             };
             tracing::debug!(
+                target: crate::TARGET,
                 error = &error as &dyn StdError,
                 "opening a connection to PostgreSQL failed"
             );

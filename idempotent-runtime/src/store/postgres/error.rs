@@ -19,7 +19,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 const FOREIGN_SESSION: [&str; 2] = ["26000", "42P05"];
 const TIMED_OUT: &str = "57014";
 /// What one of two transactions gets that met, under a default stricter than `READ COMMITTED`.
-const CONFLICT: [&str; 2] = ["40001", "40P01"];
+pub(super) const CONFLICT: [&str; 2] = ["40001", "40P01"];
 /// No more connections, or no memory or disk for one, until somebody else needs less.
 const NO_ROOM: &str = "53";
 pub(super) const POOLER: &str = "a connection pooler stands in between, and would run statements \
@@ -40,8 +40,16 @@ pub(super) fn is_passing(error: &Error) -> bool {
     is_dead_connection(error) || CONFLICT.contains(&&*code(error))
 }
 
+/// Whether a whole transaction that failed so may succeed another time.
+pub(crate) fn is_passing_in_transaction(error: &Error) -> bool {
+    let code = code(error);
+    is_passing(error)
+        || matches!(&*code, TIMED_OUT | LOCKED | READ_ONLY)
+        || code.starts_with(NO_ROOM)
+}
+
 /// Whether the connection is gone, so that the same call may succeed on another one.
-fn is_dead_connection(error: &Error) -> bool {
+pub(super) fn is_dead_connection(error: &Error) -> bool {
     match error {
         // A runtime that has ended closes the sockets that were made in it.
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => true,

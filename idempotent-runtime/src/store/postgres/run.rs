@@ -10,6 +10,7 @@ use super::{
     migrate::Table,
     sql::Statements,
     statement::Statement,
+    transaction::Transactions,
 };
 use crate::store::{Pollers, StoreError};
 
@@ -22,6 +23,7 @@ pub(super) struct Inner {
     pub(super) table: Table,
     pub(super) statement_timeout: Option<Duration>,
     pub(super) statements: Statements,
+    pub(super) transactions: Transactions,
     pub(super) pollers: Pollers,
 }
 
@@ -48,6 +50,7 @@ impl Inner {
             match result {
                 Err(error) if tries_left > 0 && error::is_passing(&error) => {
                     tracing::debug!(
+                        target: crate::TARGET,
                         error = &error as &dyn std::error::Error,
                         "a statement failed for a passing reason, trying again"
                     );

@@ -17,9 +17,14 @@ pub(crate) const PURGE_BATCH: i64 = 500;
 pub(crate) const UNBOUNDED: &str = "SET LOCAL statement_timeout = 0;\n";
 
 /// The statements for one table.
+///
+/// A transaction that claims a key holds its advisory lock, and nobody else sees its row. Whoever
+/// claims, reads or waits without one tries to share that lock: if it is not free, a transaction has
+/// the key; to insert beside it would be to wait for its end.
 #[derive(Debug)]
 pub(crate) struct Statements {
     protocol: Protocol,
+    locks: Locks,
     claim: Arc<str>,
     renew: Arc<str>,
     complete: Arc<str>,
@@ -27,6 +32,7 @@ pub(crate) struct Statements {
     read: Arc<str>,
     forget: Arc<str>,
     is_running: Arc<str>,
+    is_locked: Arc<str>,
     purge: Arc<str>,
 }
 
@@ -38,8 +44,8 @@ impl Statements {
         let settings = session.settings_of_a_statement();
         let live = "expires > clock_timestamp()";
         let left = "ceil(extract(epoch FROM expires - clock_timestamp()) * 1000)::int8";
-        let from_now = |millis| format!("clock_timestamp() + {millis} * interval '1 millisecond'");
         let held = format!("key = $1 AND token = $2 AND record IS NULL AND {live}");
+        let is_free = |lock| format!("pg_try_advisory_xact_lock_shared({lock})");
 
         // `found` reads what others hold. Only if there is nothing, a row is inserted or an expired
         // one replaced: `ON CONFLICT` locks the row and judges its newest version, so that one of
@@ -49,9 +55,11 @@ impl Statements {
             "WITH found AS (
                 SELECT fingerprint, record, expires FROM {table}
                 WHERE key = $1 AND {live} AND NOT (token = $3 AND record IS NULL)
+            ), free AS (
+                SELECT WHERE NOT EXISTS (SELECT FROM found) AND {is_free}
             ), claimed AS (
                 INSERT INTO {table} AS old (key, fingerprint, token, expires)
-                SELECT $1, $2, $3, {lease} WHERE NOT EXISTS (SELECT FROM found)
+                SELECT $1, $2, $3, {lease} FROM free
                 ON CONFLICT (key) DO UPDATE
                 SET fingerprint = excluded.fingerprint, token = excluded.token, record = NULL,
                     expires = {lease}
@@ -60,8 +68,11 @@ impl Statements {
                 RETURNING fingerprint
             )
             SELECT fingerprint, record, {left}, false FROM found
-            UNION ALL SELECT fingerprint, NULL, NULL, true FROM claimed",
+            UNION ALL SELECT fingerprint, NULL, NULL, true FROM claimed
+            UNION ALL SELECT NULL, NULL, NULL, false
+            WHERE NOT EXISTS (SELECT FROM found) AND NOT EXISTS (SELECT FROM free)",
             lease = from_now("$4"),
+            is_free = is_free("$5"),
         );
         let renew =
             format!("UPDATE {table} SET expires = {} WHERE {held} RETURNING true", from_now("$3"));
@@ -73,10 +84,18 @@ impl Statements {
             WHERE key = $1 AND token = $2 AND {live} RETURNING true",
             ttl = from_now("$4"),
         );
-        let release =
-            format!("DELETE FROM {table} WHERE key = $1 AND token = $2 AND record IS NULL");
-        let read =
-            format!("SELECT fingerprint, record, {left} FROM {table} WHERE key = $1 AND {live}");
+        // A claim that has lapsed is left to whoever claims next: a transaction may be doing so.
+        let release = format!("DELETE FROM {table} WHERE {held}");
+        let read = format!(
+            "WITH found AS (
+                SELECT fingerprint, record, {left} AS milliseconds FROM {table}
+                WHERE key = $1 AND {live}
+            )
+            SELECT fingerprint, record, milliseconds FROM found
+            UNION ALL SELECT NULL, NULL, NULL
+            WHERE NOT EXISTS (SELECT FROM found) AND NOT {is_free}",
+            is_free = is_free("$2"),
+        );
         // As with a claim, the deletion judges the newest version of the row that it locks, and
         // `found` an older one if somebody else has just changed the row.
         let forget = format!(
@@ -87,11 +106,17 @@ impl Statements {
                 DELETE FROM {table} WHERE key = $1 AND {live} AND (record IS NOT NULL OR $2)
                 RETURNING true
             )
-            SELECT EXISTS (SELECT FROM gone), (SELECT is_running FROM found),
-                (SELECT milliseconds FROM found)"
+            SELECT EXISTS (SELECT FROM gone),
+                coalesce((SELECT is_running FROM found), CASE WHEN NOT {is_free} THEN true END),
+                (SELECT milliseconds FROM found)",
+            is_free = is_free("$3"),
         );
-        let is_running =
-            format!("SELECT true FROM {table} WHERE key = $1 AND record IS NULL AND {live}");
+        let is_running = format!(
+            "SELECT true WHERE EXISTS (
+                SELECT FROM {table} WHERE key = $1 AND record IS NULL AND {live}
+            ) OR NOT {is_free}",
+            is_free = is_free("$2"),
+        );
         // `clock_timestamp()` cannot use the index, and an older time deletes nothing too early.
         // Locking a row judges its newest version, so a row that came to life meanwhile is left.
         // The deletion judges again: neither a `ctid` nor, with inheritance, a key names one row of
@@ -108,6 +133,7 @@ impl Statements {
         let verb = |sql: String| format!("{settings}{sql}").into();
         Self {
             protocol: session.protocol,
+            locks: Locks::new(table),
             claim: verb(claim),
             renew: verb(renew),
             complete: verb(complete),
@@ -115,6 +141,7 @@ impl Statements {
             read: verb(read),
             forget: verb(forget),
             is_running: verb(is_running),
+            is_locked: verb(format!("SELECT true WHERE NOT {}", is_free("$1"))),
             purge: format!("{UNBOUNDED}{purge}").into(),
         }
     }
@@ -128,6 +155,7 @@ impl Statements {
                 Argument::Bytes(attempt.fingerprint.as_bytes()),
                 Argument::Bytes(attempt.token.as_bytes()),
                 Argument::millis(lease),
+                self.lock(&attempt.key),
             ],
         )
     }
@@ -155,19 +183,25 @@ impl Statements {
 
     /// Gives the row that [`state`] reads.
     pub(crate) fn read<'a>(&'a self, key: &'a StoreKey) -> Statement<'a> {
-        self.statement(&self.read, vec![Argument::Bytes(key.as_bytes())])
+        self.statement(&self.read, vec![Argument::Bytes(key.as_bytes()), self.lock(key)])
     }
 
     /// Deletes the row of `key` unless it is a claim and `even_if_running` is not set, as
     /// [`forgotten`] tells.
     pub(crate) fn forget<'a>(&'a self, key: &'a StoreKey, even_if_running: bool) -> Statement<'a> {
-        let arguments = vec![Argument::Bytes(key.as_bytes()), Argument::Bool(even_if_running)];
+        let key_bytes = Argument::Bytes(key.as_bytes());
+        let arguments = vec![key_bytes, Argument::Bool(even_if_running), self.lock(key)];
         self.statement(&self.forget, arguments)
     }
 
     /// Gives a row if anybody holds a claim on `key`.
     pub(crate) fn is_running<'a>(&'a self, key: &'a StoreKey) -> Statement<'a> {
-        self.statement(&self.is_running, vec![Argument::Bytes(key.as_bytes())])
+        self.statement(&self.is_running, vec![Argument::Bytes(key.as_bytes()), self.lock(key)])
+    }
+
+    /// Gives a row if a transaction holds the lock of `key`.
+    pub(crate) fn is_locked(&self, key: &StoreKey) -> Statement<'_> {
+        self.statement(&self.is_locked, vec![self.lock(key)])
     }
 
     /// Deletes up to [`PURGE_BATCH`] expired rows that nobody else is deleting, and gives their
@@ -176,9 +210,37 @@ impl Statements {
         Statement { protocol: Protocol::Simple, sql: &self.purge, arguments: Vec::new() }
     }
 
+    pub(super) fn lock(&self, key: &StoreKey) -> Argument<'static> {
+        Argument::Lock(self.locks.of(key))
+    }
+
     fn statement<'a>(&self, sql: &'a Arc<str>, arguments: Vec<Argument<'a>>) -> Statement<'a> {
         Statement { protocol: self.protocol, sql, arguments }
     }
+}
+
+/// So many milliseconds from now.
+pub(super) fn from_now(milliseconds: &str) -> String {
+    format!("clock_timestamp() + {milliseconds} * interval '1 millisecond'")
+}
+
+/// The numbers of the advisory locks of one table's keys.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Locks(i64);
+
+impl Locks {
+    pub(super) fn new(table: &str) -> Self {
+        Self(first(blake3::hash(table.as_bytes()).as_bytes()))
+    }
+
+    /// Keys are digests: their first 64 bits tell apart as many as there are at one time.
+    pub(super) fn of(self, key: &StoreKey) -> i64 {
+        self.0 ^ first(key.as_bytes())
+    }
+}
+
+fn first(bytes: &[u8]) -> i64 {
+    bytes.first_chunk().copied().map(i64::from_be_bytes).expect("a digest has 8 bytes")
 }
 
 fn held_by(attempt: &Attempt) -> Vec<Argument<'_>> {
@@ -202,10 +264,14 @@ pub(crate) fn found_by_claim(row: Option<&PgRow>, lease: Duration) -> Result<Opt
     })
 }
 
-/// What a row of fingerprint, record and the milliseconds that are left says.
+/// What a row of fingerprint, record and the milliseconds that are left says. All three are NULL if a
+/// transaction has the key.
 pub(crate) fn state(row: Option<&PgRow>) -> Result<KeyState, Error> {
     let Some(row) = row else { return Ok(KeyState::Absent) };
-    let fingerprint = Fingerprint::from_bytes(row.try_get(0)?);
+    let Some(fingerprint) = row.try_get::<Option<_>, _>(0)? else {
+        return Ok(KeyState::Running { fingerprint: None, lease_left: None });
+    };
+    let fingerprint = Fingerprint::from_bytes(fingerprint);
     let left = time_left(row.try_get(2)?);
     Ok(match row.try_get::<Option<Vec<u8>>, _>(1)? {
         Some(record) => KeyState::Stored { fingerprint, record: record.into(), expires_in: left },
@@ -214,6 +280,7 @@ pub(crate) fn state(row: Option<&PgRow>) -> Result<KeyState, Error> {
 }
 
 /// What a [`Statements::forget`] did; `None`: somebody else changed the row meanwhile, look again.
+/// A transaction that has the key cannot be asked to leave it.
 pub(crate) fn forgotten(
     row: Option<&PgRow>,
     even_if_running: bool,
@@ -222,10 +289,11 @@ pub(crate) fn forgotten(
     if row.try_get(0)? {
         return Ok(Some(Forgotten::Freed));
     }
+    let left: Option<i64> = row.try_get(2)?;
     Ok(match row.try_get(1)? {
         None => Some(Forgotten::Absent),
-        Some(true) if !even_if_running => {
-            Some(Forgotten::StillRunning { lease_left: Some(time_left(row.try_get(2)?)) })
+        Some(true) if !even_if_running || left.is_none() => {
+            Some(Forgotten::StillRunning { lease_left: left.map(time_left) })
         }
         Some(_) => None,
     })

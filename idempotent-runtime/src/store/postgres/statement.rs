@@ -52,6 +52,8 @@ impl Statement<'_> {
 pub(super) enum Argument<'a> {
     Bytes(&'a [u8]),
     Millis(i64),
+    /// The number of an advisory lock.
+    Lock(i64),
     Bool(bool),
 }
 
@@ -67,7 +69,7 @@ impl Argument<'_> {
     fn bind<'q>(&self, query: Bound<'q>) -> Bound<'q> {
         match *self {
             Self::Bytes(bytes) => query.bind(bytes),
-            Self::Millis(millis) => query.bind(millis),
+            Self::Millis(number) | Self::Lock(number) => query.bind(number),
             Self::Bool(is_set) => query.bind(is_set),
         }
     }
@@ -84,8 +86,8 @@ impl Argument<'_> {
                 }
                 sql.push_str("', 'hex')");
             }
-            Self::Millis(millis) => {
-                write!(sql, "{millis}").expect("a string takes all that is written");
+            Self::Millis(number) | Self::Lock(number) => {
+                write!(sql, "{number}").expect("a string takes all that is written");
             }
             Self::Bool(is_set) => sql.push_str(if is_set { "true" } else { "false" }),
         }

@@ -68,6 +68,7 @@ impl Connection {
         match self.send(key, command).await {
             Err(lost) if lost.is_lost_connection() => {
                 tracing::debug!(
+                    target: crate::TARGET,
                     error = &lost.error as &dyn std::error::Error,
                     "connection to Redis lost"
                 );
