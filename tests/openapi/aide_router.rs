@@ -152,6 +152,18 @@ impl OperationInput for User {}
 #[idempotent]
 async fn with_extractors(_user: User, _body: Body) {}
 
+#[cfg(feature = "postgres")]
+#[idempotent]
+async fn with_a_transaction(_tx: idempotent_axum::Tx, _body: String) {}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_transaction_adds_no_words() {
+    let (_, operation) = split(ApiRouter::new().api_route("/", api_post(with_a_transaction)));
+    assert_eq!(headers(&operation).len(), 2);
+    assert!(codes(&operation, 500).contains(&"transaction_failed"));
+}
+
 #[test]
 fn an_extractors_own_words_are_kept() {
     let errors = Arc::new(Mutex::new(Vec::new()));
