@@ -20,7 +20,7 @@ use super::{
 use crate::store::{BoxFuture, Claim, Fingerprint, StoreError};
 
 /// What a job finds.
-#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Found {
     /// Its key is claimed: do the work, and settle.
     Claimed(Claimed),

@@ -152,11 +152,11 @@ fn service_with(
     let (app, heard) = (App::default(), Heard::default());
     let idempotency = settings(Idempotency::new(store).max_response_bytes(1000));
     let idempotency = heard.listens_to(idempotency);
-    let routes = match by {
+    let run = match by {
         By::Attribute => routes(),
         By::Boundary => routes().layer(RunBoundary::new()),
     };
-    let router = routes.layer(idempotency.clone()).with_state(app.clone());
+    let router = run.layer(idempotency.clone()).with_state(app.clone());
     Service { app, heard, idempotency, router, key: fresh_key() }
 }
 

@@ -81,7 +81,7 @@ async fn a_duplicate_that_waits_for_a_transaction_is_told_to_have_waited() {
     let first = request().spawn(&bank.router);
     bank.app.gate.arrived.reaches(1).await;
     let duplicate = request().spawn(&bank.router);
-    while !heard.calls().iter().filter(|call| call.verb == StoreVerb::Read).nth(1).is_some() {
+    while heard.calls().iter().filter(|call| call.verb == StoreVerb::Read).nth(1).is_none() {
         tokio::task::yield_now().await;
     }
     bank.app.gate.open(1);
