@@ -134,11 +134,11 @@ impl Packages {
         put("Cargo.lock", &lock);
         let manifest = |name: &str, library: &str| {
             format!(
-                "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n[dependencies]\n{library}axum = \"0.8\"\nserde = {{ version = \"1\", features = [\"derive\"] }}\ntokio = {{ version = \"1\", features = [\"rt\"] }}\n"
+                "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n[dependencies]\n{library}axum = \"0.8\"\nserde = {{ version = \"1\", features = [\"derive\"] }}\ntokio = {{ version = \"1\", features = [\"rt\"] }}\nutoipa = \"6\"\n"
             )
         };
         let root = root().to_str().expect("a path of text");
-        let library = format!("idempotent-axum = {{ path = {root:?} }}\n");
+        let library = format!("idempotent-axum = {{ path = {root:?}, features = [\"utoipa\"] }}\n");
         put("attributed/Cargo.toml", &manifest("attributed", &library));
         put("attributed/src/lib.rs", handlers);
         // The lines keep their numbers.

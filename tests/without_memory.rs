@@ -1,6 +1,6 @@
-//! The attribute without the feature `memory` and without a layer. Its own run:
+//! The attribute without the feature `memory` and without a layer, and without `utoipa`. Its own run:
 //! `cargo test --no-default-features --test without_memory`.
-#![cfg(not(feature = "memory"))]
+#![cfg(not(any(feature = "memory", feature = "utoipa")))]
 
 use axum::Router;
 use idempotent_axum::{Idempotency, idempotent};
@@ -27,4 +27,24 @@ async fn a_service_without_any_store_answers_503_and_logs_one_error() {
     // Without a key nothing is asked of a store.
     assert_eq!(post("/pay").send(&router).await.status, 200);
     Idempotency::default().drain().await;
+}
+
+/// Pays.
+#[idempotent]
+#[utoipa::path(post, path = "/", responses((status = 200, body = String)))]
+async fn described(_order: String) -> &'static str {
+    "paid"
+}
+
+#[test]
+fn an_attribute_above_utoipa_tells_it_nothing() {
+    let operation = <__path_described as utoipa::Path>::operation();
+    assert!(operation.parameters.is_none());
+    let responses = operation.responses.responses;
+    let [("200", utoipa::openapi::RefOr::T(paid))] =
+        *responses.iter().map(|(status, response)| (&**status, response)).collect::<Vec<_>>()
+    else {
+        panic!("it has the response that is written: {:?}", responses.keys());
+    };
+    assert!(paid.headers.is_empty());
 }

@@ -574,6 +574,19 @@ handler!(from_a_macro, text, { text });
 async fn never_routed(body: String) -> String { body }
 
 /// What another crate may see.
+// In an OpenAPI document.
+
+#[idempotent(ttl = "1d")]
+#[utoipa::path(post, path = "/described", responses((status = 200, body = String), (status = 404)))]
+async fn described(Json(name): Json<String>) -> String { name }
+
+#[idempotent(header = "x-key", required)]
+#[utoipa::path(post, path = "/faults", params(("id" = u64, Path)), responses((status = CREATED)))]
+async fn described_with_faults(Path(id): Path<u64>, unused: String) -> String {
+    let text = id.to_string();
+    return text;
+}
+
 pub mod public {
     use idempotent_axum::idempotent;
 
@@ -586,6 +599,15 @@ pub mod public {
     /// A handler whose response is made by others.
     #[idempotent]
     pub async fn response(body: String) -> Response { super::calls_response(&body) }
+
+    /// A handler in an OpenAPI document.
+    #[idempotent]
+    #[utoipa::path(post, path = "/public", responses((status = "2XX")))]
+    pub async fn described(body: String) -> String { body }
+
+    #[idempotent]
+    #[utoipa::path(post, path = "/public")]
+    pub async fn described_and_undocumented(body: String) -> String { body }
 
     #[idempotent]
     pub async fn undocumented(body: String) -> StatusCode { drop(body); StatusCode::OK }
@@ -638,11 +660,15 @@ pub fn app() -> Router {
         post(branches), post(options), post(shadowed_afterwards), post(mutable_and_used), post(from_a_macro),
         post(public::shout), post(public::response), post(public::undocumented),
     ];
+    let described = [
+        post(described), post(described_with_faults), post(public::described),
+        post(public::described_and_undocumented),
+    ];
     let generic: MethodRouter<Real> = post(generic::<Real, 3>)
         .put(generic_one_line::<Real>)
         .patch(Handlers::<Real>::associated::<u64>)
         .delete(Handlers::<Real>::associated_one_line);
-    let of_user = one_line.into_iter().chain(blocks).chain(parameters).chain(returned).chain(expressions);
+    let of_user = one_line.into_iter().chain(blocks).chain(parameters).chain(returned).chain(expressions).chain(described);
     of_user
         .enumerate()
         .fold(Router::new(), |app, (index, handler)| app.route(&format!("/{index}"), handler))

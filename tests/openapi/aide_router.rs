@@ -24,7 +24,7 @@ use idempotent_test_support::{fresh_key, post};
 use serde_json::Value;
 use utoipa::{IntoParams as _, IntoResponses as _};
 
-use crate::{codes, headers};
+use crate::{assert_valid, codes, headers};
 
 /// The router, and what the document says of its only operation.
 fn split(router: ApiRouter) -> (Router, Value) {
@@ -53,6 +53,14 @@ fn it_says_what_utoipa_says() {
         assert_eq!(operation[name], said);
     }
     assert_eq!(operation["requestBody"]["content"]["application/json"]["schema"]["type"], "string");
+}
+
+#[test]
+fn the_document_is_valid() {
+    let mut document = OpenApi::default();
+    let routes = ApiRouter::new().api_route("/echo", api_post(echo));
+    let _: Router = routes.api_route("/nothing", api_post(nothing)).finish_api(&mut document);
+    assert_valid("aide.json", &serde_json::to_value(document).expect("a document is JSON"));
 }
 
 /// Leaves out what is so without being said.
@@ -151,6 +159,18 @@ impl OperationInput for User {}
 
 #[idempotent]
 async fn with_extractors(_user: User, _body: Body) {}
+
+#[cfg(feature = "postgres")]
+#[idempotent]
+async fn with_a_transaction(_tx: idempotent_axum::Tx, _body: String) {}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_transaction_adds_no_words() {
+    let (_, operation) = split(ApiRouter::new().api_route("/", api_post(with_a_transaction)));
+    assert_eq!(headers(&operation).len(), 2);
+    assert!(codes(&operation, 500).contains(&"transaction_failed"));
+}
 
 #[test]
 fn an_extractors_own_words_are_kept() {

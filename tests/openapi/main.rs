@@ -7,6 +7,12 @@ mod by_hand;
 mod options;
 mod truth;
 
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
 use serde_json::Value;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
@@ -43,4 +49,17 @@ fn codes(operation: &Value, status: u16) -> Vec<&str> {
     let schema = &response["content"]["application/problem+json"]["schema"];
     let codes = schema["properties"]["code"]["enum"].as_array().into_iter().flatten();
     codes.map(|code| code.as_str().expect("a code is a text")).collect()
+}
+
+/// Asserts that a whole document is one, as `openapi-spec-validator` sees it.
+fn assert_valid(name: &str, document: &Value) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openapi");
+    fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join(name);
+    fs::write(&file, document.to_string()).expect("a writable file");
+    let validator = test_servers::python("openapi-spec-validator");
+    let Output { status, stdout, stderr } =
+        Command::new(validator).arg(&file).output().expect("it starts");
+    let said = [stdout, stderr].concat();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&said));
 }

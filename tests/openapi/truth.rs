@@ -14,7 +14,7 @@ use idempotent_test_support::{Answer, Fault, Gate, Probe, fresh_key, post};
 use serde_json::Value;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{codes, operation, split};
+use crate::{assert_valid, codes, operation, split};
 
 /// Answers with its body; some bodies are special.
 #[idempotent(required, wait = "0s")]
@@ -127,24 +127,25 @@ async fn echo_alone(body: String) -> String {
 }
 
 #[idempotent(format = "uuid-v4", required)]
-#[utoipa::path(post, path = "/v4", responses((status = 200)))]
+#[utoipa::path(post, path = "/v4", responses((status = 200, description = "Done")))]
 async fn version_four(body: String) -> String {
     body
 }
 
 #[idempotent(format = "any", required, principal = "everyone")]
-#[utoipa::path(post, path = "/any", responses((status = 200)))]
+#[utoipa::path(post, path = "/any", responses((status = 200, description = "Done")))]
 async fn any(body: String) -> String {
     body
 }
 
 #[tokio::test]
-async fn the_key_of_an_example_is_one() {
+async fn the_document_is_valid_and_the_key_of_its_example_is_one() {
     let router = OpenApiRouter::new()
         .routes(routes!(echo_alone))
         .routes(routes!(version_four))
         .routes(routes!(any));
     let (app, document) = split(router);
+    assert_valid("utoipa.json", &document);
     for path in ["/", "/v4", "/any"] {
         let parameters = &document["paths"][path]["post"]["parameters"];
         let example = parameters[0]["example"].as_str().expect("it has an example");

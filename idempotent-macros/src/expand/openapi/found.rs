@@ -1,25 +1,24 @@
 //! Where `#[utoipa::path(…)]` stands among the attributes: alone, or in a `cfg_attr`.
 
 use proc_macro2::TokenStream;
+use quote::quote;
 use syn::{
-    Attribute, Meta, MetaList, Path, Token, parse::Parser as _, parse_quote, punctuated::Punctuated,
+    Attribute, Meta, MetaList, Token, parse::Parser as _, parse_quote, punctuated::Punctuated,
 };
 
 /// A `#[utoipa::path(…)]`, taken off the item.
 pub(super) struct Found {
     /// What it stood in.
     attribute: Attribute,
-    path: Path,
-    /// What stands in its brackets.
-    pub(super) arguments: TokenStream,
+    /// Itself. What it consists of keeps its place, for lints about what comes of it.
+    list: MetaList,
     /// That of its `cfg_attr`.
     pub(super) condition: Option<Meta>,
 }
 
 /// One in an attribute, and what is left of the attribute without it.
 struct Part {
-    path: Path,
-    arguments: TokenStream,
+    list: MetaList,
     condition: Option<Meta>,
     left: Option<Meta>,
 }
@@ -33,17 +32,23 @@ impl Found {
             Some(left) => attributes[index].meta = left,
             None => drop(attributes.remove(index)),
         }
-        let Part { path, arguments, condition, .. } = part;
-        Some(Self { attribute, path, arguments, condition })
+        let Part { list, condition, .. } = part;
+        Some(Self { attribute, list, condition })
+    }
+
+    /// What stands in its brackets.
+    pub(super) fn arguments(&self) -> &TokenStream {
+        &self.list.tokens
     }
 
     /// The attribute with other arguments, in the place of the one that was taken.
-    pub(super) fn with(self, arguments: &TokenStream) -> Attribute {
-        let Self { mut attribute, path, condition, .. } = self;
-        attribute.meta = match condition {
-            Some(condition) => parse_quote!(cfg_attr(#condition, #path(#arguments))),
-            None => parse_quote!(#path(#arguments)),
-        };
+    pub(super) fn with(self, arguments: TokenStream) -> Attribute {
+        let Self { mut attribute, mut list, condition } = self;
+        list.tokens = arguments;
+        match (&mut attribute.meta, condition) {
+            (Meta::List(outer), Some(condition)) => outer.tokens = quote!(#condition, #list),
+            (meta, _) => *meta = Meta::List(list),
+        }
         attribute
     }
 }
@@ -54,18 +59,13 @@ fn first<'a>(metas: impl Iterator<Item = &'a Meta>) -> Option<(usize, Part)> {
 
 impl Part {
     fn of(meta: &Meta) -> Option<Self> {
-        let Meta::List(MetaList { path, tokens, .. }) = meta else { return None };
-        if path.is_ident("cfg_attr") {
-            return Self::of_cfg_attr(tokens);
+        let Meta::List(list) = meta else { return None };
+        if list.path.is_ident("cfg_attr") {
+            return Self::of_cfg_attr(&list.tokens);
         }
-        let mut names = path.segments.iter().rev().map(|segment| &segment.ident);
+        let mut names = list.path.segments.iter().rev().map(|segment| &segment.ident);
         let is_path = names.next()? == "path" && names.next()? == "utoipa";
-        is_path.then(|| Self {
-            path: path.clone(),
-            arguments: tokens.clone(),
-            condition: None,
-            left: None,
-        })
+        is_path.then(|| Self { list: list.clone(), condition: None, left: None })
     }
 
     fn of_cfg_attr(tokens: &TokenStream) -> Option<Self> {

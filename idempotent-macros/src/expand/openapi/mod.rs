@@ -58,9 +58,9 @@ pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<To
     let own = format_ident!("__idempotent_{}", name(&rest)?, span = Span::mixed_site());
 
     let ttl = key::ttl(&options);
-    let key = key::key(&library, &options, &found.arguments, &ttl);
+    let key = key::key(&library, &options, found.arguments(), &ttl);
     let told = path::tell(
-        found.arguments.clone(),
+        found.arguments().clone(),
         &Addition {
             key: key.is_some().then(|| quote!(#private::openapi::KeyOf<#own>)),
             problems: quote!(#private::openapi::Problems),
@@ -70,7 +70,7 @@ pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<To
         },
     );
     let condition = found.condition.as_ref().map(|condition| quote!(#[cfg(#condition)]));
-    let told = found.with(&told);
+    let told = found.with(told);
     let described = key.map(|key| {
         quote! {
             #(#conditions)* #condition

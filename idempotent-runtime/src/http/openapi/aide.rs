@@ -44,6 +44,10 @@ impl<E: OperationInput> OperationInput for Idempotent<E> {
 /// Adds nothing: the headers of the key are the handler's, with this parameter or without.
 impl OperationInput for IdempotencyKey {}
 
+/// Adds nothing: its errors are among those of the library.
+#[cfg(feature = "postgres")]
+impl<I> OperationInput for crate::http::Tx<I> {}
+
 impl Key {
     /// Describes an operation by what its handler's attribute says, and marks each 2xx response that
     /// is described already with the header `idempotent-replayed`.

@@ -33,6 +33,12 @@ pub struct Key {
 
 impl Key {
     /// The key of `#[idempotent]` without options.
+    ///
+    /// ```
+    /// # use idempotent_runtime::openapi::Key;
+    /// let key = Key::new();
+    /// assert!(format!("{key:?}").contains("x-idempotency-key"));
+    /// ```
     pub const fn new() -> Self {
         Self {
             headers: &["idempotency-key", "x-idempotency-key"],
@@ -44,27 +50,57 @@ impl Key {
 
     /// Those of the attribute's option `header`, in lower case. None for a handler with the option
     /// `key`, which reads no header.
+    ///
+    /// ```
+    /// # use idempotent_runtime::openapi::Key;
+    /// let key = Key::new().headers(&["x-key"]);
+    /// assert!(format!("{key:?}").contains(r#"headers: ["x-key"]"#));
+    /// ```
     pub const fn headers(self, names: &'static [&'static str]) -> Self {
         Self { headers: names, ..self }
     }
 
     /// Says `format = "uuid-v4"`.
+    ///
+    /// ```
+    /// # use idempotent_runtime::openapi::Key;
+    /// let key = Key::new().uuid_v4();
+    /// assert!(format!("{key:?}").contains("UuidV4"));
+    /// ```
     pub const fn uuid_v4(self) -> Self {
         Self { format: Format::UuidV4, ..self }
     }
 
     /// Says `format = "any"`: 1 to 255 printable ASCII characters.
+    ///
+    /// ```
+    /// # use idempotent_runtime::openapi::Key;
+    /// let key = Key::new().any();
+    /// assert!(format!("{key:?}").contains("Any"));
+    /// ```
     pub const fn any(self) -> Self {
         Self { format: Format::Any, ..self }
     }
 
     /// Says `required`. Of several headers the first one is required in the document, because
     /// OpenAPI cannot say "one of these".
+    ///
+    /// ```
+    /// # use idempotent_runtime::openapi::Key;
+    /// let key = Key::new().required();
+    /// assert!(format!("{key:?}").contains("required: true"));
+    /// ```
     pub const fn required(self) -> Self {
         Self { required: true, ..self }
     }
 
     /// Says how long a response is replayed, in words that stand behind "for", such as `7 days`.
+    ///
+    /// ```
+    /// # use idempotent_runtime::openapi::Key;
+    /// let key = Key::new().ttl("7 days");
+    /// assert!(format!("{key:?}").contains("7 days"));
+    /// ```
     pub const fn ttl(self, words: &'static str) -> Self {
         Self { ttl: Some(words), ..self }
     }
