@@ -250,7 +250,7 @@ impl<'e> Event<'e> {
 }
 
 impl Decision {
-    /// One word for it, as the metrics' label `outcome` has it; of a refusal its code.
+    /// One word for it; of a refusal its code.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -289,7 +289,7 @@ impl Replayed {
 }
 
 impl StoreVerb {
-    /// Its name, as the metrics' label `verb` has it.
+    /// Its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -305,7 +305,7 @@ impl StoreVerb {
 }
 
 impl StoreResult {
-    /// One word for it, as the metrics' label `result` has it.
+    /// One word for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

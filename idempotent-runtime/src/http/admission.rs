@@ -3,7 +3,7 @@
 use std::{future::ready, mem::take, sync::Arc};
 
 use axum::{RequestExt as _, extract::Request, response::Response};
-use tracing::{Span, field};
+use tracing::{Level, Span, field, level_filters::LevelFilter};
 
 #[cfg(feature = "postgres")]
 use super::tx::Transacted;
@@ -120,15 +120,25 @@ fn watch(
     scope: Scope<'_>,
     identification: &Identification,
 ) -> (Span, Option<Arc<str>>) {
+    // Looked at first: with `tracing`'s feature `log` a span that nobody wants costs more.
+    let is_wanted = LevelFilter::current() >= Level::INFO;
+    if !is_wanted && !settings.engine.is_heard() {
+        return (Span::none(), None);
+    }
     let span = tracing::info_span!(
         target: crate::TARGET,
         "idempotency",
-        operation = scope.name().as_deref().unwrap_or("other"),
-        key = identification.store_key().map(field::display),
+        operation = field::Empty,
+        key = field::Empty,
         outcome = field::Empty,
     );
-    let is_seen = settings.engine.is_heard() || !span.is_disabled();
-    let operation = is_seen.then(|| scope.name()).flatten();
+    let operation = scope.name();
+    if !span.is_disabled() {
+        span.record("operation", operation.as_deref().unwrap_or("other"));
+        if let Some(key) = identification.store_key() {
+            span.record("key", field::display(key));
+        }
+    }
     (span, operation)
 }
 
