@@ -1,6 +1,6 @@
 //! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Certificates`] for
-//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail; and where programs written
-//! in Python are ([`python`]).
+//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail; where programs written in
+//! Python are ([`python`]); and the curl sessions of a README ([`compare_curl_sessions`]).
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
 //! can be killed, restarted on the same port and files, paused and resumed. It stops when it is
@@ -23,6 +23,7 @@
 )]
 
 mod certificates;
+mod console;
 mod directory;
 mod pgbouncer;
 mod postgres;
@@ -37,6 +38,7 @@ mod tap;
 mod user;
 
 pub use certificates::Certificates;
+pub use console::compare_curl_sessions;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
