@@ -4,9 +4,10 @@
 pub use idempotent_macros::idempotent;
 #[doc(inline)]
 pub use idempotent_runtime::{
-    Attempt, Claim, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey, IdempotencyService,
-    Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome, Pollers, Problem,
-    ProblemCode, RunBoundary, RunBoundaryService, Store, StoreError, StoreKey, Token, Undrained,
+    Attempt, Claim, Done, Fingerprint, Forget, Forgotten, Hold, Idempotency, IdempotencyKey,
+    IdempotencyService, Idempotent, InstallError, KeyState, OnStoreError, Operation, OperationKey,
+    OperationState, OptionalDisplay, Outcome, Pollers, Problem, ProblemCode, RunBoundary,
+    RunBoundaryService, RunError, Store, StoreError, StoreKey, StoredKind, Token, Undrained,
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]

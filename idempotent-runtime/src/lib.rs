@@ -31,10 +31,13 @@ pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use self::{
-    engine::{OnStoreError, Undrained},
+    engine::{
+        Done, Forget, IdempotencyKey, OnStoreError, Operation, OperationKey, OperationState,
+        OptionalDisplay, RunError, StoredKind, Undrained,
+    },
     http::{
-        Idempotency, IdempotencyKey, IdempotencyService, Idempotent, InstallError, OptionalDisplay,
-        Outcome, Problem, ProblemCode, RunBoundary, RunBoundaryService,
+        Idempotency, IdempotencyService, Idempotent, InstallError, Outcome, Problem, ProblemCode,
+        RunBoundary, RunBoundaryService,
     },
     store::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,
@@ -45,9 +48,12 @@ pub use self::{
 /// What the attribute's expansion names. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::http::{
-        Evaluated, Idempotent, Known, OptionalDisplay, Probe, StableHasher, Via,
-        policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},
+    pub use crate::{
+        engine::{OptionalDisplay, StableHasher},
+        http::{
+            Evaluated, Idempotent, Known, Probe, Via,
+            policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},
+        },
     };
     pub use axum::response::{IntoResponse, Response};
     pub use http::HeaderName;

@@ -8,14 +8,14 @@ use http_body_util::BodyExt as _;
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use crate::{
-    engine::{Digesting, record::Unreadable},
+    engine::{Digesting, Key, key::store_key, record::Unreadable},
     fuzzing::{self, decode, now},
     http::{
         body::Chunks,
         fingerprint::Unsalted,
-        key::{self, Key},
+        key,
         policy::{FingerprintSource, Format, Policy},
-        scope::{Scope, store_key},
+        scope::Scope,
         stored,
     },
     store::Fingerprint,

@@ -1,11 +1,12 @@
 //! What the library promises, through real routers and real sockets, as one program: a module for
-//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, outages, settings and
+//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, keys by hand, outages, settings and
 //! sizes.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 
 mod attribute;
 mod bounded_memory;
+mod by_hand;
 mod capacity;
 #[cfg(feature = "postgres")]
 mod exactly_once;

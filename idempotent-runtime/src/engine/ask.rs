@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{
     claimed::Claimed,
     job::Job,
-    record::{self, Record, Unreadable},
+    record::{self, Form, Record, Unreadable},
     settings::OnStoreError,
     waiting::{Waiting, WaitingBytes},
 };
@@ -34,6 +34,8 @@ pub(crate) enum Found {
 pub(crate) enum Refusal {
     /// Another request has used the key.
     KeyReused,
+    /// The key holds an answer although this is a job, or the reverse.
+    OtherKind,
     /// The run that holds the key has not ended in time.
     RequestInProgress,
     /// The work is done, its answer could not be stored.
@@ -160,12 +162,17 @@ impl Job {
         fingerprint: Fingerprint,
         record: Bytes,
     ) -> Result<Bytes, Refusal> {
-        if fingerprint != self.attempt.fingerprint {
-            return Err(Refusal::KeyReused);
-        }
         let key = self.attempt.key;
-        match record::open(record, self.engine.store.is_memory()) {
-            Ok(Record::Answer(answer)) => {
+        let record = record::open(record, self.engine.store.is_memory());
+        match (&record, self.form) {
+            (Ok(Record::Answer(_)), Form::Value) | (Ok(Record::Value(_)), Form::Answer) => {
+                return Err(Refusal::OtherKind);
+            }
+            _ if fingerprint != self.attempt.fingerprint => return Err(Refusal::KeyReused),
+            _ => {}
+        }
+        match record {
+            Ok(Record::Answer(answer) | Record::Value(answer)) => {
                 tracing::debug!(%key, "response replayed");
                 Ok(answer)
             }

@@ -9,16 +9,21 @@
 
 mod ask;
 mod background;
+mod by_hand;
 mod calls;
 mod claimed;
 mod fields;
 mod hand_over;
+mod hasher;
+mod idempotency_key;
 mod in_flight;
 mod job;
+pub(crate) mod key;
 mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
+mod text;
 #[cfg(feature = "postgres")]
 mod transaction;
 mod waiting;
@@ -28,9 +33,18 @@ pub(crate) use self::transaction::Unkeyed;
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
-    fields::{Digest, Digesting, Fields, truncate, version},
+    fields::{Digest, Digesting, Fields, version},
     hand_over::HandOver,
     job::Job,
+    key::Key,
     settings::Engine,
+    text::Text,
 };
-pub use self::{in_flight::Undrained, settings::OnStoreError};
+pub use self::{
+    by_hand::{Done, Forget, Operation, OperationKey, OperationState, RunError, StoredKind},
+    hasher::StableHasher,
+    idempotency_key::IdempotencyKey,
+    in_flight::Undrained,
+    settings::OnStoreError,
+    text::OptionalDisplay,
+};

@@ -12,13 +12,16 @@ use super::{
     guarded::{Guarded, Head},
     idempotency::Idempotency,
     identity::Identification,
-    key::{self, Key},
+    key,
     known::Known,
     policy::{KeySource, Policy, Stage},
     problem::Problem,
-    scope::{Scope, store_key},
+    scope::Scope,
 };
-use crate::store::{BoxFuture, Extracted};
+use crate::{
+    engine::{Key, key::store_key},
+    store::{BoxFuture, Extracted},
+};
 
 /// What a request's headers say about its key.
 pub(super) enum Admission {

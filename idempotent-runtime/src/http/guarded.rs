@@ -27,7 +27,6 @@ use super::{
     fingerprint::Unsalted,
     handler::Handler,
     idempotency::Settings,
-    idempotency_key::IdempotencyKey,
     identity::{Identification, Identity},
     known::Known,
     policy::Policy,
@@ -36,7 +35,10 @@ use super::{
     stored,
 };
 use crate::{
-    engine::record::{self, Record},
+    engine::{
+        IdempotencyKey,
+        record::{self, Record},
+    },
     store::{BoxFuture, Extracted, Slot},
 };
 

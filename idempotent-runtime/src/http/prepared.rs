@@ -19,7 +19,6 @@ use super::{
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
-    idempotency_key::IdempotencyKey,
     identity::{Identity, Unevaluated},
     install::warn_of_missed_store,
     keep::Keeping,
@@ -28,7 +27,9 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled},
+    engine::{
+        Asking, Claimed, Found, HandOver, IdempotencyKey, Job, Keep, Refusal, Settled, record::Form,
+    },
     store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
 
@@ -97,6 +98,7 @@ impl Prepared {
                 Some(operation) => attempt.named(operation),
                 None => attempt,
             },
+            form: Form::Answer,
             ttl: policy.ttl,
             wait: policy.wait,
             input_bytes: self.body_bytes,
@@ -240,7 +242,8 @@ impl Settings {
 
     pub(super) fn refuse(&self, refusal: Refusal) -> Response {
         self.respond(match refusal {
-            Refusal::KeyReused => Problem::key_reused(),
+            // A job has used it.
+            Refusal::KeyReused | Refusal::OtherKind => Problem::key_reused(),
             Refusal::RequestInProgress => Problem::request_in_progress(),
             Refusal::ResponseNotStored => Problem::response_not_stored(),
             Refusal::OutcomeUnknown => Problem::outcome_unknown(),
@@ -296,6 +299,7 @@ mod tests {
         let job = Job {
             engine: Arc::clone(&settings.engine),
             attempt: Attempt::new(key, Fingerprint::from_bytes([2; 16]), Token::random()),
+            form: Form::Answer,
             ttl: POLICY.ttl,
             wait: POLICY.wait,
             input_bytes: 0,

@@ -1,0 +1,3 @@
+//! Keys named by hand: looked at, freed, and run under without a request.
+
+mod keys;
