@@ -45,3 +45,9 @@ pub mod what_belongs_to_a_run {}
 
 #[doc = include_str!("../docs/exactly-once.md")]
 pub mod exactly_once {}
+
+#[doc = include_str!("../docs/keys-by-hand.md")]
+pub mod keys_by_hand {}
+
+#[doc = include_str!("../docs/jobs.md")]
+pub mod jobs {}

@@ -10,6 +10,7 @@ mod by_hand;
 mod capacity;
 #[cfg(feature = "postgres")]
 mod exactly_once;
+mod examples;
 mod http;
 mod install;
 mod never_cancelled;
