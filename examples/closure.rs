@@ -19,7 +19,10 @@ async fn main() -> std::io::Result<()> {
 }
 
 /// Calls `greeted` once for each id.
-pub fn app(idempotency: Idempotency, greeted: impl Fn() + Clone + Send + Sync + 'static) -> Router {
+pub(crate) fn app(
+    idempotency: Idempotency,
+    greeted: impl Fn() + Clone + Send + Sync + 'static,
+) -> Router {
     let greet = move |Path(id): Path<String>, name: String| {
         let key = idempotency.operation("greet").key_exact(id).fingerprint(&name);
         let work = {

@@ -10,8 +10,8 @@ use redis::{
 };
 use std::{convert::Infallible, env, error::Error};
 
-pub const STREAM: &str = "charges";
-pub const GROUP: &str = "billing";
+pub(crate) const STREAM: &str = "charges";
+pub(crate) const GROUP: &str = "billing";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// New messages; and those that another consumer has had for a minute, or this one before it died.
-pub async fn deliver(
+pub(crate) async fn deliver(
     redis: &mut MultiplexedConnection,
     consumer: &str,
 ) -> RedisResult<Vec<StreamId>> {
@@ -41,7 +41,7 @@ pub async fn deliver(
 }
 
 /// Charges the card once for each message, and acknowledges it.
-pub async fn consume(
+pub(crate) async fn consume(
     idempotency: &Idempotency,
     redis: &mut MultiplexedConnection,
     message: &StreamId,
@@ -65,5 +65,6 @@ pub async fn consume(
 
 async fn charge(key: IdempotencyKey, card: String) -> Result<String, Infallible> {
     // The provider takes a key as well: it sees the same one if this process dies half way.
+    tokio::task::yield_now().await; // stands for the call
     Ok(format!("charged {card} under {}", key.derive("provider")))
 }

@@ -14,7 +14,7 @@ use idempotent_axum::idempotent;
 use serde::Deserialize;
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 
-pub const SECRET: &[u8] = b"whsec_example";
+pub(crate) const SECRET: &[u8] = b"whsec_example";
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
@@ -22,7 +22,7 @@ async fn main() -> std::io::Result<()> {
     axum::serve(listener, app(Arc::default())).await
 }
 
-pub fn app(total: Arc<AtomicU64>) -> Router {
+pub(crate) fn app(total: Arc<AtomicU64>) -> Router {
     Router::new().route("/webhooks/payments", post(paid)).with_state(total)
 }
 

@@ -6,14 +6,14 @@ use http::StatusCode;
 use idempotent_axum::{Idempotency, MemoryStore};
 use idempotent_test_support::{Counter, post as request};
 
-#[allow(dead_code, unreachable_pub, reason = "its `main` is not called")]
+#[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/closure.rs"]
 mod closure;
 #[cfg(feature = "redis")]
-#[allow(dead_code, unreachable_pub, reason = "its `main` is not called")]
+#[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/queue.rs"]
 mod queue;
-#[allow(dead_code, unreachable_pub, reason = "its `main` is not called")]
+#[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/webhook.rs"]
 mod webhook;
 

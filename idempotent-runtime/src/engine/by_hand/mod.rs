@@ -88,6 +88,7 @@ impl Operation {
     /// assert_eq!(operation.clone().principal(None::<String>).key("1").digest(), operation.key("1").digest());
     /// ```
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "so that an `Option` may be passed")]
     pub fn principal<Kind>(self, principal: impl OptionalDisplay<Kind>) -> Self {
         Self { principal: principal.text(), ..self }
     }

@@ -66,6 +66,7 @@ impl OperationKey {
     ///
     /// Returns an error if the work fails, or cannot be done or given back: [`RunError`] says why, and
     /// whether the call is [worth retrying](RunError::is_worth_retrying).
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` promises no `Send`")]
     pub fn run<T, E, F, Fut>(
         self,
         work: F,
