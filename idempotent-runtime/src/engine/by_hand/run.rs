@@ -53,7 +53,7 @@ impl OperationKey {
     /// for delivery in 0..2 {
     ///     let key = idempotency.operation("charge-card").principal("tenant-7").key("message-1");
     ///     let charge = |key: idempotent_runtime::IdempotencyKey| async move {
-    ///         Ok::<_, std::io::Error>(key.derive("stripe"))
+    ///         Ok::<_, std::io::Error>(key.derive("stripe").to_string())
     ///     };
     ///     let done = key.fingerprint("EUR 10").run(charge).await?;
     ///     assert_eq!(done.replayed, delivery == 1);
