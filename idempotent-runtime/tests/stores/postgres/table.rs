@@ -257,3 +257,26 @@ async fn a_row_says_its_operation_and_when_it_was_made() {
         assert_eq!(SHARED.execute(&operation).trim(), new);
     }
 }
+
+#[tokio::test]
+async fn the_view_of_the_page_shows_what_each_key_holds() {
+    let page = include_str!("../../../../docs/keys-by-hand.md");
+    let mut sql = page.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let (view, summary) = (sql.next().expect("a view"), sql.next().expect("a summary"));
+    let server = Postgres::start();
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    server.execute(view);
+    let (running, done, lapsed) =
+        (fresh().named("POST /a"), fresh().named("POST /b"), fresh().named("POST /c"));
+    for attempt in [&running, &done, &lapsed] {
+        assert!(is_claimed(&claim(&store, attempt).await));
+    }
+    assert!(is_held(store.complete(&done, crate::RECORD, LONG).await));
+    server.execute("UPDATE idempotency_keys SET expires = now() WHERE operation = 'POST /c'");
+    let rows = server.execute("SELECT digest || operation || state FROM idempotency");
+    for (attempt, state) in [(&running, "running"), (&done, "stored"), (&lapsed, "absent")] {
+        let row = format!("{}{}{state}", attempt.key, attempt.operation());
+        assert!(rows.contains(&row), "{row} in {rows}");
+    }
+    assert!(server.execute(summary).contains("POST /b"));
+}
