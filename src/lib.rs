@@ -4,16 +4,21 @@
 pub use idempotent_macros::idempotent;
 #[doc(inline)]
 pub use idempotent_runtime::{
-    Attempt, Claim, Done, Fingerprint, Forget, Forgotten, Hold, Idempotency, IdempotencyKey,
-    IdempotencyService, Idempotent, InstallError, KeyState, OnStoreError, Operation, OperationKey,
-    OperationState, OptionalDisplay, Outcome, Pollers, Problem, ProblemCode, RunBoundary,
-    RunBoundaryService, RunError, Store, StoreError, StoreKey, StoredKind, Token, Undrained,
+    Attempt, Claim, Decision, Done, Event, Fingerprint, Forget, Forgotten, Hold, Idempotency,
+    IdempotencyKey, IdempotencyService, Idempotent, InstallError, KeyState, OnStoreError,
+    Operation, OperationKey, OperationState, OptionalDisplay, Outcome, Pollers, Problem,
+    ProblemCode, Replayed, RunBoundary, RunBoundaryService, RunError, Store, StoreCall, StoreError,
+    StoreKey, StoreResult, StoreVerb, StoredKind, Token, Undrained,
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "aide", feature = "utoipa"))))]
+#[doc(inline)]
+pub use idempotent_runtime::openapi;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[doc(inline)]
@@ -51,3 +56,6 @@ pub mod keys_by_hand {}
 
 #[doc = include_str!("../docs/jobs.md")]
 pub mod jobs {}
+
+#[doc = include_str!("../docs/openapi.md")]
+pub mod describing_an_api {}

@@ -20,6 +20,8 @@ mod names;
 mod no_prelude;
 #[path = "ui/pass/openapi.rs"]
 mod openapi;
+#[path = "ui/pass/openapi_above.rs"]
+mod openapi_above;
 #[path = "ui/pass/other_attributes.rs"]
 mod other_attributes;
 #[path = "ui/pass/parameters.rs"]

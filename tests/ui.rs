@@ -19,6 +19,8 @@ fn no_message_names_what_the_user_did_not_write_and_cannot_look_up() {
         "__unnamed",
         "__future",
         "__body",
+        "__idempotent_",
+        "KeyOf",
     ];
     let messages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui/fail"))
         .expect("the wrong uses")

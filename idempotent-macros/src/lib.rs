@@ -91,7 +91,8 @@ use crate::{faults::Faults, item::Function, options::Options};
 /// extractors run before a response is replayed: a caller whom one of them refuses gets that refusal.
 ///
 /// `#[axum::debug_handler]`, `#[tracing::instrument]` and `#[utoipa::path]` go above; for a handler
-/// without parameters `debug_handler` goes below. If the compiler only says that `Handler`
+/// without parameters `debug_handler` goes below. With the feature `utoipa` the attribute goes above
+/// `#[utoipa::path]`, and tells it of the key, the errors and the replay. If the compiler only says that `Handler`
 /// is not implemented, `#[axum::debug_handler]` says which parameter is not an extractor.
 ///
 /// In the compiled signature the last parameter is wrapped in `Idempotent`, as `Idempotent<Json<String>>`
@@ -148,7 +149,10 @@ pub fn idempotent(
     arguments: proc_macro::TokenStream,
     item: proc_macro::TokenStream,
 ) -> proc_macro::TokenStream {
-    attribute(arguments.into(), &item.into()).into()
+    let (arguments, item) = (arguments.into(), item.into());
+    let described =
+        if cfg!(feature = "utoipa") { expand::openapi::describe(&arguments, &item) } else { None };
+    described.unwrap_or_else(|| attribute(arguments, &item)).into()
 }
 
 /// The attribute on token streams that a test can build.

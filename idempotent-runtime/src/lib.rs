@@ -20,6 +20,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+pub use self::http::openapi;
 #[cfg(feature = "postgres")]
 pub use self::http::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -32,12 +34,13 @@ pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use self::{
     engine::{
-        Done, Forget, IdempotencyKey, OnStoreError, Operation, OperationKey, OperationState,
-        OptionalDisplay, RunError, StoredKind, Undrained,
+        Decision, Done, Event, Forget, IdempotencyKey, OnStoreError, Operation, OperationKey,
+        OperationState, OptionalDisplay, ProblemCode, Replayed, RunError, StoreCall, StoreResult,
+        StoreVerb, StoredKind, Undrained,
     },
     http::{
-        Idempotency, IdempotencyService, Idempotent, InstallError, Outcome, Problem, ProblemCode,
-        RunBoundary, RunBoundaryService,
+        Idempotency, IdempotencyService, Idempotent, InstallError, Outcome, Problem, RunBoundary,
+        RunBoundaryService,
     },
     store::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,
@@ -45,9 +48,14 @@ pub use self::{
     },
 };
 
+/// The target of all spans and log lines, whichever crate and module they are in.
+const TARGET: &str = "idempotent_axum";
+
 /// What the attribute's expansion names. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "utoipa")]
+    pub use crate::http::openapi;
     pub use crate::{
         engine::{OptionalDisplay, StableHasher},
         http::{

@@ -8,6 +8,7 @@ mod attribute;
 mod bounded_memory;
 mod by_hand;
 mod capacity;
+mod events;
 #[cfg(feature = "postgres")]
 mod exactly_once;
 mod examples;

@@ -1,11 +1,11 @@
 //! What the handlers share, and the routes they are reached by.
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
+use axum::Router;
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    api::{self, Api},
     config::Config,
     downstream::Downstream,
     entities::{self, Entities},
@@ -29,13 +29,14 @@ impl App {
     }
 
     pub(crate) fn router(self) -> Router {
-        Router::new()
-            .route("/downstream-entities/onboarding/invite", post(entities::invite))
-            .route("/downstream-entities/onboarding/add", post(entities::add))
-            .route("/downstream-entities", get(entities::list))
-            .route("/downstream-entities/{id}", get(entities::get))
-            .route("/v1/members", post(members::create).get(members::list))
-            .route("/v1/members/{id}", get(members::get))
-            .with_state(self)
+        let (router, document) = OpenApiRouter::with_openapi(Api::openapi())
+            .routes(routes!(entities::invite))
+            .routes(routes!(entities::add))
+            .routes(routes!(entities::list))
+            .routes(routes!(entities::get))
+            .routes(routes!(members::create, members::list))
+            .routes(routes!(members::get))
+            .split_for_parts();
+        router.with_state(self).merge(api::docs(document))
     }
 }

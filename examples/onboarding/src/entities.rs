@@ -10,9 +10,11 @@ use axum::{
 use idempotent_axum::idempotent;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
+    api::{InvalidBody, NotFound},
     app::App,
     error::Error,
     fields::{Email, Text},
@@ -20,7 +22,7 @@ use crate::{
 };
 
 /// What a caller says about an entity.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewEntity {
     email: Email,
@@ -30,15 +32,16 @@ pub(crate) struct NewEntity {
     further: Map<String, Value>,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct Entity {
     id: String,
+    #[schema(inline)]
     status: Status,
     #[serde(flatten)]
     input: NewEntity,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Invited,
@@ -47,6 +50,16 @@ enum Status {
 
 /// Invites an entity to onboard itself.
 #[idempotent(ttl = "1h", header = ["idempotency-key", "x-idempotency-key"], format = "uuid")]
+#[utoipa::path(
+    post,
+    path = "/downstream-entities/onboarding/invite",
+    operation_id = "invite_entity",
+    tag = "entities",
+    responses(
+        InvalidBody,
+        (status = 201, description = "It is invited", body = Entity, headers(("location" = String))),
+    ),
+)]
 pub(crate) async fn invite(
     State(app): State<App>,
     Json(input): Json<NewEntity>,
@@ -57,15 +70,46 @@ pub(crate) async fn invite(
 
 /// Adds an entity without its doing.
 #[idempotent(ttl = "1h", header = ["idempotency-key", "x-idempotency-key"], format = "uuid")]
+#[utoipa::path(
+    post,
+    path = "/downstream-entities/onboarding/add",
+    operation_id = "add_entity",
+    tag = "entities",
+    responses(
+        InvalidBody,
+        (status = 201, description = "It is added", body = Entity, headers(("location" = String))),
+    ),
+)]
 pub(crate) async fn add(State(app): State<App>, Json(input): Json<NewEntity>) -> impl IntoResponse {
     app.downstream.call().await;
     created(app.entities.create(input, Status::Added))
 }
 
+/// All entities, in the order they were created.
+#[utoipa::path(
+    get,
+    path = "/downstream-entities",
+    operation_id = "list_entities",
+    tag = "entities",
+    responses(
+        (status = 200, description = "All entities", body = Vec<Entity>),
+    ),
+)]
 pub(crate) async fn list(State(app): State<App>) -> Json<Vec<Entity>> {
     Json(app.entities.all())
 }
 
+/// One entity.
+#[utoipa::path(
+    get,
+    path = "/downstream-entities/{id}",
+    operation_id = "get_entity",
+    tag = "entities",
+    responses(
+        NotFound,
+        (status = 200, description = "It is there", body = Entity),
+    ),
+)]
 pub(crate) async fn get(
     State(app): State<App>,
     Path(id): Path<String>,

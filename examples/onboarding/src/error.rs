@@ -7,6 +7,7 @@ use axum::{
 };
 use idempotent_axum::StoreError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An error of the API, as a problem document (RFC 9457) with the members that a refused
 /// idempotency key's has as well.
@@ -51,27 +52,33 @@ impl Error {
     }
 }
 
+/// A problem document.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// The same for every problem with its status.
+    title: &'static str,
+    /// That of the response.
+    status: u16,
+    /// What went wrong, for people.
+    detail: String,
+    /// What went wrong, for programs.
+    code: &'static str,
+    /// The same text as `detail`.
+    message: String,
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Problem<'a> {
-            title: Option<&'a str>,
-            status: u16,
-            detail: &'a str,
-            code: &'a str,
-            message: &'a str,
-        }
-
         if let Self::Store(error) = &self {
             tracing::warn!(error = error as &dyn std::error::Error, "the store was asked in vain");
         }
         let (status, message) = (self.status(), self.to_string());
         let problem = axum::Json(Problem {
-            title: status.canonical_reason(),
+            title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
-            detail: &message,
+            detail: message.clone(),
             code: self.code(),
-            message: &message,
+            message,
         });
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, content_type, problem).into_response();

@@ -2,10 +2,12 @@
 
 use email_address::{EmailAddress, Options};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An email address, bare (`ada@example.com`) and with a domain name.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, format = Email, example = "ada@example.com")]
 pub(crate) struct Email(EmailAddress);
 
 impl Email {
@@ -34,8 +36,12 @@ impl From<Email> for String {
 }
 
 /// A text that is not blank.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
+#[schema(
+    example = "Ada",
+    pattern = r"[^\t-\r \u0085\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]"
+)]
 pub(crate) struct Text(String);
 
 impl TryFrom<String> for Text {

@@ -10,12 +10,15 @@
 //!
 //! POST /admin/keys/state, /admin/keys/forget    for operators, with a token (see [`admin`])
 //! GET  /ready                                   whether the store answers
+//! GET  /openapi.json                            the OpenAPI document, which the handlers make
+//! GET  /docs                                    the same to read and to try out
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE`,
 //! `ONBOARDING_ADMIN_TOKEN` (see [`config`]) and `RUST_LOG`.
 
 mod admin;
+mod api;
 mod app;
 mod auth;
 mod config;

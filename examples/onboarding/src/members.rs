@@ -10,9 +10,11 @@ use axum::{
 use idempotent_axum::idempotent;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
+    api::{EmailTaken, InvalidBody, NotFound, Unauthorized},
     app::App,
     auth::Client,
     error::Error,
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// What a client says about a member.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewMember {
     first_name: Text,
@@ -34,13 +36,15 @@ pub(crate) struct NewMember {
     further: Map<String, Value>,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Member {
     #[serde(rename = "memberId")]
     id: String,
+    #[schema(inline)]
     tier: Tier,
     worker_id: String,
+    #[schema(inline)]
     status: Status,
     #[serde(flatten)]
     input: NewMember,
@@ -48,26 +52,41 @@ pub(crate) struct Member {
     client_id: String,
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Tier {
     Standard,
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Active,
 }
 
-/// Creates a member. Clients choose keys of their own kind, so a key means something only together
-/// with its client; and a refusal is not the last word, so only successes are replayed.
+/// Creates a member.
+///
+/// Clients choose keys of their own kind, so a key means something only together with its client; and
+/// a refusal is not the last word, so only successes are replayed.
 #[idempotent(
     ttl = "7d",
     header = "x-idempotency-key",
     format = "any",
     principal = client.id,
     replay = "2xx"
+)]
+#[utoipa::path(
+    post,
+    path = "/v1/members",
+    operation_id = "create_member",
+    tag = "members",
+    security(("token" = [])),
+    responses(
+        InvalidBody,
+        Unauthorized,
+        EmailTaken,
+        (status = 201, description = "It is created", body = Member, headers(("location" = String))),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<App>,
@@ -80,10 +99,35 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(member)))
 }
 
+/// All members of the client, in the order they were created.
+#[utoipa::path(
+    get,
+    path = "/v1/members",
+    operation_id = "list_members",
+    tag = "members",
+    security(("token" = [])),
+    responses(
+        Unauthorized,
+        (status = 200, description = "All members", body = Vec<Member>),
+    ),
+)]
 pub(crate) async fn list(State(app): State<App>, client: Client) -> Json<Vec<Member>> {
     Json(app.members.of(&client))
 }
 
+/// One member of the client.
+#[utoipa::path(
+    get,
+    path = "/v1/members/{id}",
+    operation_id = "get_member",
+    tag = "members",
+    security(("token" = [])),
+    responses(
+        Unauthorized,
+        NotFound,
+        (status = 200, description = "It is there", body = Member),
+    ),
+)]
 pub(crate) async fn get(
     State(app): State<App>,
     client: Client,

@@ -15,7 +15,21 @@ impl Library<'_> {
 
     /// The same path: an error about what it names is shown at `at`.
     pub(super) fn at(&self, at: Span) -> TokenStream {
-        let library = match self.0 {
+        let library = self.library(at);
+        // Marked as generated, or `unused_qualifications` would have the user shorten the path.
+        let private = Ident::new("__private", Span::mixed_site().located_at(at));
+        quote_spanned!(at=> #library::#private)
+    }
+
+    /// The path of the attribute.
+    pub(super) fn attribute(&self) -> TokenStream {
+        let at = Span::mixed_site();
+        let library = self.library(at);
+        quote_spanned!(at=> #library::idempotent)
+    }
+
+    fn library(&self, at: Span) -> TokenStream {
+        match self.0 {
             None => quote_spanned!(at=> ::idempotent_axum),
             // Its names keep their meaning, so that `$crate` can be among them.
             Some(path) => path
@@ -26,9 +40,6 @@ impl Library<'_> {
                     token
                 })
                 .collect(),
-        };
-        // Marked as generated, or `unused_qualifications` would have the user shorten the path.
-        let private = Ident::new("__private", Span::mixed_site().located_at(at));
-        quote_spanned!(at=> #library::#private)
+        }
     }
 }

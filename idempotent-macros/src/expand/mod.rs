@@ -42,6 +42,7 @@
 mod expressions;
 mod library;
 mod names;
+pub(crate) mod openapi;
 mod output;
 mod parameters;
 mod policy;

@@ -102,7 +102,7 @@ impl<T> Slot<T> {
         self.value.as_ref()
     }
 
-    fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         self.name.is_some()
     }
 

@@ -5,6 +5,7 @@ use proc_macro2::{Ident, TokenStream, TokenTree};
 use crate::attribute;
 
 mod last_parameter;
+mod openapi;
 
 fn tokens(source: &str) -> TokenStream {
     source.parse().expect("the test's source has balanced brackets")

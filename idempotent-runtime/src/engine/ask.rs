@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    ProblemCode,
     claimed::Claimed,
     job::Job,
     record::{self, Form, Record, Unreadable},
@@ -19,6 +20,7 @@ use super::{
 use crate::store::{BoxFuture, Claim, Fingerprint, StoreError};
 
 /// What a job finds.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Found {
     /// Its key is claimed: do the work, and settle.
     Claimed(Claimed),
@@ -54,7 +56,26 @@ pub(crate) enum Refusal {
     TransactionFailed,
 }
 
+impl Refusal {
+    /// Its code, for the caller.
+    pub(crate) fn code(self) -> ProblemCode {
+        match self {
+            Self::KeyReused | Self::OtherKind => ProblemCode::KeyReused,
+            Self::RequestInProgress => ProblemCode::RequestInProgress,
+            Self::ResponseNotStored => ProblemCode::ResponseNotStored,
+            Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
+            Self::StoreUnavailable => ProblemCode::StoreUnavailable,
+            Self::TooManyRuns => ProblemCode::TooManyRuns,
+            #[cfg(feature = "postgres")]
+            Self::RolledBack => ProblemCode::StoreUnavailable,
+            #[cfg(feature = "postgres")]
+            Self::TransactionFailed => ProblemCode::TransactionFailed,
+        }
+    }
+}
+
 /// Asking the store. Whether memory has let the key be claimed is known without a future.
+#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Asking {
     /// `None` once it was told.
     Found(Option<Found>),
@@ -99,20 +120,41 @@ impl Job {
         }
     }
 
-    async fn follow(self, claim: Option<Result<Claim, StoreError>>) -> Found {
+    async fn follow(mut self, claim: Option<Result<Claim, StoreError>>) -> Found {
+        match self.find(claim).await {
+            Ok(lease) => self.claimed(lease),
+            Err(found) => self.told(found),
+        }
+    }
+
+    /// The lease of the claim that was made.
+    ///
+    /// # Errors
+    ///
+    /// Returns what was found if that is no claim.
+    async fn find(
+        &mut self,
+        claim: Option<Result<Claim, StoreError>>,
+    ) -> Result<Option<Duration>, Found> {
         let claim = match claim {
             Some(claim) => claim,
             None => self.claim().await,
         };
         match claim {
-            Ok(Claim::Claimed { lease }) => self.claimed(lease),
+            Ok(Claim::Claimed { lease }) => Ok(lease),
             Ok(Claim::Stored { fingerprint, record, .. }) => {
-                self.answer_in(fingerprint, record).into()
+                Err(self.answer_in(fingerprint, record).into())
             }
             Ok(Claim::Running { fingerprint, lease_left }) => {
-                self.wait_and_ask(fingerprint, lease_left).await
+                let (input, most) = (self.input_bytes, self.engine.max_waiting_bytes);
+                let Some(held) = WaitingBytes::hold(input, most) else {
+                    return Err(self.refusal_without_waiting(fingerprint).into());
+                };
+                let found = self.wait_and_ask(fingerprint, lease_left).await;
+                self.watch.has_waited(held.time());
+                found
             }
-            Err(error) => self.without_store(&error),
+            Err(error) => Err(self.without_store(&error)),
         }
     }
 
@@ -120,38 +162,30 @@ impl Job {
     fn claimed(self, lease: Option<Duration>) -> Found {
         if self.engine.is_full() {
             self.release_without_waiting();
-            return Found::Refused(Refusal::TooManyRuns);
+            return self.told(Found::Refused(Refusal::TooManyRuns));
         }
         Found::Claimed(Claimed::new(self, lease))
     }
 
     /// Waits for the running request, and for those that take over from it.
     async fn wait_and_ask(
-        self,
+        &self,
         mut running: Option<Fingerprint>,
         mut lease_left: Option<Duration>,
-    ) -> Found {
-        let Some(_held) = WaitingBytes::hold(self.input_bytes, self.engine.max_waiting_bytes)
-        else {
-            return Found::Refused(self.refusal_without_waiting(running));
-        };
-        let mut waiting = Waiting::new(&self);
+    ) -> Result<Option<Duration>, Found> {
+        let mut waiting = Waiting::new(self);
         loop {
-            if let Err(refusal) = waiting.wait(running, lease_left).await {
-                return Found::Refused(refusal);
-            }
+            waiting.wait(running, lease_left).await?;
             match self.claim().await {
-                Ok(Claim::Claimed { lease }) => {
-                    return self.claimed(lease);
-                }
+                Ok(Claim::Claimed { lease }) => return Ok(lease),
                 Ok(Claim::Stored { fingerprint, record, .. }) => {
-                    return self.answer_in(fingerprint, record).into();
+                    return Err(self.answer_in(fingerprint, record).into());
                 }
                 Ok(Claim::Running { fingerprint, lease_left: left }) => {
                     (running, lease_left) = (fingerprint, left);
                 }
                 // It has seen a running claim: to run now could be a second run.
-                Err(_) => return Found::Refused(Refusal::StoreUnavailable),
+                Err(_) => return Err(Refusal::StoreUnavailable.into()),
             }
         }
     }
@@ -172,18 +206,18 @@ impl Job {
             _ => {}
         }
         match record {
-            Ok(Record::Answer(answer) | Record::Value(answer)) => {
-                tracing::debug!(%key, "response replayed");
-                Ok(answer)
-            }
+            Ok(Record::Answer(answer) | Record::Value(answer)) => Ok(answer),
             Ok(Record::NotStored) => Err(Refusal::ResponseNotStored),
             Ok(Record::Unknown) => Err(Refusal::OutcomeUnknown),
             Err(Unreadable::UnknownVersion) => {
-                tracing::warn!(%key, "a stored response has a format of another release");
+                tracing::warn!(
+                    target: crate::TARGET,
+                    %key, "a stored response has a format of another release"
+                );
                 Err(Refusal::StoreUnavailable)
             }
             Err(Unreadable::Corrupt) => {
-                tracing::error!(%key, "a stored response is damaged");
+                tracing::error!(target: crate::TARGET, %key, "a stored response is damaged");
                 Err(Refusal::OutcomeUnknown)
             }
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
-use super::{job::Job, renewal::Renewal};
+use super::{event::Decision, job::Job, renewal::Renewal};
 use crate::store::{Claim, Hold, StoreError, jittered};
 
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -34,6 +34,7 @@ impl Job {
     pub(super) async fn release(&self) {
         if let Err(error) = self.try_release().await {
             tracing::debug!(
+                target: crate::TARGET,
                 error = &error as &dyn std::error::Error,
                 "releasing an idempotency key failed, trying again"
             );
@@ -51,7 +52,7 @@ impl Job {
     fn release_in_background(&self) {
         let (job, deadline) = (self.clone(), self.deadline());
         self.in_background(MOST_RELEASES, async move {
-            job.repeat(deadline, || async { job.try_release().await.is_ok() }).await;
+            job.repeat(deadline, || async { job.try_release().await.ok() }).await;
         });
     }
 
@@ -62,7 +63,7 @@ impl Job {
         self.in_background(MOST_RELEASES, async move {
             for pause in BEFORE_RELEASES {
                 sleep(jittered(pause)).await;
-                if !job.repeat(deadline, || async { job.try_release().await.is_ok() }).await {
+                if job.repeat(deadline, || async { job.try_release().await.ok() }).await.is_none() {
                     break;
                 }
             }
@@ -73,36 +74,33 @@ impl Job {
     pub(super) fn complete_in_background(&self, record: Bytes, renewal: Option<Renewal>) {
         let (job, deadline) = (self.clone(), self.deadline());
         let has_begun = self.in_background(MOST_TASKS, async move {
-            let complete = || async { job.complete_or_leave(&record).await.unwrap_or(false) };
-            if job.repeat(deadline, complete).await {
+            let complete = || async { job.complete_or_leave(&record).await.ok() };
+            if let Some(decision) = job.repeat(deadline, complete).await {
+                job.tell(decision, None, None);
                 return;
             }
-            job.log_unstored();
+            job.tell(Decision::GivenUp, None, None);
             drop(renewal);
             // A claim without a lease would hold the key for ever. Nobody has to wait for this.
             tokio::spawn(async move { job.try_release().await });
         });
         if !has_begun {
-            self.log_unstored();
+            self.tell(Decision::GivenUp, None, None);
         }
-    }
-
-    fn log_unstored(&self) {
-        tracing::error!(
-            key = %self.attempt.key,
-            "a response could not be stored: a retry of its request runs again"
-        );
     }
 
     /// Stores `record`, under a new claim if the first one lapsed while the store was out of reach.
-    /// `true` also if somebody else holds the key by now: there is nothing left to do.
-    async fn complete_or_leave(&self, record: &Bytes) -> Result<bool, StoreError> {
-        if self.complete(record).await? == Hold::Held {
-            return Ok(true);
-        }
-        match self.claim_again().await? {
-            Claim::Claimed { .. } => Ok(self.complete(record).await? == Hold::Held),
-            Claim::Running { .. } | Claim::Stored { .. } => Ok(true),
+    /// If somebody else holds the key by now, there is nothing left to do.
+    async fn complete_or_leave(&self, record: &Bytes) -> Result<Decision, StoreError> {
+        let mut record = record.clone();
+        loop {
+            if self.complete(&mut record).await? == Hold::Held {
+                return Ok(Decision::StoredLate);
+            }
+            match self.claim_again().await? {
+                Claim::Claimed { .. } => {}
+                Claim::Running { .. } | Claim::Stored { .. } => return Ok(Decision::ClaimLost),
+            }
         }
     }
 
@@ -111,24 +109,26 @@ impl Job {
         Instant::now().checked_add(self.engine.lease)
     }
 
-    /// Repeats `attempt` until it succeeds, or until `deadline`; whether it did.
-    async fn repeat<F: Future<Output = bool>>(
+    /// Repeats `attempt` until it succeeds, or until `deadline`: `None`.
+    async fn repeat<T, F: Future<Output = Option<T>>>(
         &self,
         deadline: Option<Instant>,
         attempt: impl Fn() -> F,
-    ) -> bool {
+    ) -> Option<T> {
         let repeated = async {
             let mut backoff = FIRST_BACKOFF;
-            while !attempt().await {
+            loop {
+                if let Some(done) = attempt().await {
+                    break done;
+                }
                 sleep(jittered(backoff)).await;
                 backoff = MAX_BACKOFF.min(backoff * 2);
             }
         };
-        if let Some(deadline) = deadline {
-            return timeout_at(deadline, repeated).await.is_ok();
+        match deadline {
+            Some(deadline) => timeout_at(deadline, repeated).await.ok(),
+            None => Some(repeated.await),
         }
-        repeated.await;
-        true
     }
 
     /// Does `work` in a task of its own; `false` if there is no room or no runtime for it.
@@ -163,6 +163,7 @@ impl Place {
         // The first of each power of two, so that an outage does not fill the log.
         if refused.is_power_of_two() {
             tracing::warn!(
+                target: crate::TARGET,
                 refused,
                 "too much is left to do in the background: keys stay claimed until their lease \
                  lapses"

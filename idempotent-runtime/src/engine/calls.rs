@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
-use super::{job::Job, record, settings::Engine};
+use super::{event::StoreVerb, job::Job, record, settings::Engine};
 use crate::store::{Claim, Hold, StoreError};
 
 impl Job {
@@ -32,6 +32,7 @@ impl Job {
                 claim => return claim,
             };
             tracing::debug!(
+                target: crate::TARGET,
                 error = &first as &dyn std::error::Error,
                 "claiming failed, trying again"
             );
@@ -47,7 +48,8 @@ impl Job {
     }
 
     async fn claim_once(&self) -> Result<Claim, StoreError> {
-        self.engine.store.store().claim(&self.attempt, self.engine.lease).await
+        let timed = self.timed(StoreVerb::Claim);
+        timed.end(self.engine.store.store().claim(&self.attempt, self.engine.lease).await)
     }
 
     /// Claims the key again for a record that is there already. If the answer does not come, the
@@ -58,14 +60,19 @@ impl Job {
 
     /// Holds the claim for another `lease`.
     pub(super) async fn renew(&self, lease: Duration) -> Result<Hold, StoreError> {
-        self.within_limit(self.engine.store.store().renew(&self.attempt, lease)).await
+        let renew = async {
+            let timed = self.timed(StoreVerb::Renew);
+            timed.end(self.engine.store.store().renew(&self.attempt, lease).await)
+        };
+        self.within_limit(renew).await
     }
 
-    /// Stores `record`, or a note if the store can never take it.
-    pub(super) async fn complete(&self, record: &Bytes) -> Result<Hold, StoreError> {
+    /// Stores `record`; a note takes its place if the store can never take it.
+    pub(super) async fn complete(&self, record: &mut Bytes) -> Result<Hold, StoreError> {
         match self.complete_with(record).await {
             Err(error) if error.is_too_large() => {
-                Box::pin(self.complete_with(&record::not_stored())).await
+                *record = record::not_stored();
+                Box::pin(self.complete_with(record)).await
             }
             result => result,
         }
@@ -76,7 +83,10 @@ impl Job {
         if let Some(result) = engine.store.complete_at_once(attempt, record, *ttl, *extracted) {
             return result;
         }
-        let complete = engine.store.store().complete(attempt, record.clone(), *ttl);
+        let complete = async {
+            let timed = self.timed(StoreVerb::Complete);
+            timed.end(engine.store.store().complete(attempt, record.clone(), *ttl).await)
+        };
         Box::pin(self.within_limit(complete)).await
     }
 
@@ -85,7 +95,10 @@ impl Job {
         if self.engine.store.release_at_once(&self.attempt).is_some() {
             return Ok(());
         }
-        let release = self.engine.store.store().release(&self.attempt);
+        let release = async {
+            let timed = self.timed(StoreVerb::Release);
+            timed.end(self.engine.store.store().release(&self.attempt).await)
+        };
         Box::pin(self.within_limit(release)).await
     }
 

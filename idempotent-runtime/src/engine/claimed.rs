@@ -6,10 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 #[cfg(feature = "postgres")]
 use super::transaction::InTransaction;
-use super::{ask::Refusal, hand_over::HandOver, job::Job, renewal::Renewal, waiting::Waiting};
+use super::{
+    ask::Refusal, event::Decision, hand_over::HandOver, job::Job, record, renewal::Renewal,
+    waiting::Waiting,
+};
 use crate::store::{BoxFuture, Claim, Hold};
 
 /// A key that is this job's: nobody else runs while it is held.
@@ -20,6 +24,10 @@ pub(crate) struct Claimed {
     job: Job,
     held: Held,
     is_settled: bool,
+    /// Since when, if anybody is to be told.
+    since: Option<Instant>,
+    /// Of the response that its work gave.
+    status: Option<u16>,
 }
 
 /// How a claim is held.
@@ -50,17 +58,43 @@ pub(crate) enum Settled {
     Refused(Refusal),
 }
 
+/// How a run has ended.
+pub(super) struct Ended {
+    settled: Settled,
+    decision: Decision,
+    /// What is left to be stored in the background, and the renewal of its claim.
+    left: Option<(Bytes, Option<Renewal>)>,
+}
+
+impl Ended {
+    pub(super) fn new(settled: Settled, decision: Decision) -> Self {
+        Self { settled, decision, left: None }
+    }
+
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self::new(Settled::Refused(refusal), refusal.decision())
+    }
+
+    fn unstored(left: Option<(Bytes, Option<Renewal>)>) -> Self {
+        Self { settled: Settled::Own, decision: Decision::Unstored, left }
+    }
+}
+
 impl Claimed {
     pub(super) fn new(job: Job, lease: Option<Duration>) -> Self {
         // Made first: where nothing can be renewed, outside a runtime, it frees the key.
-        let mut claimed = Self { job, held: Held::ByLease(None), is_settled: false };
+        let mut claimed = Self::held(job, Held::ByLease(None));
         claimed.held = Held::ByLease(lease.map(|lease| Renewal::start(&claimed.job, lease)));
         claimed
     }
 
     #[cfg(feature = "postgres")]
     pub(super) fn in_transaction(job: Job, transaction: InTransaction) -> Self {
-        Self { job, held: Held::InTransaction(transaction), is_settled: false }
+        Self::held(job, Held::InTransaction(transaction))
+    }
+
+    fn held(job: Job, held: Held) -> Self {
+        Self { since: job.engine.clock(), job, held, is_settled: false, status: None }
     }
 
     /// Drives `work`, which ends by [`settle`](Self::settle), to its end.
@@ -73,6 +107,11 @@ impl Claimed {
         HandOver::new(guard, operation, work(self))
     }
 
+    /// Whether the claim is part of the transaction that the work is done in.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        !matches!(self.held, Held::ByLease(_))
+    }
+
     /// To be awaited before the work: a thread that it blocks must not be the one that renews.
     pub(crate) async fn begin(&self) {
         if let Held::ByLease(Some(renewal)) = &self.held {
@@ -80,24 +119,37 @@ impl Claimed {
         }
     }
 
+    /// Notes the status of the response that the work gave, for who is told of it.
+    pub(crate) fn answers_with(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
     /// Stores what is to be kept, or releases the key; then the caller can be answered.
     pub(crate) async fn settle(&mut self, keep: Keep) -> Settled {
-        let settled = match &mut self.held {
+        let run_time = self.since.map(|since| since.elapsed());
+        let Ended { settled, decision, left } = match &mut self.held {
             Held::ByLease(renewal) => match keep {
                 Keep::Nothing | Keep::Unstorable => {
                     self.job.release().await;
-                    Settled::Own
+                    Ended::new(Settled::Own, Decision::Released)
                 }
-                Keep::Record(record) => match self.job.complete(&record).await {
-                    Ok(Hold::Held) => Settled::Own,
-                    Ok(Hold::Lost) => Box::pin(self.job.after_loss(record)).await,
+                Keep::Record(mut record) => match self.job.complete(&mut record).await {
+                    Ok(Hold::Held) => Ended::new(Settled::Own, record::decision(&record)),
+                    Ok(Hold::Lost) => {
+                        // No longer renewed: nothing else tells of the loss from here on.
+                        let was_held = renewal.take().is_none_or(Renewal::end);
+                        if was_held {
+                            self.job.tell(Decision::ClaimLost, self.status, run_time);
+                        }
+                        Box::pin(self.job.after_loss(record)).await
+                    }
                     Err(error) => {
                         tracing::debug!(
+                            target: crate::TARGET,
                             error = &error as &dyn std::error::Error,
                             "storing a response failed, trying again"
                         );
-                        self.job.complete_in_background(record, renewal.take());
-                        Settled::Own
+                        Ended::unstored(Some((record, renewal.take())))
                     }
                 },
             },
@@ -105,51 +157,70 @@ impl Claimed {
             Held::InTransaction(transaction) => Box::pin(transaction.settle(&self.job, keep)).await,
         };
         self.is_settled = true;
+        let status = match &settled {
+            Settled::Own => self.status,
+            Settled::Stored(answer) => (self.job.watch.status)(answer),
+            Settled::Refused(_) => None,
+        };
+        self.job.tell(decision, status, run_time);
+        match left {
+            Some((record, renewal)) => self.job.complete_in_background(record, renewal),
+            None if decision == Decision::Unstored => {
+                self.job.tell(Decision::GivenUp, None, None);
+            }
+            None => {}
+        }
         settled
     }
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
+        if self.is_settled {
+            return;
+        }
         match &self.held {
-            Held::ByLease(_) if self.is_settled => {}
             Held::ByLease(_) => self.job.release_without_waiting(),
             // It is rolled back, dropped with this.
             #[cfg(feature = "postgres")]
             Held::InTransaction(_) => {}
         }
+        let run_time = self.since.map(|since| since.elapsed());
+        self.job.tell(Decision::Released, None, run_time);
     }
 }
 
 impl Job {
     /// The claim lapsed during the work, so this caller is a duplicate of whoever has it now.
-    async fn after_loss(&self, record: Bytes) -> Settled {
-        tracing::warn!(
-            key = %self.attempt.key,
-            "an idempotency claim was lost before its response was stored"
-        );
-        let mut waiting = Waiting::new(self);
-        loop {
-            match self.claim().await {
-                Ok(Claim::Claimed { .. }) => match self.complete(&record).await {
-                    Ok(Hold::Held) => return Settled::Own,
+    async fn after_loss(&mut self, mut record: Bytes) -> Ended {
+        let since = Instant::now();
+        let (mut has_waited, lost) = (false, self.clone());
+        let mut waiting = Waiting::new(&lost);
+        let settled = loop {
+            match lost.claim().await {
+                Ok(Claim::Claimed { .. }) => match lost.complete(&mut record).await {
+                    Ok(Hold::Held) => break Ended::new(Settled::Own, record::decision(&record)),
                     Ok(Hold::Lost) => {}
-                    Err(_) => {
-                        self.complete_in_background(record, None);
-                        return Settled::Own;
-                    }
+                    Err(_) => break Ended::unstored(Some((record, None))),
                 },
                 Ok(Claim::Running { fingerprint, lease_left }) => {
+                    has_waited = true;
                     if let Err(refusal) = waiting.wait(fingerprint, lease_left).await {
-                        return Settled::Refused(refusal);
+                        break Ended::refused(refusal);
                     }
                 }
                 Ok(Claim::Stored { fingerprint, record, .. }) => {
-                    let stored = self.answer_in(fingerprint, record);
-                    return stored.map_or_else(Settled::Refused, Settled::Stored);
+                    break match lost.answer_in(fingerprint, record) {
+                        Ok(answer) => Ended::new(Settled::Stored(answer), lost.replayed()),
+                        Err(refusal) => Ended::refused(refusal),
+                    };
                 }
-                Err(_) => return Settled::Own,
+                Err(_) => break Ended::unstored(None),
             }
+        };
+        if has_waited {
+            self.watch.has_waited(since.elapsed());
         }
+        settled
     }
 }

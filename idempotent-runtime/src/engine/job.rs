@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{record::Form, settings::Engine};
+use super::{record::Form, settings::Engine, tell::Watch};
 use crate::store::{Attempt, Extracted, Slot};
 
 /// One attempt at a key, and what its operation wants.
@@ -23,4 +23,6 @@ pub(crate) struct Job {
     /// Where its work finds the transaction that its claim is part of, if it asks for one.
     #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "there is none"))]
     pub(crate) transaction: Option<Slot>,
+    /// Who is told what becomes of it.
+    pub(crate) watch: Watch,
 }

@@ -12,6 +12,8 @@ mod background;
 mod by_hand;
 mod calls;
 mod claimed;
+mod code;
+mod event;
 mod fields;
 mod hand_over;
 mod hasher;
@@ -23,6 +25,7 @@ mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
+mod tell;
 mod text;
 #[cfg(feature = "postgres")]
 mod transaction;
@@ -38,10 +41,13 @@ pub(crate) use self::{
     job::Job,
     key::Key,
     settings::Engine,
+    tell::{Watch, is_heard},
     text::Text,
 };
 pub use self::{
     by_hand::{Done, Forget, Operation, OperationKey, OperationState, RunError, StoredKind},
+    code::ProblemCode,
+    event::{Decision, Event, Replayed, StoreCall, StoreResult, StoreVerb},
     hasher::StableHasher,
     idempotency_key::IdempotencyKey,
     in_flight::Undrained,

@@ -46,6 +46,7 @@ impl Outage {
         drop(failures);
         if !error.is_logged_once() {
             tracing::error!(
+                target: crate::TARGET,
                 error = error as &dyn std::error::Error,
                 "idempotency store unavailable"
             );
@@ -68,6 +69,7 @@ impl Outage {
         self.is_on.store(false, Ordering::Relaxed);
         let Some(Failures { since, calls, .. }) = failures.take() else { return };
         tracing::info!(
+            target: crate::TARGET,
             failed_calls = calls,
             seconds = since.elapsed().as_secs(),
             "idempotency store available again"

@@ -10,6 +10,8 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
+use super::event::Decision;
+
 const MAGIC: [u8; 2] = *b"iA";
 const VERSION: u8 = 2;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
@@ -104,6 +106,15 @@ pub(crate) fn unknown() -> Bytes {
 /// What an answer says of itself first.
 pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     answer.first_chunk().copied().map(u16::from_le_bytes)
+}
+
+/// What a record that this process has made is.
+pub(super) fn decision(record: &[u8]) -> Decision {
+    match record.get(3) {
+        Some(&KIND_NOT_STORED) => Decision::NotStorable,
+        Some(&KIND_UNKNOWN) => Decision::Unknown,
+        _ => Decision::Stored,
+    }
 }
 
 fn checksum(record: &[u8]) -> u32 {

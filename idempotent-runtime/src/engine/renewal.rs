@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{background::FIRST_BACKOFF, job::Job};
+use super::{background::FIRST_BACKOFF, event::Decision, job::Job};
 use crate::store::{BoxFuture, Hold, StoreError};
 
 /// Has a claim renewed at a third of its lease until it is dropped.
@@ -42,6 +42,11 @@ impl Renewal {
         let claims = Claims::of_runtime();
         let (number, has_woken) = claims.add(job.clone(), lease);
         Self { claims, number, has_woken }
+    }
+
+    /// Ends it; whether the claim was held, as far as is known.
+    pub(super) fn end(self) -> bool {
+        self.claims.lock().remove(self.number)
     }
 
     /// Lets the task set its timer, if it has to.
@@ -91,10 +96,11 @@ impl Table {
         self.due.first() == Some(&(due, number))
     }
 
-    fn remove(&mut self, number: u64) {
-        if let Some(claim) = self.claims.remove(&number) {
-            self.due.remove(&(claim.due, number));
-        }
+    /// Whether it was there.
+    fn remove(&mut self, number: u64) -> bool {
+        let Some(claim) = self.claims.remove(&number) else { return false };
+        self.due.remove(&(claim.due, number));
+        true
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -204,14 +210,15 @@ impl Claims {
                 table.schedule(number, third(lease));
             }
             Ok(Hold::Lost) => {
-                tracing::warn!(
-                    key = %claim.job.attempt.key,
-                    "an idempotency claim was lost while its handler runs"
-                );
+                let job = claim.job.clone();
                 table.remove(number);
+                // A listener must not hold the lock.
+                drop(table);
+                job.tell(Decision::ClaimLost, None, None);
             }
             Err(error) => {
                 tracing::debug!(
+                    target: crate::TARGET,
                     error = &error as &dyn std::error::Error,
                     "renewing an idempotency claim failed, trying again"
                 );

@@ -6,6 +6,7 @@ use super::{
     hand_over::HandOver,
     in_flight::{InFlight, Undrained},
     outage::Outage,
+    tell::Listeners,
 };
 use crate::store::{BoxFuture, Store, StoreHandle};
 
@@ -43,6 +44,7 @@ pub(crate) struct Engine {
     pub(crate) max_detached_runs: usize,
     pub(super) in_flight: InFlight,
     pub(super) outage: Arc<Outage>,
+    pub(super) listeners: Listeners,
     /// Of the keys that are asked for in transactions.
     #[cfg(feature = "postgres")]
     pub(super) turns: Arc<super::transaction::Turns>,
@@ -59,6 +61,7 @@ impl Engine {
             max_detached_runs: 1024,
             in_flight: InFlight::default(),
             outage: Arc::default(),
+            listeners: Listeners::default(),
             #[cfg(feature = "postgres")]
             turns: Arc::default(),
         }
@@ -74,6 +77,7 @@ impl Engine {
         let left = self.in_flight.left();
         if left.runs + left.background > 0 {
             tracing::info!(
+                target: crate::TARGET,
                 runs = left.runs,
                 background = left.background,
                 detached = self.in_flight.operations(),

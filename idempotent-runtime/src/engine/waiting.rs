@@ -64,20 +64,28 @@ impl<'a> Waiting<'a> {
 static WAITING_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Input that is held while its request waits.
-pub(super) struct WaitingBytes(usize);
+pub(super) struct WaitingBytes {
+    bytes: usize,
+    since: Instant,
+}
 
 impl WaitingBytes {
     /// `None` if all that wait would then hold more than `most` bytes.
     pub(super) fn hold(bytes: usize, most: usize) -> Option<Self> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
         let held = WAITING_BYTES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        held.is_ok().then_some(Self(bytes))
+        held.is_ok().then(|| Self { bytes, since: Instant::now() })
+    }
+
+    /// For how long it has been held.
+    pub(super) fn time(self) -> Duration {
+        self.since.elapsed()
     }
 }
 
 impl Drop for WaitingBytes {
     fn drop(&mut self) {
-        WAITING_BYTES.fetch_sub(self.0, Ordering::Relaxed);
+        WAITING_BYTES.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

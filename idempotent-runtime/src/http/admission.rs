@@ -3,6 +3,7 @@
 use std::{future::ready, mem::take, sync::Arc};
 
 use axum::{RequestExt as _, extract::Request, response::Response};
+use tracing::{Span, field};
 
 #[cfg(feature = "postgres")]
 use super::tx::Transacted;
@@ -10,7 +11,7 @@ use super::{
     boundary::Taken,
     evaluated::Evaluated,
     guarded::{Guarded, Head},
-    idempotency::Idempotency,
+    idempotency::{Idempotency, Settings},
     identity::Identification,
     key,
     known::Known,
@@ -19,7 +20,7 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    engine::{Key, key::store_key},
+    engine::{Key, is_heard, key::store_key},
     store::{BoxFuture, Extracted},
 };
 
@@ -32,10 +33,12 @@ pub(super) enum Admission {
 }
 
 /// Whether a request is guarded.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Admitted {
     /// It has no key.
     Unguarded,
-    Guarded(Guarded),
+    /// With the span that it is to be answered in.
+    Guarded(Guarded, Span),
     /// With what to answer.
     Refused(BoxFuture<'static, Response>),
 }
@@ -57,7 +60,7 @@ impl Admission {
             Ok(key) => return Ok(Self::WithKey(key)),
             Err(problem) => problem,
         };
-        Err(refuse(problem, request))
+        Err(refuse(policy, problem, request))
     }
 
     /// Whether there may be a key to look up, and the expressions can be evaluated before
@@ -80,13 +83,14 @@ pub(super) fn admit(
     let Admission::WithKey(key) = admission else {
         return without_key(policy, boundary, known, request);
     };
-    let mut scope = Scope::from_request(policy, request).fields();
+    let named = Scope::from_request(policy, request);
+    let mut scope = named.fields();
     let identification = match policy.evaluated {
         Stage::BeforeExtraction => {
             let key = match evaluated.key_or(key) {
                 Ok(Some(key)) => key,
                 Ok(None) => return without_key(policy, boundary, known, request),
-                Err(problem) => return Admitted::Refused(refuse(problem, request)),
+                Err(problem) => return Admitted::Refused(refuse(policy, problem, request)),
             };
             let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
             Identification::Known { key, store_key, expression: evaluated.fingerprint }
@@ -94,10 +98,38 @@ pub(super) fn admit(
         Stage::AfterExtraction => Identification::open(key, scope),
     };
     let settings = Arc::clone(Idempotency::for_request(request.extensions()));
+    let (span, operation) = watch(&settings, named, &identification);
     let around = boundary.with_key(policy, request);
     *request = take(request).with_limited_body();
-    let head = Head { policy, settings, around, identification, known, extracted };
-    Admitted::Guarded(Guarded::new(head, request))
+    let head = Head {
+        policy,
+        settings,
+        around,
+        identification,
+        known,
+        extracted,
+        operation,
+        span: span.clone(),
+    };
+    Admitted::Guarded(Guarded::new(head, request), span)
+}
+
+/// The span of a request with a key, and the operation's name if anybody sees it already.
+fn watch(
+    settings: &Settings,
+    scope: Scope<'_>,
+    identification: &Identification,
+) -> (Span, Option<Arc<str>>) {
+    let span = tracing::info_span!(
+        target: crate::TARGET,
+        "idempotency",
+        operation = scope.name().as_deref().unwrap_or("other"),
+        key = identification.store_key().map(field::display),
+        outcome = field::Empty,
+    );
+    let is_seen = settings.engine.is_heard() || !span.is_disabled();
+    let operation = is_seen.then(|| scope.name()).flatten();
+    (span, operation)
 }
 
 /// A request without a key is guarded only if its handler may take a transaction.
@@ -111,14 +143,28 @@ fn without_key(
     known: Known,
     request: &mut Request,
 ) -> Admitted {
-    boundary.without_key();
     #[cfg(feature = "postgres")]
-    if let Some(transacted) = Transacted::of(policy, known, request) {
-        return Admitted::Guarded(Guarded::Unkeyed(transacted));
+    let boundary = match Transacted::of(policy, boundary, known, request) {
+        Ok(transacted) => return Admitted::Guarded(Guarded::Unkeyed(transacted), Span::none()),
+        Err(boundary) => boundary,
+    };
+    boundary.without_key();
+    if is_heard() {
+        tell_without_key(policy, request);
     }
     Admitted::Unguarded
 }
 
-fn refuse(problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
-    Box::pin(ready(Idempotency::for_request(request.extensions()).respond(problem)))
+#[cold]
+fn tell_without_key(policy: &Policy, request: &Request) {
+    let settings = Idempotency::for_request(request.extensions());
+    let operation = Scope::from_request(policy, request).name();
+    settings.engine.tell_without_key(operation.as_deref());
+}
+
+fn refuse(policy: &Policy, problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
+    let settings = Idempotency::for_request(request.extensions());
+    let operation = Scope::from_request(policy, request).name();
+    let refusal = settings.refuse_unasked(&Span::none(), operation.as_deref(), problem);
+    Box::pin(ready(refusal))
 }

@@ -17,6 +17,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::Method;
+use tracing::Span;
 
 #[cfg(feature = "postgres")]
 use super::tx;
@@ -36,7 +37,7 @@ use super::{
 };
 use crate::{
     engine::{
-        IdempotencyKey,
+        Decision, Event, IdempotencyKey, Replayed,
         record::{self, Record},
     },
     store::{BoxFuture, Extracted, Slot},
@@ -80,6 +81,9 @@ pub(super) struct Head {
     pub(super) identification: Identification,
     pub(super) known: Known,
     pub(super) extracted: Extracted,
+    /// The operation's name, if anybody has asked for it already.
+    pub(super) operation: Option<Arc<str>>,
+    pub(super) span: Span,
 }
 
 /// What became of a request whose body was read.
@@ -157,7 +161,8 @@ impl Head {
         body: Bytes,
         cut: Option<(Option<http_body::Frame<Bytes>>, Body)>,
     ) -> Preparation {
-        let Self { policy, settings, around, identification, known, extracted } = self;
+        let Self { policy, settings, around, identification, known, extracted, .. } = self;
+        let (operation, span) = (self.operation, self.span);
         let extracted = known.extraction(policy, request, extracted);
         let unsalted =
             Unsalted::from_request(policy.fingerprint, settings.digesting(), request, &body);
@@ -166,6 +171,10 @@ impl Head {
                 let fingerprint = unsalted.salted(expression, &key);
                 let identity = Identity { key, store_key, fingerprint };
                 if let Some(response) = look(&settings, &around, &identity, extracted) {
+                    let (key, looked) = (Some(store_key), Decision::Replayed(Replayed::Look));
+                    let event = Event::decided(operation.as_deref(), key, looked);
+                    let status = Some(response.status().as_u16());
+                    settings.engine.tell(&span, &event.with_status(status));
                     return Preparation::Answered(response);
                 }
                 Ok(identity)
@@ -187,7 +196,8 @@ impl Head {
                 Known::Json | Known::Plain => IdempotencyKey::taken_place(request.extensions()),
             },
             transaction: transaction(&settings, known, request),
-            operation: settings.operation(|| Scope::from_request(policy, request)),
+            operation: operation.or_else(|| Scope::from_request(policy, request).name()),
+            span,
             is_connect: request.method() == Method::CONNECT,
             body_bytes,
             policy,
@@ -224,7 +234,6 @@ fn look(
     let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
     around.replays(&answer);
     let response = stored::decode(answer)?;
-    tracing::debug!(key = %store_key, "response replayed, its request not extracted again");
     Some(stored::replay(response))
 }
 

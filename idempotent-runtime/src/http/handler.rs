@@ -16,6 +16,7 @@ use std::{
 
 use axum::{extract::Request, response::Response};
 use pin_project_lite::pin_project;
+use tracing::Span;
 
 use super::{
     admission::{Admission, Admitted, admit},
@@ -69,7 +70,7 @@ where
     let last = Last { source, start: Some(start), respond };
     match admitted {
         Admitted::Unguarded => Box::pin(Unguarded::Extracting { last }),
-        Admitted::Guarded(guarded) => Box::pin(Run { guarded, last }),
+        Admitted::Guarded(guarded, span) => Box::pin(Run { guarded, last, span }),
         Admitted::Refused(refusal) => refusal,
     }
 }
@@ -136,6 +137,7 @@ where
 struct Run<E, R, G> {
     guarded: Guarded,
     last: Last<E, R, G>,
+    span: Span,
 }
 
 /// Nothing in it is pinned: what has to be is behind a pointer.
@@ -151,7 +153,8 @@ where
     type Output = Response;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        let Self { guarded, last } = &mut *self;
+        let Self { guarded, last, span } = &mut *self;
+        let _entered = span.enter();
         guarded.poll(last, cx)
     }
 }

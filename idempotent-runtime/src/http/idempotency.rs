@@ -12,9 +12,11 @@ use std::{
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 
-use super::{problem::Problem, scope::Scope};
+use tracing::Span;
+
+use super::problem::Problem;
 use crate::{
-    engine::{Digesting, Engine, OnStoreError, Undrained},
+    engine::{Decision, Digesting, Engine, Event, OnStoreError, Undrained},
     store::Store,
 };
 
@@ -252,6 +254,32 @@ impl Idempotency {
         self.set_engine(|engine| engine.max_detached_runs = runs.max(1))
     }
 
+    /// Has `listener` told of every decision, once, and of every call of a shared store: what to log,
+    /// count or show. Each call adds a listener.
+    ///
+    /// It is called where the decision is made, in the request's task or in one of the library's, so it
+    /// must not block. If it panics, that is caught and logged.
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    ///
+    /// use idempotent_runtime::{Decision, Idempotency, MemoryStore};
+    ///
+    /// let replays = Arc::new(AtomicU64::new(0));
+    /// let counter = replays.clone();
+    /// let idempotency = Idempotency::new(MemoryStore::new()).on_event(move |event| {
+    ///     if let Some(Decision::Replayed(_)) = event.decision() {
+    ///         counter.fetch_add(1, Ordering::Relaxed);
+    ///     }
+    /// });
+    /// # let _ = idempotency;
+    /// assert_eq!(replays.load(Ordering::Relaxed), 0);
+    /// ```
+    #[must_use]
+    pub fn on_event(self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.set_engine(|engine| engine.listen(listener))
+    }
+
     /// Waits until no handler with a key is running, and nothing is left to store.
     ///
     /// A handler whose caller goes away continues in a task of its own. Call this after
@@ -281,6 +309,7 @@ impl fmt::Debug for Idempotency {
             .field("on_store_error", &settings.engine.on_store_error)
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
             .field("max_detached_runs", &settings.engine.max_detached_runs)
+            .field("listeners", &settings.engine.listeners())
             .finish_non_exhaustive()
     }
 }
@@ -292,6 +321,7 @@ impl Settings {
             let Engine { lease, store_timeout, .. } = &*self.engine;
             if *lease < store_timeout.saturating_mul(3) {
                 tracing::warn!(
+                    target: crate::TARGET,
                     ?lease,
                     ?store_timeout,
                     "`lease` is shorter than three times `store_timeout`: one slow renewal may cost \
@@ -304,6 +334,7 @@ impl Settings {
                 && statement_timeout < *store_timeout
             {
                 tracing::warn!(
+                    target: crate::TARGET,
                     ?statement_timeout,
                     ?store_timeout,
                     "`store_timeout` is longer than the `statement_timeout` of `PostgresStore`, which \
@@ -311,11 +342,6 @@ impl Settings {
                 );
             }
         });
-    }
-
-    /// The operation's name, if the store may show it or the log has to.
-    pub(super) fn operation<'r>(&self, scope: impl FnOnce() -> Scope<'r>) -> Option<Arc<str>> {
-        (!self.engine.store.is_memory() || self.is_missed_store()).then(|| scope().name())?
     }
 
     /// Whether a handler runs on the built-in default although the process has set up another
@@ -329,10 +355,21 @@ impl Settings {
         if self.engine.store.is_memory() { Digesting::Process } else { Digesting::Stable }
     }
 
+    /// Refuses a request before the engine is asked, and tells so.
+    pub(super) fn refuse_unasked(
+        &self,
+        span: &Span,
+        operation: Option<&str>,
+        problem: Problem,
+    ) -> Response {
+        let refused = Decision::Refused(problem.code());
+        self.engine.tell(span, &Event::decided(operation, None, refused));
+        self.respond(problem)
+    }
+
     /// The response that says `problem`, in the service's format.
     pub(super) fn respond(&self, mut problem: Problem) -> Response {
         problem.docs_url.clone_from(&self.docs_url);
-        tracing::debug!(code = problem.code().as_str(), "idempotent request refused");
         let retry_after: Option<HeaderValue> = problem.retry_after();
         let mut response = match &self.error_response {
             Some(respond) => respond(problem),

@@ -35,6 +35,14 @@ pub(super) struct Identity {
 }
 
 impl Identification {
+    /// The key's digest, if it is known yet.
+    pub(super) fn store_key(&self) -> Option<StoreKey> {
+        match self {
+            Self::Known { store_key, .. } => Some(*store_key),
+            Self::Unevaluated(_) => None,
+        }
+    }
+
     pub(super) fn open(key: Option<Key>, scope: Fields) -> Self {
         let evaluated = Evaluated::default();
         Self::Unevaluated(Box::new(Unevaluated { key, scope, unsalted: None, evaluated }))

@@ -86,6 +86,7 @@ pub(super) fn warn_of_missed_store(operation: Option<&str>) {
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.insert(operation.to_owned()) {
         tracing::warn!(
+            target: crate::TARGET,
             operation,
             "an `#[idempotent]` handler keeps its responses in the memory of this process, although \
              the process has set up another store: put the `Idempotency` layer on after the route, \

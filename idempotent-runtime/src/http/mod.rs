@@ -22,6 +22,9 @@ mod keep;
 pub(crate) mod key;
 mod known;
 mod layer;
+mod names;
+#[cfg(any(feature = "aide", feature = "utoipa"))]
+pub mod openapi;
 mod outcome;
 pub(crate) mod policy;
 mod prepared;
@@ -43,5 +46,5 @@ pub use self::{
     known::{Known, Probe},
     layer::IdempotencyService,
     outcome::Outcome,
-    problem::{Problem, ProblemCode},
+    problem::Problem,
 };

@@ -11,11 +11,12 @@ use std::{
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use tracing::{Span, field};
 
 #[cfg(feature = "postgres")]
 use super::tx;
 use super::{
-    boundary::{Around, Reserved, Run},
+    boundary::{Around, Held, Reserved, Run},
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
@@ -28,7 +29,8 @@ use super::{
 };
 use crate::{
     engine::{
-        Asking, Claimed, Found, HandOver, IdempotencyKey, Job, Keep, Refusal, Settled, record::Form,
+        Asking, Claimed, Found, HandOver, IdempotencyKey, Job, Keep, Refusal, Settled, Watch,
+        record::Form,
     },
     store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
@@ -46,6 +48,7 @@ pub(super) struct Prepared {
     pub(super) key_place: Option<IdempotencyKey>,
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
+    pub(super) span: Span,
     /// Where the handler finds its transaction, if it may look for one.
     pub(super) transaction: Option<Slot>,
     pub(super) is_connect: bool,
@@ -60,24 +63,31 @@ impl Prepared {
 
     /// Asks the engine, and runs `handler`, replays or refuses.
     pub(super) fn answer(self, handler: Handler) -> Answer {
-        let Self { policy, settings, around, identity, extracted, key_place, operation, .. } = self;
+        let Self {
+            policy, settings, around, identity, extracted, key_place, operation, span, ..
+        } = self;
         let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
-                Ok(Some(identity)) => identity,
+                Ok(Some(identity)) => {
+                    span.record("key", field::display(identity.store_key));
+                    identity
+                }
                 Ok(None) => {
-                    around.without_key();
                     #[cfg(feature = "postgres")]
                     if let Some(slot) = transaction {
                         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
-                        let run = tx::run_unkeyed(handler, slot, keeping);
+                        let run = tx::run_unkeyed(handler, slot, keeping, around, operation);
                         return Answer::Driven(Box::pin(run));
                     }
+                    around.without_key();
+                    settings.engine.tell_without_key(operation.as_deref());
                     return Answer::Driven(handler);
                 }
                 Err(problem) => {
-                    return Answer::Driven(Box::pin(ready(settings.respond(problem))));
+                    let refusal = settings.refuse_unasked(&span, operation.as_deref(), problem);
+                    return Answer::Driven(Box::pin(ready(refusal)));
                 }
             },
         };
@@ -104,6 +114,7 @@ impl Prepared {
             input_bytes: self.body_bytes,
             extracted,
             transaction,
+            watch: Watch::new(span, stored::status),
         };
         let keeping = Keeping::new(policy.replay, settings, self.is_connect);
         Answer::Asking { asking: job.ask(), key, around, handler: Some((handler, keeping)) }
@@ -124,6 +135,7 @@ fn wanted(slot: Option<Slot>) -> Option<Slot> {
 /// The answer to a request, on its way.
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Answer {
     /// Nothing is to be asked: there is no key, or its run is a boundary's already.
     Driven(Handler),
@@ -145,19 +157,19 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
-            let (claimed, keeping, handler) = match &mut *self {
+            let (held, keeping, handler) = match &mut *self {
                 Self::Driven(handler) => return handler.as_mut().poll(cx),
                 Self::Running(run) => return Pin::new(run).poll(cx),
                 Self::Inside(run) => match ready!(run.as_mut().poll(cx)) {
                     Ok(response) => return Poll::Ready(response),
-                    Err((run, handler)) => (run.claimed, run.keeping, handler),
+                    Err((run, handler)) => (run.held, run.keeping, handler),
                 },
                 Self::Asking { asking, key, around, handler } => {
                     let found = ready!(Pin::new(asking).poll(cx));
                     let (handler, keeping) = handler.take().expect("asking has not ended");
-                    let claimed = match found {
-                        Found::Claimed(claimed) => Some(claimed),
-                        Found::Unprotected => None,
+                    let held = match found {
+                        Found::Claimed(claimed) => Held::Claim(claimed),
+                        Found::Unprotected => Held::Nothing,
                         Found::Stored(answer) => {
                             around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
@@ -167,18 +179,17 @@ impl Future for Answer {
                         }
                     };
                     if let Some(reserved) = around.reserved() {
-                        let run = inside(reserved, Run::new(claimed, keeping), *key, handler);
+                        let run = inside(reserved, Run::new(held, keeping), *key, handler);
                         *self = Self::Inside(Box::pin(run));
                         continue;
                     }
-                    (claimed, keeping, handler)
+                    (held, keeping, handler)
                 }
             };
-            *self = Self::Running(match claimed {
-                Some(claimed) => {
-                    claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
-                }
-                None => keeping.settings.engine.run_to_end(handler),
+            *self = Self::Running(if let Held::Claim(claimed) = held {
+                claimed.run_to_end(|claimed| Box::pin(run(handler, keeping, claimed)))
+            } else {
+                keeping.settings.engine.run_to_end(handler)
             });
         }
     }
@@ -188,17 +199,17 @@ impl Future for Answer {
 ///
 /// # Errors
 ///
-/// Returns the run, not begun, if the boundary cannot settle it.
+/// Returns an error if the boundary cannot settle the run: the run, not begun, and its handler.
 async fn inside(
     reserved: Reserved,
     run: Run,
     key: StoreKey,
     handler: Handler,
 ) -> Result<Response, (Box<Run>, Handler)> {
-    if let Some(claimed) = &run.claimed {
+    if let Held::Claim(claimed) = &run.held {
         claimed.begin().await;
     }
-    match reserved.lend(run, key) {
+    match reserved.lend(run, Some(key)) {
         Ok(lent) => Ok(lent.run(handler).await),
         Err(run) => Err((run, handler)),
     }
@@ -222,6 +233,7 @@ fn run(
                 resume_unwind(panic)
             }
         };
+        claimed.answers_with(response.status().as_u16());
         match claimed.settle(keep).await {
             Settled::Own => response,
             Settled::Stored(answer) => keeping.settings.replay(answer),
@@ -236,7 +248,7 @@ impl Settings {
         if let Some(response) = stored::decode(answer) {
             return stored::replay(response);
         }
-        tracing::error!("a stored response is damaged");
+        tracing::error!(target: crate::TARGET, "a stored response is damaged");
         self.respond(Problem::outcome_unknown())
     }
 
@@ -305,6 +317,7 @@ mod tests {
             input_bytes: 0,
             extracted: None,
             transaction: None,
+            watch: Watch::default(),
         };
         let Found::Claimed(claimed) = now(job.ask()) else { panic!("an absent key is claimed") };
         let keeping = Keeping::new(POLICY.replay, settings, false);

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::engine::ProblemCode;
+
 /// What `type` points to unless [`docs_url`](crate::Idempotency::docs_url) is set.
 const DOCUMENTATION: &str = "https://docs.rs/idempotent-axum/latest/idempotent_axum/";
 
@@ -19,82 +21,6 @@ pub struct Problem {
     code: ProblemCode,
     detail: Cow<'static, str>,
     pub(crate) docs_url: Option<Arc<str>>,
-}
-
-/// A stable name for what went wrong, for programs.
-///
-/// ```
-/// use idempotent_runtime::ProblemCode;
-///
-/// assert_eq!(ProblemCode::KeyReused.as_str(), "key_reused");
-/// assert!(ProblemCode::ALL.contains(&ProblemCode::KeyReused));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ProblemCode {
-    /// The key is not valid (400).
-    InvalidKey,
-    /// Several headers hold different keys (400).
-    ConflictingKeys,
-    /// The operation requires a key, and none was sent (400).
-    MissingKey,
-    /// The first request with the key is still running (409).
-    RequestInProgress,
-    /// The first request is done, and its response was not stored (409).
-    ResponseNotStored,
-    /// Whether the first request took effect is not known (409).
-    OutcomeUnknown,
-    /// Another request has used the key (422).
-    KeyReused,
-    /// Too many handlers have outlived their callers (503).
-    TooManyRuns,
-    /// The handler's transaction could not be committed (500).
-    TransactionFailed,
-    /// The handler takes a transaction that the service cannot give (500).
-    Misconfigured,
-    /// The store could not be asked, or the handler's transaction was rolled back (503).
-    StoreUnavailable,
-}
-
-impl ProblemCode {
-    /// Every code.
-    pub const ALL: &[Self] = &[
-        Self::InvalidKey,
-        Self::ConflictingKeys,
-        Self::MissingKey,
-        Self::RequestInProgress,
-        Self::ResponseNotStored,
-        Self::OutcomeUnknown,
-        Self::KeyReused,
-        Self::TransactionFailed,
-        Self::Misconfigured,
-        Self::TooManyRuns,
-        Self::StoreUnavailable,
-    ];
-
-    /// The code as it stands in a problem document, such as `key_reused`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidKey => "invalid_key",
-            Self::ConflictingKeys => "conflicting_keys",
-            Self::MissingKey => "missing_key",
-            Self::RequestInProgress => "request_in_progress",
-            Self::ResponseNotStored => "response_not_stored",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::KeyReused => "key_reused",
-            Self::TransactionFailed => "transaction_failed",
-            Self::Misconfigured => "misconfigured",
-            Self::TooManyRuns => "too_many_runs",
-            Self::StoreUnavailable => "store_unavailable",
-        }
-    }
-}
-
-impl fmt::Display for ProblemCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 impl Problem {
@@ -181,6 +107,12 @@ impl Problem {
             ProblemCode::Misconfigured,
             "This operation needs a transaction that the service does not provide",
         )
+    }
+
+    /// One with `code` and no detail, for what is the same for all of them.
+    #[cfg(any(feature = "aide", feature = "utoipa"))]
+    pub(super) fn example(code: ProblemCode) -> Self {
+        Self::new(code, "")
     }
 
     fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {

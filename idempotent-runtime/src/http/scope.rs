@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::Request;
 use http::Method;
 
-use super::{policy::Policy, target::Target};
-use crate::engine::{Fields, Text, key, version};
+use super::{names, policy::Policy, target::Target};
+use crate::engine::{Fields, key, version};
 
 /// The operation that a request asks for: the first part of its store key.
 #[derive(Clone, Copy)]
@@ -34,11 +34,8 @@ impl<'r> Scope<'r> {
     /// The operation's name, for people. Never a path: `None`.
     pub(crate) fn name(self) -> Option<Arc<str>> {
         match self {
-            Self::Named(scope) => Some(scope.into()),
-            Self::Route(method, template) => {
-                let name = Text::from_display(&format_args!("{} {template}", known(method)));
-                Some(name.as_str().into())
-            }
+            Self::Named(scope) => Some(names::of_scope(scope)),
+            Self::Route(method, template) => Some(names::of_route(method, template)),
             Self::Path(..) => None,
         }
     }
@@ -56,14 +53,5 @@ impl<'r> Scope<'r> {
                 fields
             }
         }
-    }
-}
-
-/// A method as people may see it: clients make up others, and there is no end to them.
-fn known(method: &Method) -> &str {
-    match method.as_str() {
-        known @ ("CONNECT" | "DELETE" | "GET" | "HEAD" | "OPTIONS" | "PATCH" | "POST" | "PUT"
-        | "TRACE") => known,
-        _ => "OTHER",
     }
 }

@@ -80,6 +80,11 @@ pub(crate) fn decode(mut payload: Bytes) -> Option<Response> {
     Some(response)
 }
 
+/// The status of a stored response.
+pub(super) fn status(mut payload: &[u8]) -> Option<u16> {
+    payload.try_get_u16_le().ok()
+}
+
 /// The replay of a stored response.
 pub(super) fn replay(mut response: Response) -> Response {
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

@@ -49,6 +49,10 @@ impl Attempt {
         self.operation.as_deref().unwrap_or("other")
     }
 
+    pub(crate) fn operation_name(&self) -> Option<&str> {
+        self.operation.as_deref()
+    }
+
     pub(crate) fn operation_handle(&self) -> Option<Arc<str>> {
         self.operation.clone()
     }

@@ -13,7 +13,7 @@ pub(crate) struct Unconfigured;
 fn error() -> StoreError {
     static LOGGED: Once = Once::new();
     let error = StoreError::unconfigured();
-    LOGGED.call_once(|| tracing::error!("{error}"));
+    LOGGED.call_once(|| tracing::error!(target: crate::TARGET, "{error}"));
     error
 }
 

@@ -14,30 +14,30 @@ static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
 /// What handlers share with their test.
 #[derive(Debug, Clone, Default)]
-pub(super) struct App {
-    pub(super) runs: Counter,
-    pub(super) gate: Gate,
+pub(crate) struct App {
+    pub(crate) runs: Counter,
+    pub(crate) gate: Gate,
     /// Where the server is.
-    pub(super) url: Arc<OnceLock<String>>,
+    pub(crate) url: Arc<OnceLock<String>>,
 }
 
 /// A service with a schema of its own, for its table of payments and that of keys.
-pub(super) struct Bank<'s> {
-    pub(super) server: &'s Postgres,
-    pub(super) schema: String,
-    pub(super) app: App,
-    pub(super) idempotency: Idempotency,
-    pub(super) router: Router,
+pub(crate) struct Bank<'s> {
+    pub(crate) server: &'s Postgres,
+    pub(crate) schema: String,
+    pub(crate) app: App,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) router: Router,
 }
 
 impl Bank<'static> {
     /// On a server that it shares with other tests.
-    pub(super) async fn open(routes: Router<App>) -> Self {
+    pub(crate) async fn open(routes: Router<App>) -> Self {
         Self::open_with(routes, |store| store, |idempotency| idempotency).await
     }
 
     /// The same with settings.
-    pub(super) async fn open_with(
+    pub(crate) async fn open_with(
         routes: Router<App>,
         store: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
         settings: impl FnOnce(Idempotency) -> Idempotency,
@@ -51,7 +51,7 @@ impl Bank<'static> {
 
 impl<'s> Bank<'s> {
     /// On a server of its own, which is reached at `url`.
-    pub(super) async fn open_at(
+    pub(crate) async fn open_at(
         server: &'s Postgres,
         url: &str,
         routes: Router<App>,
@@ -79,7 +79,7 @@ impl<'s> Bank<'s> {
     }
 
     /// Another instance of the service, with runs of its own.
-    pub(super) async fn second_instance(&self, routes: Router<App>) -> Self {
+    pub(crate) async fn second_instance(&self, routes: Router<App>) -> Self {
         let store = PostgresStore::builder().schema(&self.schema);
         let url = self.app.url.get().expect("it was said at the start");
         Self::serve(self.schema.clone(), self.server, url, routes, store, |it| it).await
@@ -103,26 +103,26 @@ impl<'s> Bank<'s> {
     }
 
     /// What `psql` prints for a query in this schema.
-    pub(super) fn query(&self, sql: &str) -> String {
+    pub(crate) fn query(&self, sql: &str) -> String {
         let Self { server, schema, .. } = self;
         let answer = server.execute(&format!("SET search_path = {schema}; {sql}"));
         answer.trim().to_owned()
     }
 
     /// The references of all payments, in order.
-    pub(super) fn payments(&self) -> Vec<String> {
+    pub(crate) fn payments(&self) -> Vec<String> {
         let rows = self.query("SELECT reference FROM payments ORDER BY id");
         rows.lines().map(str::to_owned).collect()
     }
 
     /// How many keys the store holds something for.
-    pub(super) fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.query("SELECT count(*) FROM idempotency_keys").parse().expect("a number")
     }
 }
 
 /// Writes a payment, and gives a body that no other gives.
-pub(super) async fn insert(tx: &mut PgConnection, reference: &str) -> Result<String, TxError> {
+pub(crate) async fn insert(tx: &mut PgConnection, reference: &str) -> Result<String, TxError> {
     let row = sqlx::query("INSERT INTO payments (reference) VALUES ($1) RETURNING id")
         .bind(reference)
         .fetch_one(tx)

@@ -1,8 +1,9 @@
 //! Guarantee *Exactly once, in PostgreSQL*: what a handler writes with `Tx`, its claim and its response
 //! are there together or not at all, on real servers.
 
-mod bank;
+pub(crate) mod bank;
 mod beside_plain;
+mod boundary;
 mod cost;
 mod duplicates;
 mod isolation;

@@ -8,11 +8,12 @@ use axum::{
     routing::post as route,
 };
 use idempotent_axum::{
-    IdempotencyKey, RepeatableRead, Serializable, Tx, TxError, TxRejection, idempotent,
+    Idempotency, IdempotencyKey, PostgresStore, RepeatableRead, Serializable, Tx, TxError,
+    TxRejection, idempotent,
 };
 use idempotent_test_support::{fresh_key, post};
 use serde::Deserialize;
-use sqlx::{Connection as _, Row as _};
+use sqlx::{Connection as _, PgPool, Row as _, postgres::PgPoolOptions};
 
 use super::{App, Bank, insert};
 
@@ -178,6 +179,41 @@ async fn a_transaction_in_it_is_a_savepoint() {
         assert_eq!(ask.send(&bank.router).await.status, StatusCode::OK);
     }
     assert_eq!(bank.payments(), ["kept", "inner", "kept", "inner"]);
+}
+
+/// The strictest of axum's checks.
+#[axum::debug_handler]
+#[idempotent]
+async fn limit(mut tx: Tx) -> Result<String, TxError> {
+    let limit = "SELECT current_setting('statement_timeout') || ' ' || current_setting('work_mem')";
+    Ok(sqlx::query(limit).fetch_one(&mut *tx).await?.try_get(0)?)
+}
+
+#[tokio::test]
+async fn its_session_is_set_up_as_the_pools_are_and_without_the_limit_of_the_verbs() {
+    let bank = Bank::open(Router::new()).await;
+    let pool = PgPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(
+            async move { sqlx::query("SET work_mem = '7MB'").execute(connection).await.map(drop) },
+        )
+    });
+    let pool = pool.connect_lazy(bank.app.url.get().expect("it is known")).unwrap();
+    let store = PostgresStore::builder().schema(&bank.schema).build(pool).unwrap();
+    let router = Router::new().route("/limit", route(limit)).layer(Idempotency::new(store));
+    for ask in [post("/limit").key(fresh_key()), post("/limit")] {
+        assert_eq!(ask.send(&router).await.text(), "0 7MB");
+    }
+}
+
+#[tokio::test]
+async fn a_unit_test_gives_a_handler_one_that_is_rolled_back() {
+    let bank = Bank::open(Router::new()).await;
+    let pool = PgPool::connect(bank.app.url.get().expect("it is known")).await.unwrap();
+    let tx = Tx::rolling_back(pool.begin().await.unwrap());
+    let body = Json(Payment { reference: "rent".to_owned() });
+    let response = pay(State(bank.app.clone()), tx, body.into()).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert!(bank.payments().is_empty());
 }
 
 async fn level<I>(tx: &mut Tx<I>) -> Result<String, TxError> {

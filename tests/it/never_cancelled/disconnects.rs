@@ -57,7 +57,7 @@ async fn the_callers_span_stays_current_after_the_hand_over() {
     service.app.effects.reaches(1).await;
     let all = events.all();
     let event = all.iter().find(|event| event.message == "after the hand-over").unwrap();
-    assert_eq!(event.spans, ["caller"]);
+    assert_eq!(event.spans, ["caller", "idempotency"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -179,7 +179,7 @@ async fn the_callers_span_stays_current() {
     service.idempotency.drain().await;
     let all = events.all();
     let event = all.iter().find(|event| event.message == "after the hand-over").unwrap();
-    assert_eq!(event.spans, ["caller"]);
+    assert_eq!(event.spans, ["caller", "idempotency"]);
 }
 
 #[tokio::test]

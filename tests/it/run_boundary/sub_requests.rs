@@ -244,8 +244,8 @@ async fn only_a_request_that_may_be_the_boundarys_own_is_warned_of() {
     assert_eq!(app.payments.count(), 8);
 
     // These come to a boundary of their own.
-    let (router, _) = self::app();
-    post("/plain").body(pays()).send(&router).await;
+    let (everywhere, _) = self::app();
+    post("/plain").body(pays()).send(&everywhere).await;
     assert_eq!(events.at(Level::WARN).len(), 1);
 }
 

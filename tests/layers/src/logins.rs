@@ -93,13 +93,13 @@ struct Shop {
 fn open(place: Place) -> Shop {
     let sessions = SessionManagerLayer::new(tower_sessions::MemoryStore::default());
     let layer = AuthManagerLayerBuilder::new(Users, sessions).build();
-    let routes = Router::new()
+    let handlers = Router::new()
         .route("/pay", route(pay))
         .route_layer(login_required!(Users))
         .route("/login/{id}", route(log_in))
         .route("/logout", route(log_out));
     let (app, idempotency) = (App::default(), Idempotency::new(MemoryStore::new()));
-    let router = put!(layer, place, routes).layer(idempotency.clone()).with_state(app.clone());
+    let router = put!(layer, place, handlers).layer(idempotency.clone()).with_state(app.clone());
     Shop { app, idempotency, router }
 }
 

@@ -102,8 +102,9 @@ impl Shop {
         let sessions = Sessions::default();
         let layer = set(SessionManagerLayer::new(sessions.clone()));
         let (gate, idempotency) = (Gate::default(), Idempotency::new(MemoryStore::new()));
-        let routes = Router::new().route("/add", route(add)).route("/cart", get(look));
-        let router = put!(layer, place, routes).layer(idempotency.clone()).with_state(gate.clone());
+        let handlers = Router::new().route("/add", route(add)).route("/cart", get(look));
+        let router =
+            put!(layer, place, handlers).layer(idempotency.clone()).with_state(gate.clone());
         Self { sessions, gate, idempotency, router }
     }
 

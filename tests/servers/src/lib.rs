@@ -1,5 +1,6 @@
 //! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Certificates`] for
-//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail.
+//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail; and where programs written
+//! in Python are ([`python`]).
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
 //! can be killed, restarted on the same port and files, paused and resumed. It stops when it is
@@ -28,6 +29,7 @@ mod postgres;
 mod process;
 mod program;
 mod proxy;
+mod python;
 mod redis;
 mod redis_cluster;
 mod server;
@@ -38,6 +40,7 @@ pub use certificates::Certificates;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};
+pub use python::python;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
 pub use tap::{Hold, Way};

@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod admin_api;
+mod document;
 mod members_api;
 mod onboarding_api;
 mod process;

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{OperationKey, RunError};
 use crate::{
     engine::{
-        Claimed, Found, IdempotencyKey, Job, Keep, Settled,
+        Claimed, Found, IdempotencyKey, Job, Keep, Settled, Watch,
         record::{self, Draft, Form},
     },
     store::{Attempt, Token},
@@ -109,6 +109,7 @@ impl OperationKey {
             input_bytes: 0,
             extracted: None,
             transaction: None,
+            watch: Watch::default(),
         }
     }
 

@@ -26,6 +26,7 @@ pub(super) use self::{settle::InTransaction, turns::Turns};
 use super::{
     ask::{Found, Refusal},
     claimed::Claimed,
+    event::StoreVerb,
     job::Job,
     record,
     settings::Engine,
@@ -35,7 +36,7 @@ use crate::{
     failpoint::failpoint,
     store::{
         Fingerprint, KeyState, Slot, StoreError, Token, jittered,
-        postgres::{Begun, Isolation, PostgresStore, Transaction},
+        postgres::{Begun, Isolation, PostgresStore, Transaction, Wanted},
     },
 };
 
@@ -44,22 +45,30 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 impl Job {
     /// Asks until the key is claimed in a transaction, which `slot` then has, or there is an answer.
-    pub(super) async fn ask_in_transaction(self, slot: Slot) -> Found {
-        match self.claim_in_transaction(&slot).await {
+    pub(super) async fn ask_in_transaction(mut self, slot: Slot) -> Found {
+        let mut held = None;
+        let claimed = self.claim_in_transaction(&slot, &mut held).await;
+        if let Some(held) = held {
+            self.watch.has_waited(held.time());
+        }
+        match claimed {
             Ok(turn) => {
                 failpoint("tx-after-claim");
                 let transaction = InTransaction::new(slot, turn);
                 Found::Claimed(Claimed::in_transaction(self, transaction))
             }
-            Err(found) => found,
+            Err(found) => self.told(found),
         }
     }
 
-    async fn claim_in_transaction(&self, slot: &Slot) -> Result<Ticket, Found> {
+    async fn claim_in_transaction(
+        &self,
+        slot: &Slot,
+        held: &mut Option<WaitingBytes>,
+    ) -> Result<Ticket, Found> {
         let turns = &self.engine.turns;
         let key = self.attempt.key;
         let mut waiting = Waiting::new(self);
-        let mut held = None;
         let mut turn: Option<Ticket> = None;
         loop {
             let running = match self.read().await {
@@ -73,7 +82,7 @@ impl Job {
                 Err(_) => return Err(Refusal::StoreUnavailable.into()),
             };
             if let Some((fingerprint, lease_left)) = running {
-                self.hold_input(&mut held, fingerprint)?;
+                self.hold_input(held, fingerprint)?;
                 // To wait for a run of another process takes no turn.
                 if let Some(turn) = turn.take() {
                     turn.end();
@@ -87,7 +96,7 @@ impl Job {
             }
             let mut ticket = turn.take().unwrap_or_else(|| turns.join(key));
             if !ticket.try_turn() {
-                self.hold_input(&mut held, None)?;
+                self.hold_input(held, None)?;
                 turn = self.await_turn(ticket, &waiting).await?;
                 continue;
             }
@@ -138,9 +147,14 @@ impl Job {
     /// Whether the key is claimed, in the transaction that `slot` then has. Otherwise somebody else
     /// has the key, or was looking at it.
     async fn begin_and_claim(&self, slot: &Slot) -> Result<bool, Refusal> {
-        let mut transaction = self.engine.begin(slot, self.attempt.token).await?;
+        let timed = self.timed(StoreVerb::Begin);
+        let mut transaction = timed.end(self.engine.begin(slot, Some(self.attempt.token)).await)?;
         let note = record::unknown();
         let claim = transaction.claim(&self.attempt, &note, self.ttl);
+        let claim = async {
+            let timed = self.timed(StoreVerb::Claim);
+            timed.end(claim.await)
+        };
         match self.within_limit(claim).await {
             Ok(true) => {
                 slot.open(transaction);
@@ -156,7 +170,9 @@ impl Job {
     }
 
     async fn read(&self) -> Result<KeyState, StoreError> {
-        self.within_limit(self.engine.store.store().read(self.attempt.key)).await
+        let timed = self.timed(StoreVerb::Read);
+        let read = async { timed.end(self.engine.store.store().read(self.attempt.key).await) };
+        self.within_limit(read).await
     }
 }
 
@@ -165,14 +181,18 @@ impl Engine {
         self.store.transactional().expect("a slot is made only for a store with transactions")
     }
 
-    /// Begins a transaction as `slot` wants it.
-    async fn begin(&self, slot: &Slot, mark: Token) -> Result<Transaction, Refusal> {
+    /// Begins a transaction as `slot` wants it, for a claim with this token if there is a key.
+    async fn begin(&self, slot: &Slot, claim: Option<Token>) -> Result<Transaction, Refusal> {
         /// How often none was free.
         static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-        let isolation = slot.wanted().unwrap_or(Isolation::ReadCommitted);
-        let limit = self.store_timeout;
-        let begun = self.transactional().begin(isolation, mark, self.lease, limit).await;
+        let wanted = Wanted {
+            isolation: slot.wanted().unwrap_or(Isolation::ReadCommitted),
+            mark: claim.unwrap_or_else(Token::random),
+            is_claim_next: claim.is_some(),
+            lease: self.lease,
+        };
+        let begun = self.transactional().begin(wanted, self.store_timeout).await;
         match self.note(begun) {
             Ok(Begun::Open(transaction)) => Ok(transaction),
             Ok(Begun::NoneFree) => {
@@ -180,6 +200,7 @@ impl Engine {
                 // The first of each power of two, so that a rush does not fill the log.
                 if refused.is_power_of_two() {
                     tracing::warn!(
+                        target: crate::TARGET,
                         refused,
                         "no transaction was free within `store_timeout`: more handlers with a `Tx` \
                          run at once than `max_transactions` allows"

@@ -9,7 +9,8 @@ use super::{PAUSE, turns::Ticket};
 use crate::{
     engine::{
         ask::Refusal,
-        claimed::{Keep, Settled},
+        claimed::{Ended, Keep, Settled},
+        event::{Decision, StoreVerb},
         job::Job,
         record,
         settings::Engine,
@@ -34,7 +35,7 @@ impl InTransaction {
     }
 
     /// Commits with what is to be kept, or rolls back.
-    pub(in crate::engine) async fn settle(&mut self, job: &Job, keep: Keep) -> Settled {
+    pub(in crate::engine) async fn settle(&mut self, job: &Job, keep: Keep) -> Ended {
         let ended = match (self.slot.end(), keep) {
             (None, _) => Err(still_in_use()),
             (Some(transaction), Keep::Nothing) => job.roll_back(*transaction).await,
@@ -45,11 +46,11 @@ impl InTransaction {
         };
         // All that wait have something to see; after a rollback, one of them is next.
         if let Some(turn) = self.turn.take()
-            && ended == Ok(true)
+            && ended.is_ok_and(|decision| decision != Decision::Released)
         {
             turn.end();
         }
-        ended.map_or_else(Settled::Refused, |_| Settled::Own)
+        ended.map_or_else(Ended::refused, |decision| Ended::new(Settled::Own, decision))
     }
 }
 
@@ -61,6 +62,7 @@ impl Drop for InTransaction {
 
 pub(super) fn still_in_use() -> Refusal {
     tracing::error!(
+        target: crate::TARGET,
         "a `Tx` has outlived its handler, so its transaction cannot be committed: do not move it into \
          a task. It is rolled back once it is dropped, and its key is free then"
     );
@@ -68,14 +70,21 @@ pub(super) fn still_in_use() -> Refusal {
 }
 
 impl Job {
-    /// Commits with `record`: `true`.
-    async fn store(&self, mut transaction: Transaction, record: Bytes) -> Result<bool, Refusal> {
+    /// Commits with `record`.
+    async fn store(
+        &self,
+        mut transaction: Transaction,
+        mut record: Bytes,
+    ) -> Result<Decision, Refusal> {
         let Self { engine, attempt, ttl, .. } = self;
-        let recorded = match engine.before_commit(transaction.record(attempt, &record, *ttl)).await
-        {
+        let mut timed = self.timed(StoreVerb::Complete);
+        let recorded = engine.before_commit(transaction.record(attempt, &record, *ttl)).await;
+        let recorded = match timed.end(recorded) {
             Err(Failure::Lasting(error)) if error.is_too_large() => {
-                let note = record::not_stored();
-                engine.before_commit(transaction.record(attempt, &note, *ttl)).await
+                record = record::not_stored();
+                timed = self.timed(StoreVerb::Complete);
+                let noted = transaction.record(attempt, &record, *ttl);
+                timed.end(engine.before_commit(noted).await)
             }
             recorded => recorded,
         };
@@ -83,21 +92,27 @@ impl Job {
             return self.failed(transaction, failure).await;
         }
         let store = engine.transactional();
-        engine.commit(transaction, || store.fate_of_attempt(attempt)).await.map(|()| true)
+        let timed = self.timed(StoreVerb::Commit);
+        timed.end(engine.commit(transaction, || store.fate_of_attempt(attempt)).await)?;
+        Ok(record::decision(&record))
     }
 
-    /// Rolls back: `false`.
-    async fn roll_back(&self, mut transaction: Transaction) -> Result<bool, Refusal> {
+    /// Rolls back.
+    async fn roll_back(&self, mut transaction: Transaction) -> Result<Decision, Refusal> {
         let checked = self.engine.before_commit(transaction.check()).await;
         if let Err(Failure::Ended) = checked {
             return self.failed(transaction, Failure::Ended).await;
         }
         self.engine.roll_back(transaction).await;
-        Ok(false)
+        Ok(Decision::Released)
     }
 
     /// Frees the key, or notes that it must not be run again.
-    async fn failed(&self, transaction: Transaction, failure: Failure) -> Result<bool, Refusal> {
+    async fn failed(
+        &self,
+        transaction: Transaction,
+        failure: Failure,
+    ) -> Result<Decision, Refusal> {
         match &failure {
             Failure::Ended => {
                 // Closes the connection: if the handler has begun another transaction, that is no
@@ -119,7 +134,7 @@ impl Job {
             loop {
                 match self.claim().await {
                     Ok(Claim::Claimed { .. }) => {
-                        break drop(self.complete(&record::unknown()).await);
+                        break drop(self.complete(&mut record::unknown()).await);
                     }
                     // The connection is being closed whose transaction has the key.
                     Ok(Claim::Running { fingerprint: None, .. }) => sleep(jittered(PAUSE)).await,
@@ -136,6 +151,7 @@ pub(super) fn refusal(failure: &Failure) -> Refusal {
     match failure {
         Failure::Passing(error) | Failure::Unanswered(error) => {
             tracing::warn!(
+                target: crate::TARGET,
                 error = error as &dyn std::error::Error,
                 "the transaction of a request was rolled back, and may succeed another time"
             );
@@ -143,6 +159,7 @@ pub(super) fn refusal(failure: &Failure) -> Refusal {
         }
         Failure::Lasting(error) => {
             tracing::error!(
+                target: crate::TARGET,
                 error = error as &dyn std::error::Error,
                 "the transaction of a request could not be committed"
             );
@@ -150,6 +167,7 @@ pub(super) fn refusal(failure: &Failure) -> Refusal {
         }
         Failure::Ended => {
             tracing::error!(
+                target: crate::TARGET,
                 "a handler has ended the transaction of its `Tx`, so whether its effects are there is \
                  not known: leave `COMMIT` and `ROLLBACK` to the library, and use `tx.begin()` for \
                  what may be undone alone"
@@ -194,6 +212,7 @@ impl Engine {
             }
             Err(Failure::Unanswered(error)) => {
                 tracing::warn!(
+                    target: crate::TARGET,
                     error = &error as &dyn std::error::Error,
                     "the answer to a commit is lost, asking what became of it"
                 );

@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use self::{future::RunBoundaryFuture, slot::Slot};
 pub(super) use self::{
-    passing::Run,
+    passing::{Held, Run},
     reserved::{Around, Reserved, Taken},
 };
 

@@ -9,6 +9,8 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use http::StatusCode;
 
+#[cfg(feature = "postgres")]
+use crate::engine::Unkeyed;
 use crate::{
     engine::{Claimed, Keep, Settled, record},
     http::{
@@ -18,16 +20,26 @@ use crate::{
 };
 
 /// What passes a boundary: a response, an error of the service inside, or a panic.
-pub(super) type Passing<E> = Result<Result<Response, E>, Panic>;
+pub(in crate::http) type Passing<E> = Result<Result<Response, E>, Panic>;
 
-pub(super) type Panic = Box<dyn Any + Send>;
+pub(in crate::http) type Panic = Box<dyn Any + Send>;
 
 /// A run that its boundary settles.
 pub(in crate::http) struct Run {
-    /// `None` if it is not protected: the store could not be asked.
-    pub(in crate::http) claimed: Option<Claimed>,
+    pub(in crate::http) held: Held,
     pub(in crate::http) keeping: Keeping,
     pub(super) progress: Progress,
+}
+
+/// What is to be settled.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
+pub(in crate::http) enum Held {
+    Claim(Claimed),
+    /// The transaction of a handler without a key.
+    #[cfg(feature = "postgres")]
+    Transaction(Unkeyed),
+    /// Nothing: the store could not be asked.
+    Nothing,
 }
 
 /// How far the handler of a run has come.
@@ -44,8 +56,12 @@ pub(super) enum Progress {
 
 impl Run {
     /// One whose handler is about to start.
-    pub(in crate::http) fn new(claimed: Option<Claimed>, keeping: Keeping) -> Self {
-        Self { claimed, keeping, progress: Progress::Running }
+    pub(in crate::http) fn new(held: Held, keeping: Keeping) -> Self {
+        Self { held, keeping, progress: Progress::Running }
+    }
+
+    pub(super) fn is_in_transaction(&self) -> bool {
+        matches!(&self.held, Held::Claim(claimed) if claimed.is_in_transaction())
     }
 
     /// Stores what is to be kept of what passes, or releases the key; then gives what is sent.
@@ -53,9 +69,17 @@ impl Run {
     /// # Panics
     ///
     /// Panics if a panic passes.
-    pub(super) async fn settle<E>(self, passing: Passing<E>) -> Result<Response, E> {
-        let Self { claimed, keeping, progress } = self;
-        let Some(mut claimed) = claimed else { return passed(passing) };
+    pub(in crate::http) async fn settle<E>(self, passing: Passing<E>) -> Result<Response, E> {
+        let Self { held, keeping, progress } = self;
+        let mut claimed = match held {
+            Held::Claim(claimed) => claimed,
+            #[cfg(feature = "postgres")]
+            Held::Transaction(transaction) => {
+                return commit(transaction, &keeping, progress, passing).await;
+            }
+            Held::Nothing => return passed(passing),
+        };
+        let progress = progress.of_run_in(claimed.is_in_transaction());
         let (keep, own) = match passing {
             Ok(Ok(response)) => {
                 let kept = AssertUnwindSafe(progress.keep(&keeping, response)).catch_unwind().await;
@@ -66,6 +90,9 @@ impl Run {
             }
             failure => (progress.keep_of_failure(), failure),
         };
+        if let Ok(Ok(response)) = &own {
+            claimed.answers_with(response.status().as_u16());
+        }
         let mut other = match claimed.settle(keep).await {
             Settled::Own => return passed(own),
             Settled::Stored(answer) => keeping.settings.replay(answer),
@@ -75,6 +102,31 @@ impl Run {
             take_over(own.headers(), &mut other);
         }
         Ok(other)
+    }
+}
+
+/// Commits `transaction` if what passes says so, else rolls it back; then gives what is sent.
+///
+/// # Panics
+///
+/// Panics if a panic passes.
+#[cfg(feature = "postgres")]
+async fn commit<E>(
+    transaction: Unkeyed,
+    keeping: &Keeping,
+    progress: Progress,
+    mut passing: Passing<E>,
+) -> Result<Response, E> {
+    let is_effective = match &mut passing {
+        Ok(Ok(response)) => {
+            progress.of_run_in(true).put_word(response);
+            keeping.is_effective(response)
+        }
+        Ok(Err(_)) | Err(_) => false,
+    };
+    match (transaction.settle(is_effective).await, passing) {
+        (Err(refusal), Ok(Ok(_))) => Ok(keeping.settings.refuse(refusal)),
+        (_, passing) => passed(passing),
     }
 }
 
@@ -93,14 +145,28 @@ impl Progress {
         !matches!(self, Self::Running)
     }
 
-    /// What is kept of a response that passes, and the response that is sent.
-    async fn keep(self, keeping: &Keeping, mut response: Response) -> (Keep, Response) {
+    /// In a transaction, a handler that was cut short has done nothing.
+    fn of_run_in(self, transaction: bool) -> Self {
+        match self {
+            Self::CutShort if transaction => Self::Panicked,
+            progress => progress,
+        }
+    }
+
+    /// Puts the word that counts on a response that passes.
+    fn put_word(self, response: &mut Response) -> Option<Outcome> {
         // The handler's own was taken out of it: this one is a layer's.
         let word = response.extensions_mut().remove::<Outcome>();
         let word = self.word(response.status(), word);
         if let Some(word) = word {
             response.extensions_mut().insert(word);
         }
+        word
+    }
+
+    /// What is kept of a response that passes, and the response that is sent.
+    async fn keep(self, keeping: &Keeping, mut response: Response) -> (Keep, Response) {
+        let word = self.put_word(&mut response);
         match keeping.keep(response).await {
             // Whoever has the key next would run beside the handler.
             (Keep::Nothing, response) if !self.is_over() && word != Some(Outcome::Retryable) => {

@@ -71,8 +71,6 @@ impl Taken {
     }
 
     /// The handler runs without a key, so there is nothing to settle.
-    ///
-    /// A transaction without a key would be lent here: a [`Run`] settles what it is given.
     pub(in crate::http) fn without_key(self) {
         if let Self::Boundary(reserved) = self {
             reserved.0.without_key();
@@ -107,6 +105,7 @@ impl Around {
     /// The run of `key` that the boundary has already, if a layer inside it tries the handler again.
     pub(in crate::http) fn again(&self, key: StoreKey) -> Option<Lent> {
         let Reserved(slot) = self.0.as_ref()?;
+        slot.start_over(key);
         slot.try_again(key).then(|| Lent::new(slot))
     }
 
@@ -125,8 +124,9 @@ impl Reserved {
     ///
     /// # Errors
     ///
-    /// Returns it if the boundary cannot: it has answered, or has another run.
-    pub(in crate::http) fn lend(self, run: Run, key: StoreKey) -> Result<Lent, Box<Run>> {
+    /// Returns an error if the boundary cannot, because it has answered or has another run: the run,
+    /// as it was.
+    pub(in crate::http) fn lend(self, run: Run, key: Option<StoreKey>) -> Result<Lent, Box<Run>> {
         self.0.lend(run, key).map(|()| Lent::new(&self.0))
     }
 }
@@ -183,6 +183,7 @@ fn warn_of_narrow_run(scope: Scope<'_>) {
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.insert(operation.to_owned()) {
         tracing::warn!(
+            target: crate::TARGET,
             operation,
             "an `#[idempotent]` handler is inside a `RunBoundary` that a request of another method or \
              path has passed, so its run ends with the handler: put the boundary inside of layers that \

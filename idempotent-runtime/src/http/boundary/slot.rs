@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 
-use super::passing::{Progress, Run};
+use super::passing::{Held, Progress, Run};
 use crate::{engine::HandOver, http::target::is_end_of, store::StoreKey};
 
 /// In the extensions of a request that has passed a boundary.
@@ -52,12 +52,15 @@ enum State {
 
 struct Lending {
     run: Run,
-    key: StoreKey,
-    /// Counts the run, and carries it on. `None` once its caller has gone.
-    held: Option<HandOver<()>>,
+    /// `None` for a transaction without a key.
+    key: Option<StoreKey>,
+    /// Counts the run, and carries it on. `None` once its caller has gone, and without a key: then the
+    /// run ends with its caller.
+    carried: Option<HandOver<()>>,
 }
 
 /// What a handler has left for its boundary.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Left {
     /// Nothing: it settles by itself, if it has to.
     Nothing,
@@ -139,20 +142,41 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Returns it if the boundary has answered, or has a run already.
-    pub(super) fn lend(&self, mut run: Run, key: StoreKey) -> Result<(), Box<Run>> {
+    /// Returns an error if the boundary has answered, or has a run already: the run, as it was.
+    pub(super) fn lend(&self, mut run: Run, key: Option<StoreKey>) -> Result<(), Box<Run>> {
         let mut state = self.lock();
-        if !matches!(&*state, State::Taken) {
+        let is_free = match &*state {
+            State::Taken => true,
+            // A layer tries again: what the first try has written is rolled back.
+            State::Lent(before) => {
+                before.key.is_none() && key.is_none() && before.run.progress.is_over()
+            }
+            _ => false,
+        };
+        if !is_free {
             return Err(Box::new(run));
         }
-        let held = match run.claimed.take() {
-            Some(claimed) => claimed.run_to_end(|claimed| {
-                run.claimed = Some(claimed);
-                Box::pin(async {})
-            }),
-            None => run.keeping.settings.engine.run_to_end(Box::pin(async {})),
+        // The work is the boundary's future, which is being polled: it is put in if the caller leaves.
+        let carried;
+        (run.held, carried) = match run.held {
+            Held::Claim(claimed) => {
+                let mut kept = None;
+                let carried = claimed.run_to_end(|claimed| {
+                    kept = Some(claimed);
+                    Box::pin(async {})
+                });
+                (kept.map_or(Held::Nothing, Held::Claim), Some(carried))
+            }
+            #[cfg(feature = "postgres")]
+            transaction @ Held::Transaction(_) => (transaction, None),
+            Held::Nothing => {
+                let carried = run.keeping.settings.engine.run_to_end(Box::pin(async {}));
+                (Held::Nothing, Some(carried))
+            }
         };
-        *state = State::Lent(Lending { run, key, held: Some(held) });
+        let before = replace(&mut *state, State::Lent(Lending { run, key, carried }));
+        drop(state);
+        drop(before);
         Ok(())
     }
 
@@ -161,12 +185,28 @@ impl Slot {
     pub(super) fn try_again(&self, key: StoreKey) -> bool {
         let mut state = self.lock();
         match &mut *state {
-            State::Lent(lending) if lending.key == key && lending.run.progress.is_over() => {
+            State::Lent(lending) if lending.key == Some(key) && lending.run.progress.is_over() => {
                 lending.run.progress = Progress::Running;
                 true
             }
             _ => false,
         }
+    }
+
+    /// Gives up the run of `key` that was lent, if its claim is part of a transaction and its handler
+    /// may be tried again: what that has written is rolled back, and the next try claims anew.
+    pub(super) fn start_over(&self, key: StoreKey) {
+        let mut state = self.lock();
+        let given_up = match &*state {
+            State::Lent(Lending { run, key: of, .. })
+                if *of == Some(key) && run.progress.is_over() && run.is_in_transaction() =>
+            {
+                replace(&mut *state, State::Taken)
+            }
+            _ => return,
+        };
+        drop(state);
+        drop(given_up);
     }
 
     /// How the handler of the run that was lent has ended.
@@ -180,8 +220,8 @@ impl Slot {
     pub(super) fn pass(&self) -> Left {
         let mut state = self.lock();
         match replace(&mut *state, State::Closed) {
-            State::Lent(Lending { run, held, .. }) => {
-                *state = State::Settling(held);
+            State::Lent(Lending { run, carried, .. }) => {
+                *state = State::Settling(carried);
                 Left::Run(run)
             }
             State::Replayed(answer) => Left::Replay(answer),
@@ -193,7 +233,7 @@ impl Slot {
     pub(super) fn leave(&self) -> Option<HandOver<()>> {
         let mut state = self.lock();
         match &mut *state {
-            State::Lent(Lending { held, .. }) | State::Settling(held) => held.take(),
+            State::Lent(Lending { carried, .. }) | State::Settling(carried) => carried.take(),
             other => {
                 *other = State::Closed;
                 None

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
+use tracing::Span;
 
 use crate::{
     http::{idempotency::Idempotency, outcome::Outcome, problem::Problem, scope::Scope},
@@ -90,10 +91,13 @@ impl IntoResponse for TxError {
     fn into_response(self) -> Response {
         let error = &self as &dyn Error;
         if self.is_passing() {
-            tracing::debug!(error, "a handler's transaction has failed for a passing reason");
+            tracing::debug!(
+                target: crate::TARGET,
+                error, "a handler's transaction has failed for a passing reason"
+            );
             return (Outcome::Retryable, Problem::rolled_back()).into_response();
         }
-        tracing::error!(error, "a handler's transaction has failed");
+        tracing::error!(target: crate::TARGET, error, "a handler's transaction has failed");
         (Outcome::Retryable, Problem::transaction_failed()).into_response()
     }
 }
@@ -129,11 +133,13 @@ impl TxRejection {
         let name = name.unwrap_or_else(|| "other".into());
         let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert((Arc::clone(&name), message)) {
-            tracing::error!(operation = &*name, "{message}");
+            tracing::error!(target: crate::TARGET, operation = &*name, "{message}");
         }
         drop(told);
         let settings = Idempotency::for_request(&parts.extensions);
-        Self(Box::new(settings.respond(Problem::misconfigured())))
+        let refusal =
+            settings.refuse_unasked(&Span::none(), Some(&*name), Problem::misconfigured());
+        Self(Box::new(refusal))
     }
 }
 

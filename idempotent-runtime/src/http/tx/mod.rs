@@ -97,7 +97,7 @@ pub struct Tx<I = ReadCommitted> {
 
 enum Source {
     /// A request's, which has its transaction once the body runs.
-    Request(Slot, OnceLock<Box<Transaction>>),
+    Request(Slot, OnceLock<Option<Box<Transaction>>>),
     /// A test's.
     Test(sqlx::Transaction<'static, Postgres>),
 }
@@ -178,18 +178,8 @@ impl<S: Sync, I: Isolation> FromRequestParts<S> for Tx<I> {
     }
 }
 
-/// The transaction of `slot`, from its first use on.
-#[track_caller]
-fn begun<'t>(slot: &Slot, transaction: &'t OnceLock<Box<Transaction>>) -> &'t Transaction {
-    if transaction.get().is_none() {
-        let taken = slot.take().expect(
-            "a `Tx` was used outside of its handler: its transaction begins when the body of an \
-             `#[idempotent]` handler does, after all extractors, and ends with it",
-        );
-        return transaction.get_or_init(|| taken);
-    }
-    transaction.get().expect("it was looked for")
-}
+const NOT_BEGUN: &str = "a `Tx` was used outside of its handler: its transaction begins when the body \
+                         of an `#[idempotent]` handler does, after all extractors, and ends with it";
 
 impl<I> Deref for Tx<I> {
     type Target = PgConnection;
@@ -197,7 +187,9 @@ impl<I> Deref for Tx<I> {
     #[track_caller]
     fn deref(&self) -> &PgConnection {
         match &self.source {
-            Source::Request(slot, transaction) => begun(slot, transaction),
+            Source::Request(slot, transaction) => {
+                transaction.get_or_init(|| slot.take()).as_deref().expect(NOT_BEGUN)
+            }
             Source::Test(transaction) => transaction,
         }
     }
@@ -208,8 +200,8 @@ impl<I> DerefMut for Tx<I> {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match &mut self.source {
             Source::Request(slot, transaction) => {
-                begun(slot, transaction);
-                transaction.get_mut().expect("it was put there")
+                transaction.get_or_init(|| slot.take());
+                transaction.get_mut().and_then(Option::as_deref_mut).expect(NOT_BEGUN)
             }
             Source::Test(transaction) => transaction,
         }
@@ -220,7 +212,7 @@ impl<I> DerefMut for Tx<I> {
 impl<I> Drop for Tx<I> {
     fn drop(&mut self) {
         if let Source::Request(slot, transaction) = &mut self.source {
-            slot.leave(transaction.take());
+            slot.leave(transaction.take().flatten());
         }
     }
 }

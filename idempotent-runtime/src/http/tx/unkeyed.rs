@@ -1,13 +1,21 @@
 //! Requests without a key whose handler takes a transaction.
 
+use std::{convert::Infallible, sync::Arc};
+
 use axum::{extract::Request, response::Response};
 use http::Method;
 
 use super::Place;
 use crate::{
-    engine::Unkeyed,
+    engine::{Unkeyed, is_heard},
     http::{
-        handler::Handler, idempotency::Idempotency, keep::Keeping, known::Known, policy::Policy,
+        boundary::{Around, Held, Run, Taken},
+        handler::Handler,
+        idempotency::Idempotency,
+        keep::Keeping,
+        known::Known,
+        policy::Policy,
+        scope::Scope,
     },
     store::Slot,
 };
@@ -16,48 +24,70 @@ use crate::{
 pub(in crate::http) struct Transacted {
     slot: Slot,
     keeping: Keeping,
+    around: Around,
+    /// The operation's name, if anybody is to be told of it.
+    operation: Option<Arc<str>>,
 }
 
 impl Transacted {
-    /// `None` if none can be asked for: nearly always that takes no look into the request.
+    /// Gives `boundary` back if none can be asked for: nearly always that takes no look into the
+    /// request.
     pub(in crate::http) fn of(
         policy: &'static Policy,
+        boundary: Taken,
         known: Known,
         request: &mut Request,
-    ) -> Option<Self> {
-        let settings = Idempotency::transactional_for(request.extensions())?;
+    ) -> Result<Self, Taken> {
+        let Some(settings) = Idempotency::transactional_for(request.extensions()) else {
+            return Err(boundary);
+        };
         let keeping =
             Keeping::new(policy.replay, settings.clone(), request.method() == Method::CONNECT);
-        let slot = Place::of_request(known, request.extensions_mut())?;
-        Some(Self { slot, keeping })
+        match Place::of_request(known, request.extensions_mut()) {
+            Some(slot) => Ok(Self {
+                slot,
+                keeping,
+                around: boundary.with_key(policy, request),
+                operation: is_heard()
+                    .then(|| Scope::from_request(policy, request).name())
+                    .flatten(),
+            }),
+            None => Err(boundary),
+        }
     }
 
     /// Runs `handler`, now that its parameters are extracted.
     pub(in crate::http) async fn run(self, handler: Handler) -> Response {
-        let Self { slot, keeping } = self;
+        let Self { slot, keeping, around, operation } = self;
         if slot.wanted().is_none() {
+            around.without_key();
+            keeping.settings.engine.tell_without_key(operation.as_deref());
             return handler.await;
         }
-        run_unkeyed(handler, slot, keeping).await
+        run_unkeyed(handler, slot, keeping, around, operation).await
     }
 }
 
 /// Runs `handler` in a transaction, and commits it or rolls it back, as the head of the response
-/// says. If this is dropped before, it is rolled back.
+/// says: here, or where it passes the boundary. If this is dropped before, it is rolled back.
 pub(in crate::http) async fn run_unkeyed(
     handler: Handler,
     slot: Slot,
     keeping: Keeping,
+    mut around: Around,
+    operation: Option<Arc<str>>,
 ) -> Response {
-    let settings = &keeping.settings;
-    let transaction = match Unkeyed::begin(settings.engine.clone(), slot).await {
+    let transaction = match Unkeyed::begin(keeping.settings.engine.clone(), slot, operation).await {
         Ok(transaction) => transaction,
-        Err(refusal) => return settings.refuse(refusal),
+        Err(refusal) => return keeping.settings.refuse(refusal),
     };
-    let mut response = handler.await;
-    let is_effective = keeping.is_effective(&mut response);
-    match transaction.settle(is_effective).await {
-        Ok(()) => response,
-        Err(refusal) => settings.refuse(refusal),
+    let mut run = Run::new(Held::Transaction(transaction), keeping);
+    if let Some(reserved) = around.reserved() {
+        match reserved.lend(run, None) {
+            Ok(lent) => return lent.run(handler).await,
+            Err(own) => run = *own,
+        }
     }
+    let Ok(response) = run.settle::<Infallible>(Ok(Ok(handler.await))).await;
+    response
 }

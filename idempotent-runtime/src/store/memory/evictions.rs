@@ -30,6 +30,7 @@ impl Evictions {
             *last = Some(now);
             drop(last);
             tracing::warn!(
+                target: crate::TARGET,
                 evicted,
                 "stored responses are evicted before their ttl: raise `MemoryStore`'s `max_bytes`, \
                  or their requests run again when retried"

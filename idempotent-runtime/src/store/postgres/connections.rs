@@ -346,6 +346,7 @@ impl Opening {
                 Err(_) => Error::Io(std::io::ErrorKind::TimedOut.into()),
             };
             tracing::debug!(
+                target: crate::TARGET,
                 error = &error as &dyn StdError,
                 "opening a connection to PostgreSQL failed"
             );

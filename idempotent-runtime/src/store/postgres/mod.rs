@@ -32,7 +32,7 @@ pub use self::{builder::PostgresStoreBuilder, purge::PurgeTask};
 use self::{connections::Purpose, migrate::Table, run::Inner};
 pub(crate) use self::{
     error::is_passing_in_transaction,
-    transaction::{Begun, Failure, Fate, Isolation, Slot, Taken, Transaction},
+    transaction::{Begun, Failure, Fate, Isolation, Slot, Taken, Transaction, Wanted},
 };
 use super::{Attempt, Claim, ConnectError, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
@@ -63,8 +63,8 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 /// # What it guarantees
 ///
 /// - **Atomicity.** Every verb is one statement and one round trip (two if a connection prepares it
-///   for the first time); the server's row lock decides who claims. Nothing rests on advisory
-///   locks or on state of a session. A verb is judged by the clock of the server
+///   for the first time); the server's row lock decides who claims. Nothing rests on state of a
+///   session, and of advisory locks only that nobody waits for the row of a [`Tx`](crate::Tx). A verb is judged by the clock of the server
 ///   (`clock_timestamp()`), never by that of an instance.
 /// - **Durability.** A claim or a record that the store acknowledged is as durable as a commit is on
 ///   your server. With `fsync` and `synchronous_commit` on, which are PostgreSQL's defaults, it
@@ -81,7 +81,8 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   keep no claim from being renewed, and renewals and completions do not queue behind claims. They
 ///   are opened in the background, whoever waits for them: when the server is back, so is the store,
 ///   under full traffic and if connecting is slow. The server sees at most
-///   [`max_connections`](PostgresStoreBuilder::max_connections), plus those whose end it has not
+///   [`max_connections`](PostgresStoreBuilder::max_connections) and
+///   [`max_transactions`](PostgresStoreBuilder::max_transactions), plus those whose end it has not
 ///   noticed yet; [`statement_timeout`](PostgresStoreBuilder::statement_timeout) bounds for how long
 ///   a lock or a standby can keep it from that.
 /// - **Clock.** A step of the server's clock forward ends leases and ttls early; keep it
@@ -89,7 +90,8 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///
 /// # What it costs
 ///
-/// A first request takes two commits, one to claim and one to store. A replay takes one read: no
+/// A first request takes two commits, one to claim and one to store; with a [`Tx`](crate::Tx) they are
+/// the handler's own. A replay takes one read: no
 /// row lock, no transaction id, no WAL. A waiting duplicate polls with a primary-key lookup, one
 /// poll a key and process. Expired rows are never shown, but they are deleted only by
 /// [`purge_expired`](Self::purge_expired).

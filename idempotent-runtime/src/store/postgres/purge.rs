@@ -56,6 +56,7 @@ async fn purge(store: &Arc<Inner>) {
             }
             Err(error) => {
                 tracing::warn!(
+                    target: crate::TARGET,
                     error = &error as &dyn std::error::Error,
                     "deleting expired idempotency records failed"
                 );
@@ -64,7 +65,7 @@ async fn purge(store: &Arc<Inner>) {
         }
     }
     if purged > 0 {
-        tracing::debug!(purged, "expired idempotency records deleted");
+        tracing::debug!(target: crate::TARGET, purged, "expired idempotency records deleted");
     }
 }
 

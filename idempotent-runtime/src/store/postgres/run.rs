@@ -69,6 +69,7 @@ impl Inner {
             match result {
                 Err(error) if tries_left > 0 && is_to_be_repeated(&error) => {
                     tracing::debug!(
+                        target: crate::TARGET,
                         error = &error as &dyn std::error::Error,
                         "a statement failed for a passing reason, trying again"
                     );

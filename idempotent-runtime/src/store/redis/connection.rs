@@ -79,6 +79,7 @@ impl Connection {
         match self.send(key, command, sending).await {
             Err(lost) if lost.is_lost_connection() && sending == Sending::Again => {
                 tracing::debug!(
+                    target: crate::TARGET,
                     error = &lost.error as &dyn std::error::Error,
                     "connection to Redis lost"
                 );

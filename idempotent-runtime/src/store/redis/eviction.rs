@@ -12,14 +12,18 @@ pub(super) async fn warn_of_eviction(connection: &Connection) {
     for answer in connection.query_all::<String>(&info).await {
         match answer.map(|answer| policy(&answer)) {
             Ok(Some(policy)) => policies.push(policy),
-            Ok(None) => tracing::debug!(UNTOLD),
+            Ok(None) => tracing::debug!(target: crate::TARGET, UNTOLD),
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, UNTOLD);
+                tracing::debug!(
+                    target: crate::TARGET,
+                    error = &error as &dyn std::error::Error, UNTOLD
+                );
             }
         }
     }
     if let Some(policy) = policies.iter().find(|policy| *policy != "noeviction") {
         tracing::warn!(
+            target: crate::TARGET,
             policy,
             "Redis may evict claims and stored responses, whose requests then run again: set \
              `maxmemory-policy` to `noeviction`"

@@ -150,7 +150,10 @@ impl Store for RedisStore {
             1 => Ok(Hold::Held),
             0 => Ok(Hold::Lost),
             _ => {
-                tracing::error!(%key, "Redis has no memory for a response: its duplicates get 409");
+                tracing::error!(
+                    target: crate::TARGET,
+                    %key, "Redis has no memory for a response: its duplicates get 409"
+                );
                 // The runtime then stores a note without the response, for which there is room.
                 Err(StoreError::too_large())
             }

@@ -37,6 +37,18 @@ impl Isolation {
     }
 }
 
+/// Which transaction is to begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) isolation: Isolation,
+    /// What it carries, to be told from others.
+    pub(crate) mark: Token,
+    /// Whether a claim follows, within the verbs' limit.
+    pub(crate) is_claim_next: bool,
+    /// About how long after its client's host has vanished its session ends.
+    pub(crate) lease: Duration,
+}
+
 /// How beginning a transaction ended.
 pub(crate) enum Begun {
     Open(Transaction),
@@ -45,20 +57,13 @@ pub(crate) enum Begun {
 }
 
 impl PostgresStore {
-    /// Begins a transaction that carries `mark`, and whose session ends about a `lease` after its
-    /// client's host has vanished.
-    pub(crate) async fn begin(
-        &self,
-        isolation: Isolation,
-        mark: Token,
-        lease: Duration,
-        limit: Duration,
-    ) -> Result<Begun, StoreError> {
+    /// Begins a transaction within `limit`, as `wanted` says.
+    pub(crate) async fn begin(&self, wanted: Wanted, limit: Duration) -> Result<Begun, StoreError> {
         let store = &self.inner;
         let connections = &store.transactions.connections;
         let deadline = Instant::now() + limit;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let sql = self.begin_sql(isolation, mark, lease);
+        let sql = self.begin_sql(wanted);
         // After a restart of the server all connections may be dead.
         let mut tries_left = connections.limits().connections;
         loop {
@@ -75,10 +80,12 @@ impl PostgresStore {
             };
             match result {
                 Ok(()) => {
-                    return Ok(Begun::Open(Transaction { store: store.clone(), connection, mark }));
+                    let (store, mark) = (store.clone(), wanted.mark);
+                    return Ok(Begun::Open(Transaction { store, connection, mark }));
                 }
                 Err(error) if tries_left > 0 && error::is_passing(&error) => {
                     tracing::debug!(
+                        target: crate::TARGET,
                         error = &error as &dyn std::error::Error,
                         "beginning a transaction failed, trying again"
                     );
@@ -89,15 +96,18 @@ impl PostgresStore {
         }
     }
 
-    /// One message. The claim that follows lifts its `statement_timeout`.
-    fn begin_sql(&self, isolation: Isolation, mark: Token, lease: Duration) -> String {
+    /// One message.
+    fn begin_sql(&self, wanted: Wanted) -> String {
+        let Wanted { isolation, mark, is_claim_next, lease } = wanted;
         let store = &self.inner;
         // A pooler's session may hold statements of other clients, under the names of this one's.
         let forget = match store.transactions.protocol {
             Protocol::Extended => "",
             Protocol::Simple => "DEALLOCATE ALL;\n",
         };
-        let limit = store.statement_timeout.map_or_else(String::new, |limit| {
+        // The claim lifts it.
+        let limit = store.statement_timeout.filter(|_| is_claim_next);
+        let limit = limit.map_or_else(String::new, |limit| {
             format!("SET LOCAL statement_timeout = {};\n", limit.as_millis().max(1))
         });
         let Keepalives { idle, interval, count, unacknowledged } = Keepalives::of(lease);

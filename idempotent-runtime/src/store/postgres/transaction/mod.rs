@@ -32,7 +32,7 @@ use std::{
 use sqlx::PgConnection;
 
 pub(crate) use self::{
-    begin::{Begun, Isolation},
+    begin::{Begun, Isolation, Wanted},
     complete::Failure,
     resolve::Fate,
     slot::{Slot, Taken},

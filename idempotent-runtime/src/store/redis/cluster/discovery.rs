@@ -36,6 +36,7 @@ impl Cluster {
         runtime.spawn(async move {
             if let Err(error) = this.discover(suspect.as_deref()).await {
                 tracing::debug!(
+                    target: crate::TARGET,
                     error = &error as &dyn std::error::Error,
                     "no node tells the slots of the cluster"
                 );

@@ -1,0 +1,79 @@
+//! [`ProblemCode`]: why a request was refused, as one word.
+
+use std::fmt;
+
+/// A stable name for what went wrong, for programs.
+///
+/// ```
+/// use idempotent_runtime::ProblemCode;
+///
+/// assert_eq!(ProblemCode::KeyReused.as_str(), "key_reused");
+/// assert!(ProblemCode::ALL.contains(&ProblemCode::KeyReused));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProblemCode {
+    /// The key is not valid (400).
+    InvalidKey,
+    /// Several headers hold different keys (400).
+    ConflictingKeys,
+    /// The operation requires a key, and none was sent (400).
+    MissingKey,
+    /// The first request with the key is still running (409).
+    RequestInProgress,
+    /// The first request is done, and its response was not stored (409).
+    ResponseNotStored,
+    /// Whether the first request took effect is not known (409).
+    OutcomeUnknown,
+    /// Another request has used the key (422).
+    KeyReused,
+    /// Too many handlers have outlived their callers (503).
+    TooManyRuns,
+    /// The handler's transaction could not be committed (500).
+    TransactionFailed,
+    /// The handler takes a transaction that the service cannot give (500).
+    Misconfigured,
+    /// The store could not be asked, or the handler's transaction was rolled back (503).
+    StoreUnavailable,
+}
+
+impl ProblemCode {
+    /// Every code.
+    pub const ALL: &[Self] = &[
+        Self::InvalidKey,
+        Self::ConflictingKeys,
+        Self::MissingKey,
+        Self::RequestInProgress,
+        Self::ResponseNotStored,
+        Self::OutcomeUnknown,
+        Self::KeyReused,
+        Self::TransactionFailed,
+        Self::Misconfigured,
+        Self::TooManyRuns,
+        Self::StoreUnavailable,
+    ];
+
+    /// The code as it stands in a problem document, such as `key_reused`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidKey => "invalid_key",
+            Self::ConflictingKeys => "conflicting_keys",
+            Self::MissingKey => "missing_key",
+            Self::RequestInProgress => "request_in_progress",
+            Self::ResponseNotStored => "response_not_stored",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::KeyReused => "key_reused",
+            Self::TransactionFailed => "transaction_failed",
+            Self::Misconfigured => "misconfigured",
+            Self::TooManyRuns => "too_many_runs",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+}
+
+impl fmt::Display for ProblemCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,10 @@
+//! What is wrong with the handler is said once, where it is.
+use idempotent_axum::idempotent;
+
+#[idempotent]
+#[utoipa::path(post, path = "/invites")]
+async fn invite(body: String, id: u64) -> String {
+    format!("{body} {id}")
+}
+
+fn main() {}

@@ -1,0 +1,15 @@
+//! A return type that is no response.
+use axum::{Router, routing::post};
+use idempotent_axum::idempotent;
+
+struct Invited;
+
+#[idempotent]
+#[utoipa::path(post, path = "/invites")]
+async fn invite(_body: String) -> Invited {
+    Invited
+}
+
+fn main() {
+    let _: Router = Router::new().route("/", post(invite));
+}
