@@ -9,19 +9,24 @@
 
 mod ask;
 mod background;
+mod by_hand;
 mod calls;
 mod claimed;
 mod code;
 mod event;
 mod fields;
 mod hand_over;
+mod hasher;
+mod idempotency_key;
 mod in_flight;
 mod job;
+pub(crate) mod key;
 mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
 mod tell;
+mod text;
 #[cfg(feature = "postgres")]
 mod transaction;
 mod waiting;
@@ -31,15 +36,21 @@ pub(crate) use self::transaction::Unkeyed;
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
-    fields::{Digest, Digesting, Fields, truncate, version},
+    fields::{Digest, Digesting, Fields, version},
     hand_over::HandOver,
     job::Job,
+    key::Key,
     settings::Engine,
     tell::{Watch, is_heard},
+    text::Text,
 };
 pub use self::{
+    by_hand::{Done, Forget, Operation, OperationKey, OperationState, RunError, StoredKind},
     code::ProblemCode,
     event::{Decision, Event, Replayed, StoreCall, StoreResult, StoreVerb},
+    hasher::StableHasher,
+    idempotency_key::IdempotencyKey,
     in_flight::Undrained,
     settings::OnStoreError,
+    text::OptionalDisplay,
 };
