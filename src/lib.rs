@@ -15,6 +15,10 @@ pub use idempotent_runtime::{
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
+#[cfg(feature = "seal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
+#[doc(inline)]
+pub use idempotent_runtime::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "aide", feature = "utoipa"))))]
 #[doc(inline)]
@@ -56,6 +60,9 @@ pub mod keys_by_hand {}
 
 #[doc = include_str!("../docs/jobs.md")]
 pub mod jobs {}
+
+#[doc = include_str!("../docs/sealing.md")]
+pub mod sealing {}
 
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}

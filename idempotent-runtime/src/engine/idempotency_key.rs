@@ -38,6 +38,7 @@ pub struct IdempotencyKey(Arc<OnceLock<Value>>);
 struct Value {
     key: String,
     store_key: StoreKey,
+    digesting: Digesting,
 }
 
 impl IdempotencyKey {
@@ -46,9 +47,10 @@ impl IdempotencyKey {
     #[must_use]
     pub fn new(key: &str) -> Self {
         let key = Key::exact(key);
-        let store_key = store_key(&mut operation(""), None, &key);
+        let digesting = Digesting::Stable;
+        let store_key = store_key(&mut operation(""), None, &key, &digesting);
         let place = Self::default();
-        place.set(key, store_key);
+        place.set(key, store_key, digesting);
         place
     }
 
@@ -62,20 +64,21 @@ impl IdempotencyKey {
     ///
     /// A retry gets the same UUID (version 8, RFC 9562 section 5.8), so that the other system
     /// recognises it. Give each call of a handler a label of its own. If the request has no key,
-    /// the result is random.
+    /// the result is random. With another [`digest_secret`](crate::Idempotency::digest_secret) it is
+    /// another UUID.
     #[must_use]
     pub fn derive(&self, label: &str) -> Uuid {
         let Some(value) = self.0.get() else { return Uuid::new_v4() };
         let mut fields = Fields::new(version::DERIVED_KEY);
         fields.put(value.store_key.as_bytes());
         fields.put(label.as_bytes());
-        uuid::Builder::from_custom_bytes(fields.digest(Digesting::Stable)).into_uuid()
+        uuid::Builder::from_custom_bytes(fields.digest(&value.digesting)).into_uuid()
     }
 
     /// Says what the key is, just before the body runs.
-    pub(crate) fn set(&self, key: Key, store_key: StoreKey) {
+    pub(crate) fn set(&self, key: Key, store_key: StoreKey, digesting: Digesting) {
         // An empty place was given, and a request is looked up once.
-        let _ = self.0.set(Value { key: key.into_text(), store_key });
+        let _ = self.0.set(Value { key: key.into_text(), store_key, digesting });
     }
 }
 

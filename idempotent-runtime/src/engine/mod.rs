@@ -23,7 +23,10 @@ mod job;
 pub(crate) mod key;
 mod outage;
 pub(crate) mod record;
+mod records;
 mod renewal;
+#[cfg(feature = "seal")]
+mod sealing;
 mod settings;
 mod tell;
 mod text;
@@ -31,12 +34,14 @@ mod text;
 mod transaction;
 mod waiting;
 
+#[cfg(feature = "seal")]
+pub use self::sealing::Sealing;
 #[cfg(feature = "postgres")]
 pub(crate) use self::transaction::Unkeyed;
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
-    fields::{Digest, Digesting, Fields, version},
+    fields::{Digest, DigestSecret, Digesting, Fields, version},
     hand_over::HandOver,
     job::Job,
     key::Key,

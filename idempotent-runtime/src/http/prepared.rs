@@ -69,7 +69,7 @@ impl Prepared {
         let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
-            Err(unevaluated) => match unevaluated.identity() {
+            Err(unevaluated) => match unevaluated.identity(&settings.engine.digesting) {
                 Ok(Some(identity)) => {
                     span.record("key", field::display(identity.store_key));
                     identity
@@ -93,7 +93,7 @@ impl Prepared {
         };
         let key = identity.store_key;
         if let Some(place) = key_place {
-            place.set(identity.key, key);
+            place.set(identity.key, key, settings.engine.digesting.clone());
         }
         if let Some(lent) = around.again(key) {
             return Answer::Driven(Box::pin(lent.run(handler)));

@@ -1,8 +1,8 @@
 //! Digests: what a store sees instead of keys, principals and requests.
 //!
-//! All of them are BLAKE3, truncated to 128 bits. An attacker would need 2^128 work to meet
-//! somebody else's digest; the 2^64 of a birthday attack only lets a caller collide with itself,
-//! which gets it its own response or a 422, never a second run.
+//! All of them are BLAKE3, keyed if the service has a digest secret, and truncated to 128 bits. An
+//! attacker would need 2^128 work to meet somebody else's digest; the 2^64 of a birthday attack only
+//! lets a caller collide with itself, which gets it its own response or a 422, never a second run.
 
 use std::{
     fmt,

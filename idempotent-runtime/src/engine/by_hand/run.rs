@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{OperationKey, RunError};
 use crate::{
     engine::{
-        Claimed, Found, IdempotencyKey, Job, Keep, Settled, Watch,
+        Claimed, Engine, Found, IdempotencyKey, Job, Keep, Settled, Watch,
         record::{self, Draft, Form},
     },
     store::{Attempt, Token},
@@ -83,7 +83,7 @@ impl OperationKey {
             }
             let (job, keeping) = (self.job(), self.keeping());
             let key = IdempotencyKey::default();
-            key.set(self.key, self.digest);
+            key.set(self.key, self.digest, self.engine.digesting.clone());
             match job.ask().await {
                 Found::Claimed(claimed) => {
                     claimed.run_to_end(|claimed| Box::pin(run(work, key, keeping, claimed))).await
@@ -114,8 +114,11 @@ impl OperationKey {
     }
 
     fn keeping(&self) -> Keeping {
-        let is_memory = self.engine.store.is_memory();
-        Keeping { operation: Arc::clone(&self.operation), max: self.max_value_bytes, is_memory }
+        Keeping {
+            operation: Arc::clone(&self.operation),
+            max: self.max_value_bytes,
+            engine: Arc::clone(&self.engine),
+        }
     }
 }
 
@@ -158,7 +161,7 @@ where
 struct Keeping {
     operation: Arc<str>,
     max: usize,
-    is_memory: bool,
+    engine: Arc<Engine>,
 }
 
 impl Keeping {
@@ -179,7 +182,7 @@ impl Keeping {
         };
         let mut draft = Draft::value(json.len());
         draft.payload().put_slice(&json);
-        if self.is_memory { draft.seal_unchecked() } else { draft.seal() }
+        self.engine.finish(draft)
     }
 }
 
