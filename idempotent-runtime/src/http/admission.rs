@@ -37,8 +37,8 @@ pub(super) enum Admission {
 pub(super) enum Admitted {
     /// It has no key.
     Unguarded,
-    /// With the span that it is to be answered in.
-    Guarded(Guarded, Span),
+    /// With the span that it is to be answered in, if it is enabled.
+    Guarded(Guarded, Option<Arc<Span>>),
     /// With what to answer.
     Refused(BoxFuture<'static, Response>),
 }
@@ -119,7 +119,7 @@ fn watch(
     settings: &Settings,
     scope: Scope<'_>,
     identification: &Identification,
-) -> (Span, Option<Arc<str>>) {
+) -> (Option<Arc<Span>>, Option<Arc<str>>) {
     let span = tracing::info_span!(
         target: crate::TARGET,
         "idempotency",
@@ -127,7 +127,8 @@ fn watch(
         key = identification.store_key().map(field::display),
         outcome = field::Empty,
     );
-    let is_seen = settings.engine.is_heard() || !span.is_disabled();
+    let span = (!span.is_disabled()).then(|| Arc::new(span));
+    let is_seen = settings.engine.is_heard() || span.is_some();
     let operation = is_seen.then(|| scope.name()).flatten();
     (span, operation)
 }
@@ -145,7 +146,7 @@ fn without_key(
 ) -> Admitted {
     #[cfg(feature = "postgres")]
     let boundary = match Transacted::of(policy, boundary, known, request) {
-        Ok(transacted) => return Admitted::Guarded(Guarded::Unkeyed(transacted), Span::none()),
+        Ok(transacted) => return Admitted::Guarded(Guarded::Unkeyed(transacted), None),
         Err(boundary) => boundary,
     };
     boundary.without_key();
@@ -165,6 +166,6 @@ fn tell_without_key(policy: &Policy, request: &Request) {
 fn refuse(policy: &Policy, problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
     let settings = Idempotency::for_request(request.extensions());
     let operation = Scope::from_request(policy, request).name();
-    let refusal = settings.refuse_unasked(&Span::none(), operation.as_deref(), problem);
+    let refusal = settings.refuse_unasked(None, operation.as_deref(), problem);
     Box::pin(ready(refusal))
 }

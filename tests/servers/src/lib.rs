@@ -1,5 +1,5 @@
-//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Certificates`] for
-//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail.
+//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Prometheus`],
+//! [`Certificates`] for those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail.
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
 //! can be killed, restarted on the same port and files, paused and resumed. It stops when it is
@@ -27,6 +27,7 @@ mod pgbouncer;
 mod postgres;
 mod process;
 mod program;
+mod prometheus;
 mod proxy;
 mod redis;
 mod redis_cluster;
@@ -37,6 +38,7 @@ mod user;
 pub use certificates::Certificates;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
+pub use prometheus::{Prometheus, test_rules};
 pub use proxy::{Fault, Proxy};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
