@@ -45,3 +45,6 @@ pub mod what_belongs_to_a_run {}
 
 #[doc = include_str!("../docs/exactly-once.md")]
 pub mod exactly_once {}
+
+#[doc = include_str!("../docs/operating.md")]
+pub mod operating {}

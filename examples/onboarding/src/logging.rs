@@ -8,9 +8,10 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// `RUST_LOG` chooses what is logged, `info` and above by default.
 pub(crate) fn init() -> anyhow::Result<()> {
     let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env().context(
-            "RUST_LOG must be a list of filters, such as `info,idempotent_runtime=debug`",
-        )?;
+        EnvFilter::builder()
+            .with_default_directive(LevelFilter::INFO.into())
+            .from_env()
+            .context("RUST_LOG must be a list of filters, such as `info,idempotent_axum=debug`")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     Ok(())
 }

@@ -7,6 +7,8 @@
 //!
 //! POST /v1/members                              any key, per client, responses kept for a week
 //! GET  /v1/members, /v1/members/{id}
+//!
+//! GET  /metrics                                  for Prometheus
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE` (see
@@ -22,6 +24,7 @@ mod fields;
 mod json;
 mod logging;
 mod members;
+mod metrics;
 mod shutdown;
 mod store;
 
@@ -46,8 +49,10 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     logging::init()?;
     let config = Config::from_env()?;
+    // Before the library counts anything.
+    let metrics = metrics::router()?;
     let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
-    let app = App::new(&config).router().layer(idempotency.clone());
+    let app = App::new(&config).router().layer(idempotency.clone()).merge(metrics);
 
     let listener = TcpListener::bind(config.addr)
         .await
