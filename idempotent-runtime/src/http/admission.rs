@@ -120,17 +120,27 @@ fn watch(
     scope: Scope<'_>,
     identification: &Identification,
 ) -> (Option<Arc<Span>>, Option<Arc<str>>) {
+    // Its fields are recorded afterwards: with `tracing`'s feature `log` the macro evaluates them even if
+    // nobody wants the span.
     let span = tracing::info_span!(
         target: crate::TARGET,
         "idempotency",
-        operation = scope.name().as_deref().unwrap_or("other"),
-        key = identification.store_key().map(field::display),
+        operation = field::Empty,
+        key = field::Empty,
         outcome = field::Empty,
     );
-    let span = (!span.is_disabled()).then(|| Arc::new(span));
-    let is_seen = settings.engine.is_heard() || span.is_some();
-    let operation = is_seen.then(|| scope.name()).flatten();
-    (span, operation)
+    if span.is_disabled() && !settings.engine.is_heard() {
+        return (None, None);
+    }
+    let operation = scope.name();
+    if span.is_disabled() {
+        return (None, operation);
+    }
+    span.record("operation", operation.as_deref().unwrap_or("other"));
+    if let Some(key) = identification.store_key() {
+        span.record("key", field::display(key));
+    }
+    (Some(Arc::new(span)), operation)
 }
 
 /// A request without a key is guarded only if its handler may take a transaction.
