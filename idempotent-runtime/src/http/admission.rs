@@ -3,7 +3,7 @@
 use std::{future::ready, mem::take, sync::Arc};
 
 use axum::{RequestExt as _, extract::Request, response::Response};
-use tracing::{Span, field};
+use tracing::{Level, Span, field, level_filters::LevelFilter};
 
 #[cfg(feature = "postgres")]
 use super::tx::Transacted;
@@ -120,8 +120,11 @@ fn watch(
     scope: Scope<'_>,
     identification: &Identification,
 ) -> (Option<Arc<Span>>, Option<Arc<str>>) {
-    // Its fields are recorded afterwards: with `tracing`'s feature `log` the macro evaluates them even if
-    // nobody wants the span.
+    // Looked at first: with `tracing`'s feature `log` a span that nobody wants costs more.
+    let is_wanted = LevelFilter::current() >= Level::INFO;
+    if !is_wanted && !settings.engine.is_heard() {
+        return (None, None);
+    }
     let span = tracing::info_span!(
         target: crate::TARGET,
         "idempotency",
@@ -129,9 +132,6 @@ fn watch(
         key = field::Empty,
         outcome = field::Empty,
     );
-    if span.is_disabled() && !settings.engine.is_heard() {
-        return (None, None);
-    }
     let operation = scope.name();
     if span.is_disabled() {
         return (None, operation);
