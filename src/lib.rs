@@ -52,3 +52,5 @@ pub mod exactly_once {}
 
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}
+#[doc = include_str!("../docs/operating.md")]
+pub mod operating {}

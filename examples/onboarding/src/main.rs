@@ -10,6 +10,7 @@
 //!
 //! GET  /openapi.json                            the OpenAPI document, which the handlers make
 //! GET  /docs                                    the same to read and to try out
+//! GET  /metrics                                 for Prometheus
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE` (see
@@ -26,6 +27,7 @@ mod fields;
 mod json;
 mod logging;
 mod members;
+mod metrics;
 mod shutdown;
 mod store;
 
@@ -50,8 +52,10 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     logging::init()?;
     let config = Config::from_env()?;
+    // Before the library counts anything.
+    let metrics = metrics::router()?;
     let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
-    let app = App::new(&config).router().layer(idempotency.clone());
+    let app = App::new(&config).router().layer(idempotency.clone()).merge(metrics);
 
     let listener = TcpListener::bind(config.addr)
         .await

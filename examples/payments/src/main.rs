@@ -5,6 +5,7 @@
 //! POST /payments            {account, amount, currency} -> 201 {id, …}, exactly once
 //! POST /payments/plain      the same without `Tx`, to compare with: at least once
 //! GET  /payments?account=   the caller's payments to an account
+//! GET  /metrics             for Prometheus
 //! ```
 //!
 //! | file | owns |
@@ -14,6 +15,7 @@
 //! | `client.rs` | who calls |
 //! | `payments.rs` | the handlers |
 //! | `outbox.rs` | messages to the ledger: put in a transaction, delivered after it |
+//! | `metrics.rs` | what Prometheus scrapes |
 //! | `error.rs` | what can go wrong with a request |
 //! | `bin/ledger.rs` | the service downstream, which counts what reaches it again |
 
@@ -21,6 +23,7 @@ mod client;
 mod config;
 mod database;
 mod error;
+mod metrics;
 mod outbox;
 mod payments;
 
@@ -39,13 +42,15 @@ use crate::config::Config;
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
     let config = Config::from_env()?;
+    // Before the library counts anything.
+    let metrics = metrics::router()?;
     let store = database::store(&config).await.context("DATABASE_URL")?;
     let pool = database::pool(&config).await.context("DATABASE_URL")?;
     let idempotency = Idempotency::new(store).lease(config.lease);
     if let Some(ledger) = config.ledger {
         tokio::spawn(outbox::deliver(pool.clone(), ledger));
     }
-    let app = payments::router(pool, config.latency).layer(idempotency.clone());
+    let app = payments::router(pool, config.latency).layer(idempotency.clone()).merge(metrics);
 
     let listener = TcpListener::bind(config.addr).await.context("PAYMENTS_ADDR")?;
     let shutdown = shutdown().context("cannot catch signals")?;

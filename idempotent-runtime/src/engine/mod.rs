@@ -14,9 +14,12 @@ mod claimed;
 mod code;
 mod event;
 mod fields;
+mod gauge;
 mod hand_over;
 mod in_flight;
 mod job;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outage;
 pub(crate) mod record;
 mod renewal;

@@ -46,7 +46,7 @@ pub(super) struct Prepared {
     pub(super) key_place: Option<IdempotencyKey>,
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
-    pub(super) span: Span,
+    pub(super) span: Option<Arc<Span>>,
     /// Where the handler finds its transaction, if it may look for one.
     pub(super) transaction: Option<Slot>,
     pub(super) is_connect: bool,
@@ -69,7 +69,9 @@ impl Prepared {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => {
-                    span.record("key", field::display(identity.store_key));
+                    if let Some(span) = &span {
+                        span.record("key", field::display(identity.store_key));
+                    }
                     identity
                 }
                 Ok(None) => {
@@ -84,7 +86,8 @@ impl Prepared {
                     return Answer::Driven(handler);
                 }
                 Err(problem) => {
-                    let refusal = settings.refuse_unasked(&span, operation.as_deref(), problem);
+                    let refusal =
+                        settings.refuse_unasked(span.as_deref(), operation.as_deref(), problem);
                     return Answer::Driven(Box::pin(ready(refusal)));
                 }
             },
@@ -132,7 +135,6 @@ fn wanted(slot: Option<Slot>) -> Option<Slot> {
 /// The answer to a request, on its way.
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
-#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Answer {
     /// Nothing is to be asked: there is no key, or its run is a boundary's already.
     Driven(Handler),
