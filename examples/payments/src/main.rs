@@ -5,6 +5,7 @@
 //! POST /payments            {account, amount, currency} -> 201 {id, …}, exactly once
 //! POST /payments/plain      the same without `Tx`, to compare with: at least once
 //! GET  /payments?account=   the caller's payments to an account
+//! GET  /ready               whether the database answers
 //! GET  /metrics             for Prometheus
 //! ```
 //!
@@ -30,6 +31,7 @@ mod payments;
 use std::io;
 
 use anyhow::Context as _;
+use axum::{Router, extract::State, http::StatusCode, routing::get};
 use idempotent_axum::Idempotency;
 use tokio::{
     net::TcpListener,
@@ -50,7 +52,11 @@ async fn main() -> anyhow::Result<()> {
     if let Some(ledger) = config.ledger {
         tokio::spawn(outbox::deliver(pool.clone(), ledger));
     }
-    let app = payments::router(pool, config.latency).layer(idempotency.clone()).merge(metrics);
+    let ready = Router::new().route("/ready", get(ready)).with_state(idempotency.clone());
+    let app = payments::router(pool, config.latency)
+        .merge(ready)
+        .layer(idempotency.clone())
+        .merge(metrics);
 
     let listener = TcpListener::bind(config.addr).await.context("PAYMENTS_ADDR")?;
     let shutdown = shutdown().context("cannot catch signals")?;
@@ -59,6 +65,17 @@ async fn main() -> anyhow::Result<()> {
     axum::serve(listener, app).with_graceful_shutdown(shutdown).await?;
     idempotency.drain().await;
     Ok(())
+}
+
+/// 200 if keys can be asked for, which are in the same database as the payments.
+async fn ready(State(idempotency): State<Idempotency>) -> StatusCode {
+    match idempotency.check().await {
+        Ok(()) => StatusCode::OK,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
 }
 
 /// Ends with SIGINT or SIGTERM, which are caught from this call on.

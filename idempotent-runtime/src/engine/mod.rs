@@ -9,6 +9,7 @@
 
 mod ask;
 mod background;
+mod by_hand;
 mod calls;
 mod claimed;
 mod code;
@@ -16,8 +17,11 @@ mod event;
 mod fields;
 mod gauge;
 mod hand_over;
+mod hasher;
+mod idempotency_key;
 mod in_flight;
 mod job;
+pub(crate) mod key;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outage;
@@ -25,6 +29,7 @@ pub(crate) mod record;
 mod renewal;
 mod settings;
 mod tell;
+mod text;
 #[cfg(feature = "postgres")]
 mod transaction;
 mod waiting;
@@ -34,15 +39,21 @@ pub(crate) use self::transaction::Unkeyed;
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
-    fields::{Digest, Digesting, Fields, truncate, version},
+    fields::{Digest, Digesting, Fields, version},
     hand_over::HandOver,
     job::Job,
+    key::Key,
     settings::Engine,
     tell::{Watch, is_heard},
+    text::Text,
 };
 pub use self::{
+    by_hand::{Done, Forget, Operation, OperationKey, OperationState, RunError, StoredKind},
     code::ProblemCode,
     event::{Decision, Event, Replayed, StoreCall, StoreResult, StoreVerb},
+    hasher::StableHasher,
+    idempotency_key::IdempotencyKey,
     in_flight::Undrained,
     settings::OnStoreError,
+    text::OptionalDisplay,
 };

@@ -13,14 +13,14 @@ use super::{
     guarded::{Guarded, Head},
     idempotency::{Idempotency, Settings},
     identity::Identification,
-    key::{self, Key},
+    key,
     known::Known,
     policy::{KeySource, Policy, Stage},
     problem::Problem,
-    scope::{Scope, store_key},
+    scope::Scope,
 };
 use crate::{
-    engine::is_heard,
+    engine::{Key, is_heard, key::store_key},
     store::{BoxFuture, Extracted},
 };
 

@@ -28,7 +28,6 @@ use super::{
     fingerprint::Unsalted,
     handler::Handler,
     idempotency::Settings,
-    idempotency_key::IdempotencyKey,
     identity::{Identification, Identity},
     known::Known,
     policy::Policy,
@@ -38,7 +37,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Decision, Event, Replayed,
+        Decision, Event, IdempotencyKey, Replayed,
         record::{self, Record},
     },
     store::{BoxFuture, Extracted, Slot},

@@ -20,7 +20,6 @@ use super::{
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
-    idempotency_key::IdempotencyKey,
     identity::{Identity, Unevaluated},
     install::warn_of_missed_store,
     keep::Keeping,
@@ -29,7 +28,10 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled, Watch},
+    engine::{
+        Asking, Claimed, Found, HandOver, IdempotencyKey, Job, Keep, Refusal, Settled, Watch,
+        record::Form,
+    },
     store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
 
@@ -109,6 +111,7 @@ impl Prepared {
                 Some(operation) => attempt.named(operation),
                 None => attempt,
             },
+            form: Form::Answer,
             ttl: policy.ttl,
             wait: policy.wait,
             input_bytes: self.body_bytes,
@@ -253,7 +256,8 @@ impl Settings {
 
     pub(super) fn refuse(&self, refusal: Refusal) -> Response {
         self.respond(match refusal {
-            Refusal::KeyReused => Problem::key_reused(),
+            // A job has used it.
+            Refusal::KeyReused | Refusal::OtherKind => Problem::key_reused(),
             Refusal::RequestInProgress => Problem::request_in_progress(),
             Refusal::ResponseNotStored => Problem::response_not_stored(),
             Refusal::OutcomeUnknown => Problem::outcome_unknown(),
@@ -309,6 +313,7 @@ mod tests {
         let job = Job {
             engine: Arc::clone(&settings.engine),
             attempt: Attempt::new(key, Fingerprint::from_bytes([2; 16]), Token::random()),
+            form: Form::Answer,
             ttl: POLICY.ttl,
             wait: POLICY.wait,
             input_bytes: 0,
