@@ -7,6 +7,7 @@ mod boundary;
 mod cost;
 mod duplicates;
 mod isolation;
+mod jobs;
 #[cfg(feature = "failpoints")]
 mod lost_commits;
 mod misuse;
