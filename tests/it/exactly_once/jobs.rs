@@ -1,9 +1,8 @@
 //! Jobs whose rows, claim and value are there together or not at all: `run_tx`.
 
-use std::{fmt::Debug, panic::AssertUnwindSafe, pin::pin, time::Duration};
+use std::{fmt::Debug, pin::pin, time::Duration};
 
 use axum::Router;
-use futures_util::FutureExt as _;
 use idempotent_axum::{
     Done, Idempotency, IdempotencyKey, MemoryStore, OperationKey, OperationState, RunError,
     Serializable, StoredKind, Tx, TxError,
@@ -87,7 +86,7 @@ async fn a_panic_takes_its_rows_back_and_reaches_the_caller() {
         #[expect(unreachable_code, reason = "it says the types")]
         Ok::<String, TxError>(String::new())
     });
-    let panic = AssertUnwindSafe(panicking).catch_unwind().await.expect_err("it panics");
+    let panic = tokio::spawn(panicking).await.expect_err("it panics").into_panic();
     assert_eq!(panic.downcast_ref(), Some(&"out of paper"));
     assert_eq!((bank.payments(), bank.keys()), (vec![], 0));
 }

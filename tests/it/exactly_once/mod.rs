@@ -4,6 +4,7 @@
 pub(crate) mod bank;
 mod beside_plain;
 mod boundary;
+mod boundary_in_detail;
 mod cost;
 mod duplicates;
 mod isolation;
