@@ -66,3 +66,5 @@ pub mod sealing {}
 
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}
+#[doc = include_str!("../docs/operating.md")]
+pub mod operating {}

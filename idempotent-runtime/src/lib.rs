@@ -24,8 +24,6 @@ pub mod testing;
 pub use self::engine::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub use self::http::openapi;
-#[cfg(feature = "postgres")]
-pub use self::http::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
@@ -48,6 +46,11 @@ pub use self::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,
         StoreKey, Token,
     },
+};
+#[cfg(feature = "postgres")]
+pub use self::{
+    engine::{ReadCommitted, RepeatableRead, Serializable, Tx},
+    http::{TxError, TxRejection},
 };
 
 /// The target of all spans and log lines, whichever crate and module they are in.

@@ -12,6 +12,7 @@
 //! GET  /ready                                   whether the store answers
 //! GET  /openapi.json                            the OpenAPI document, which the handlers make
 //! GET  /docs                                    the same to read and to try out
+//! GET  /metrics                                 for Prometheus
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE`,
@@ -30,6 +31,7 @@ mod health;
 mod json;
 mod logging;
 mod members;
+mod metrics;
 mod shutdown;
 mod store;
 
@@ -54,12 +56,14 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     logging::init()?;
     let config = Config::from_env()?;
+    // Before the library counts anything.
+    let metrics = metrics::router()?;
     let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
     let mut app = App::new(&config).router().merge(health::router(idempotency.clone()));
     if let Some(token) = config.admin_token {
         app = app.merge(admin::router(token, idempotency.clone()));
     }
-    let app = app.layer(idempotency.clone());
+    let app = app.layer(idempotency.clone()).merge(metrics);
 
     let listener = TcpListener::bind(config.addr)
         .await

@@ -6,6 +6,7 @@
 //! POST /payments/plain      the same without `Tx`, to compare with: at least once
 //! GET  /payments?account=   the caller's payments to an account
 //! GET  /ready               whether the database answers
+//! GET  /metrics             for Prometheus
 //! ```
 //!
 //! | file | owns |
@@ -15,6 +16,7 @@
 //! | `client.rs` | who calls |
 //! | `payments.rs` | the handlers |
 //! | `outbox.rs` | messages to the ledger: put in a transaction, delivered after it |
+//! | `metrics.rs` | what Prometheus scrapes |
 //! | `error.rs` | what can go wrong with a request |
 //! | `bin/ledger.rs` | the service downstream, which counts what reaches it again |
 
@@ -22,6 +24,7 @@ mod client;
 mod config;
 mod database;
 mod error;
+mod metrics;
 mod outbox;
 mod payments;
 
@@ -41,6 +44,8 @@ use crate::config::Config;
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
     let config = Config::from_env()?;
+    // Before the library counts anything.
+    let metrics = metrics::router()?;
     let store = database::store(&config).await.context("DATABASE_URL")?;
     let pool = database::pool(&config).await.context("DATABASE_URL")?;
     let idempotency = Idempotency::new(store).lease(config.lease);
@@ -48,7 +53,10 @@ async fn main() -> anyhow::Result<()> {
         tokio::spawn(outbox::deliver(pool.clone(), ledger));
     }
     let ready = Router::new().route("/ready", get(ready)).with_state(idempotency.clone());
-    let app = payments::router(pool, config.latency).merge(ready).layer(idempotency.clone());
+    let app = payments::router(pool, config.latency)
+        .merge(ready)
+        .layer(idempotency.clone())
+        .merge(metrics);
 
     let listener = TcpListener::bind(config.addr).await.context("PAYMENTS_ADDR")?;
     let shutdown = shutdown().context("cannot catch signals")?;

@@ -4,8 +4,8 @@
 //! [`Job::ask`] claims a key, or waits for whoever holds it, and says what it [`Found`]. If that is
 //! a claim, [`Claimed::settle`] does the work, stores what is to be kept of it or releases the key,
 //! and says how it [`Settled`]. A claim is held by a lease, or is part of a transaction
-//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: it is handed over to a task
-//! if its caller goes away.
+//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: it is handed
+//! over to a task if its caller goes away.
 
 mod ask;
 mod background;
@@ -15,12 +15,15 @@ mod claimed;
 mod code;
 mod event;
 mod fields;
+mod gauge;
 mod hand_over;
 mod hasher;
 mod idempotency_key;
 mod in_flight;
 mod job;
 pub(crate) mod key;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outage;
 pub(crate) mod record;
 mod records;
@@ -37,7 +40,9 @@ mod waiting;
 #[cfg(feature = "seal")]
 pub use self::sealing::Sealing;
 #[cfg(feature = "postgres")]
-pub(crate) use self::transaction::Unkeyed;
+pub(crate) use self::transaction::{Isolation, Unkeyed};
+#[cfg(feature = "postgres")]
+pub use self::transaction::{ReadCommitted, RepeatableRead, Serializable, Tx};
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},

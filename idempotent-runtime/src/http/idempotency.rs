@@ -313,7 +313,6 @@ impl fmt::Debug for Idempotency {
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
             .field("max_detached_runs", &settings.engine.max_detached_runs)
             .field("keyed_digests", &settings.engine.has_keyed_digests())
-            .field("listeners", &settings.engine.listeners())
             .finish_non_exhaustive()
     }
 }
@@ -366,7 +365,7 @@ impl Settings {
     /// Refuses a request before the engine is asked, and tells so.
     pub(super) fn refuse_unasked(
         &self,
-        span: &Span,
+        span: Option<&Span>,
         operation: Option<&str>,
         problem: Problem,
     ) -> Response {

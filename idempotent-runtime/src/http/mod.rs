@@ -37,7 +37,7 @@ mod target;
 mod tx;
 
 #[cfg(feature = "postgres")]
-pub use self::tx::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
+pub use self::tx::{TxError, TxRejection};
 pub use self::{
     boundary::{RunBoundary, RunBoundaryService},
     evaluated::Evaluated,

@@ -48,7 +48,7 @@ pub(super) struct Prepared {
     pub(super) key_place: Option<IdempotencyKey>,
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
-    pub(super) span: Span,
+    pub(super) span: Option<Arc<Span>>,
     /// Where the handler finds its transaction, if it may look for one.
     pub(super) transaction: Option<Slot>,
     pub(super) is_connect: bool,
@@ -71,7 +71,9 @@ impl Prepared {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity(&settings.engine.digesting) {
                 Ok(Some(identity)) => {
-                    span.record("key", field::display(identity.store_key));
+                    if let Some(span) = &span {
+                        span.record("key", field::display(identity.store_key));
+                    }
                     identity
                 }
                 Ok(None) => {
@@ -86,7 +88,8 @@ impl Prepared {
                     return Answer::Driven(handler);
                 }
                 Err(problem) => {
-                    let refusal = settings.refuse_unasked(&span, operation.as_deref(), problem);
+                    let refusal =
+                        settings.refuse_unasked(span.as_deref(), operation.as_deref(), problem);
                     return Answer::Driven(Box::pin(ready(refusal)));
                 }
             },

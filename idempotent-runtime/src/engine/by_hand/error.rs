@@ -38,6 +38,19 @@ pub enum RunError<E> {
     /// Too many runs have outlived their callers
     /// ([`max_detached_runs`](crate::Idempotency::max_detached_runs)).
     TooManyRuns,
+    /// The transaction of [`run_tx`](super::OperationKey::run_tx) was rolled back for a passing
+    /// reason, such as a deadlock or a lost session, and the key is free again.
+    #[cfg(feature = "postgres")]
+    RolledBack,
+    /// The transaction of [`run_tx`](super::OperationKey::run_tx) could not be committed, for a
+    /// reason that another try does not mend: a deferred constraint, or work that has ended the
+    /// transaction itself.
+    #[cfg(feature = "postgres")]
+    TransactionFailed,
+    /// [`run_tx`](super::OperationKey::run_tx) needs a [`PostgresStore`](crate::PostgresStore), and
+    /// the service has another store. Nothing was run.
+    #[cfg(feature = "postgres")]
+    NoTransactions,
 }
 
 impl<E> RunError<E> {
@@ -50,6 +63,10 @@ impl<E> RunError<E> {
     pub fn is_worth_retrying(&self) -> bool {
         match self {
             Self::Failed(_) | Self::InProgress | Self::StoreUnavailable | Self::TooManyRuns => true,
+            #[cfg(feature = "postgres")]
+            Self::RolledBack => true,
+            #[cfg(feature = "postgres")]
+            Self::TransactionFailed | Self::NoTransactions => false,
             Self::EmptyKey
             | Self::KeyReused
             | Self::ValueNotStored
@@ -71,11 +88,10 @@ impl<E> From<Refusal> for RunError<E> {
             Refusal::OutcomeUnknown => Self::OutcomeUnknown,
             Refusal::StoreUnavailable => Self::StoreUnavailable,
             Refusal::TooManyRuns => Self::TooManyRuns,
-            // Of work in a transaction.
             #[cfg(feature = "postgres")]
-            Refusal::RolledBack => Self::StoreUnavailable,
+            Refusal::RolledBack => Self::RolledBack,
             #[cfg(feature = "postgres")]
-            Refusal::TransactionFailed => Self::OutcomeUnknown,
+            Refusal::TransactionFailed => Self::TransactionFailed,
         }
     }
 }
@@ -96,6 +112,12 @@ impl<E> fmt::Display for RunError<E> {
             Self::OtherValue(_) => "the idempotency key holds another value than was asked for",
             Self::StoreUnavailable => "the idempotency store is unavailable",
             Self::TooManyRuns => "too many runs have outlived their callers",
+            #[cfg(feature = "postgres")]
+            Self::RolledBack => "the transaction was rolled back, for a passing reason",
+            #[cfg(feature = "postgres")]
+            Self::TransactionFailed => "the transaction could not be committed",
+            #[cfg(feature = "postgres")]
+            Self::NoTransactions => "a transaction needs a `PostgresStore`",
         })
     }
 }

@@ -67,7 +67,13 @@ impl IntoFuture for Forget {
             let forget = engine.store.store().forget(digest, even_if_running);
             let forgotten = engine.within_limit(forget).await;
             let forgotten = forgotten.map_err(StoreError::of_forget)?;
-            tracing::info!(key = %digest, %operation, ?forgotten, "a key was to be forgotten");
+            tracing::info!(
+                target: crate::TARGET,
+                key = %digest,
+                %operation,
+                ?forgotten,
+                "a key was to be forgotten"
+            );
             Ok(forgotten)
         })
     }

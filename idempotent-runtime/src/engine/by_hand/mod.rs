@@ -7,6 +7,8 @@
 mod error;
 mod forget;
 mod run;
+#[cfg(feature = "postgres")]
+mod run_tx;
 mod state;
 
 use std::{fmt, hash::Hash, sync::Arc, time::Duration};

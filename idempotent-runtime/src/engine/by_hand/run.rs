@@ -66,7 +66,6 @@ impl OperationKey {
     ///
     /// Returns an error if the work fails, or cannot be done or given back: [`RunError`] says why, and
     /// whether the call is [worth retrying](RunError::is_worth_retrying).
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` promises no `Send`")]
     pub fn run<T, E, F, Fut>(
         self,
         work: F,
@@ -77,28 +76,42 @@ impl OperationKey {
         F: FnOnce(IdempotencyKey) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        async move {
-            if self.key.is_empty() {
-                return Err(RunError::EmptyKey);
+        let job = self.job();
+        self.ask_and_run(job, work)
+    }
+
+    /// Asks for `job`, this key's, and does `work` if its key is claimed.
+    pub(super) async fn ask_and_run<T, E, F, Fut>(
+        self,
+        job: Job,
+        work: F,
+    ) -> Result<Done<T>, RunError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(IdempotencyKey) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        if self.key.is_empty() {
+            return Err(RunError::EmptyKey);
+        }
+        let keeping = self.keeping();
+        let key = IdempotencyKey::default();
+        key.set(self.key, self.digest, self.engine.digesting.clone());
+        match job.ask().await {
+            Found::Claimed(claimed) => {
+                claimed.run_to_end(|claimed| Box::pin(run(work, key, keeping, claimed))).await
             }
-            let (job, keeping) = (self.job(), self.keeping());
-            let key = IdempotencyKey::default();
-            key.set(self.key, self.digest, self.engine.digesting.clone());
-            match job.ask().await {
-                Found::Claimed(claimed) => {
-                    claimed.run_to_end(|claimed| Box::pin(run(work, key, keeping, claimed))).await
-                }
-                Found::Unprotected => {
-                    let run = self.engine.run_to_end(Box::pin(async move { work(key).await }));
-                    run.await.map(fresh).map_err(RunError::Failed)
-                }
-                Found::Stored(value) => replay(&value),
-                Found::Refused(refusal) => Err(refusal.into()),
+            Found::Unprotected => {
+                let run = self.engine.run_to_end(Box::pin(async move { work(key).await }));
+                run.await.map(fresh).map_err(RunError::Failed)
             }
+            Found::Stored(value) => replay(&value),
+            Found::Refused(refusal) => Err(refusal.into()),
         }
     }
 
-    fn job(&self) -> Job {
+    pub(super) fn job(&self) -> Job {
         let attempt = Attempt::new(self.digest, self.salted(), Token::random());
         Job {
             engine: Arc::clone(&self.engine),
@@ -171,12 +184,12 @@ impl Keeping {
             Ok(json) if json.len() <= self.max => json,
             Ok(json) => {
                 let (operation, bytes) = (&*self.operation, json.len());
-                tracing::warn!(operation, bytes, "a value is too large to be stored");
+                tracing::warn!(target: crate::TARGET, operation, bytes, "a value is too large to be stored");
                 return record::not_stored();
             }
             Err(error) => {
                 let (operation, error) = (&*self.operation, &error as &dyn std::error::Error);
-                tracing::warn!(operation, error, "a value cannot be serialised to be stored");
+                tracing::warn!(target: crate::TARGET, operation, error, "a value cannot be serialised to be stored");
                 return record::not_stored();
             }
         };
