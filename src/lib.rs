@@ -66,5 +66,6 @@ pub mod sealing {}
 
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}
+
 #[doc = include_str!("../docs/operating.md")]
 pub mod operating {}

@@ -1,6 +1,6 @@
 //! All that a server holds.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use test_servers::{Postgres, Redis};
 
@@ -38,8 +38,9 @@ impl Dump {
         self.0.iter().copied().map(char::from).collect()
     }
 
-    pub(super) fn contains(&self, bytes: &[u8]) -> bool {
-        self.0.windows(bytes.len()).any(|window| window == bytes)
+    /// All that is so many bytes long.
+    pub(super) fn windows(&self, length: usize) -> HashSet<&[u8]> {
+        self.0.windows(length).collect()
     }
 }
 

@@ -108,18 +108,31 @@ async fn what_a_transactions_claim_leaves_behind_is_sealed() {
 
 #[tokio::test]
 async fn the_value_of_a_job_does_not_open_elsewhere() {
-    let bank = bank().await;
-    let job = |key: &'static str| bank.idempotency.operation("charge").key(key);
-    let run = async |key| job(key).run(async |_| Ok::<_, ()>(7_u8)).await;
-    for key in ["message-1", "message-2"] {
-        assert_eq!(run(key).await.unwrap().value, 7);
+    for is_in_transaction in [false, true] {
+        let bank = bank().await;
+        let job = |key: &'static str| bank.idempotency.operation("charge").key(key);
+        let run = async |key| {
+            if is_in_transaction {
+                job(key)
+                    .run_tx(|tx: Tx, _| async move {
+                        drop(tx);
+                        Ok::<_, ()>(7_u8)
+                    })
+                    .await
+            } else {
+                job(key).run(async |_| Ok::<_, ()>(7_u8)).await
+            }
+        };
+        for key in ["message-1", "message-2"] {
+            assert_eq!(run(key).await.unwrap().value, 7);
+        }
+        let [from, to] = ["message-1", "message-2"].map(|key| job(key).digest().to_string());
+        bank.query(&format!(
+            "UPDATE idempotency_keys AS t SET record = f.record
+             FROM idempotency_keys AS f
+             WHERE t.key = decode('{to}', 'hex') AND f.key = decode('{from}', 'hex')"
+        ));
+        assert!(matches!(run("message-2").await, Err(RunError::OutcomeUnknown)));
+        assert!(run("message-1").await.unwrap().replayed);
     }
-    let [from, to] = ["message-1", "message-2"].map(|key| job(key).digest().to_string());
-    bank.query(&format!(
-        "UPDATE idempotency_keys AS t SET record = f.record
-         FROM idempotency_keys AS f
-         WHERE t.key = decode('{to}', 'hex') AND f.key = decode('{from}', 'hex')"
-    ));
-    assert!(matches!(run("message-2").await, Err(RunError::OutcomeUnknown)));
-    assert!(run("message-1").await.unwrap().replayed);
 }

@@ -74,9 +74,14 @@ impl Guesses {
 
     /// The principals and the bodies that are found.
     fn search(&self, dump: &Dump) -> [Vec<usize>; 2] {
+        // Redis has names in hex.
+        let (bytes, in_hex) = (dump.windows(16), dump.windows(32));
         [&self.principals, &self.bodies].map(|guesses| {
             assert_eq!(guesses.len(), 10_000);
-            let found = |pin: &usize| dump.contains(&guesses[*pin]);
+            let found = |pin: &usize| {
+                let guess = guesses[*pin];
+                bytes.contains(&guess[..]) || in_hex.contains(hex::encode(guess).as_bytes())
+            };
             (0..10_000).filter(found).collect()
         })
     }
