@@ -66,7 +66,7 @@ impl fmt::Debug for Text {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be used as a principal or key",
     label = "neither `Display` nor an `Option` of a `Display` value",
-    note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
+    note = "use a single value that implements `Display`, such as `user.id`, or implement `Display` for this type"
 )]
 pub trait OptionalDisplay<Kind = ()> {
     /// The value's text, or `None`. Only this crate can name its type, and so implement this.
