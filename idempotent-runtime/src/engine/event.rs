@@ -1,14 +1,14 @@
-//! [`Event`]: what listeners are told.
+//! [`Event`]: what listeners receive.
 
 use std::time::Duration;
 
 use super::ProblemCode;
 use crate::store::StoreKey;
 
-/// What a listener of [`on_event`](crate::Idempotency::on_event) is told: a decision, or a call of the
-/// store that has ended.
+/// What an [`on_event`](crate::Idempotency::on_event) listener receives: a decision, or a finished
+/// call to the store.
 ///
-/// It holds no raw key, no principal and no path.
+/// It contains no raw key, no principal and no path.
 ///
 /// ```
 /// use idempotent_runtime::{Event, Idempotency, MemoryStore};
@@ -38,10 +38,10 @@ enum What {
     StoreCall(StoreCall),
 }
 
-/// What became of a request, or later of its key.
+/// What happened to a request, or later to its key.
 ///
-/// Each request that is not cancelled and not refused by an extractor gets one decision that
-/// [`is_answer`](Self::is_answer). The others say what happened to its claim.
+/// Each request that is neither cancelled nor rejected by an extractor gets exactly one decision
+/// that [`is_answer`](Self::is_answer). The others describe what happened to its claim.
 ///
 /// ```
 /// use idempotent_runtime::{Decision, ProblemCode, Replayed};
@@ -54,38 +54,39 @@ enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Decision {
-    /// It has no key, so it runs as if the attribute were absent. Told before its last parameter is
-    /// extracted, or, if its handler takes a `Tx`, after the commit.
+    /// It has no key, so it runs as if the attribute were absent. Reported before its last
+    /// parameter is extracted or, if its handler takes a `Tx`, after the commit.
     WithoutKey,
-    /// It runs although the store could not be asked ([`OnStoreError::Execute`]). Told before it runs.
+    /// It runs although the store could not be asked ([`OnStoreError::Execute`]). Reported before
+    /// it runs.
     ///
     /// [`OnStoreError::Execute`]: crate::OnStoreError::Execute
     Unprotected,
     /// It ran, and its response is stored.
     Stored,
-    /// It ran, and its response is too large, too slow or of a form that cannot be stored: duplicates
-    /// get 409 `response_not_stored`.
+    /// It ran, but its response is too large, too slow or of a form that cannot be stored:
+    /// duplicates get 409 `response_not_stored`.
     NotStorable,
-    /// It ran, and whether it took effect is not known ([`Outcome::Unknown`], or cut short inside a
-    /// boundary): duplicates get 409 `outcome_unknown`.
+    /// It ran, and it is unknown whether it took effect ([`Outcome::Unknown`], or cut short inside
+    /// a boundary): duplicates get 409 `outcome_unknown`.
     ///
     /// [`Outcome::Unknown`]: crate::Outcome::Unknown
     Unknown,
-    /// It ran, or was about to, and its key is free again: by its status, by `Outcome::Retryable`,
-    /// after a panic (then without a status), or because it ended with its runtime.
+    /// It ran, or was about to, and its key is free again: because of its status,
+    /// `Outcome::Retryable`, a panic (then without a status), or because it ended with its runtime.
     Released,
-    /// It ran, and the store could not take its response. It is tried again in the background: one
+    /// It ran, but the store did not accept its response. Storing is retried in the background: one
     /// of [`StoredLate`](Self::StoredLate), [`GivenUp`](Self::GivenUp) and
-    /// [`ClaimLost`](Self::ClaimLost) follows, unless the process ends before.
+    /// [`ClaimLost`](Self::ClaimLost) follows, unless the process ends first.
     Unstored,
     /// It got a stored response.
     Replayed(Replayed),
     /// It was refused, with this code.
     Refused(ProblemCode),
-    /// A run no longer holds its claim, because it was not renewed in time or somebody freed it: another
-    /// may run beside it. Told once a claim.
+    /// A run no longer holds its claim, because it was not renewed in time or someone freed it:
+    /// another may run alongside it. Reported once per claim.
     ClaimLost,
-    /// A response is stored after its caller was answered.
+    /// A response was stored after its caller had been answered.
     StoredLate,
     /// A response could not be stored for one lease: a retry of its request runs again.
     GivenUp,
@@ -109,19 +110,19 @@ pub enum Replayed {
     Store,
 }
 
-/// A call of a shared store that has ended. A `MemoryStore` is not called but looked into.
+/// A finished call to a shared store. A `MemoryStore` is read directly, not called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreCall {
-    /// What was asked of it.
+    /// Which method was called.
     pub verb: StoreVerb,
-    /// Whether it has answered.
+    /// Whether the store answered.
     pub result: StoreResult,
     /// How long it took.
     pub time: Duration,
 }
 
-/// What is asked of a store.
+/// A method of a store.
 ///
 /// ```
 /// use idempotent_runtime::StoreVerb;
@@ -141,13 +142,13 @@ pub enum StoreVerb {
     Release,
     /// [`Store::read`](crate::Store::read).
     Read,
-    /// The begin of a transaction, with the wait for a connection.
+    /// Beginning a transaction, including the wait for a connection.
     Begin,
-    /// The commit of a transaction, with finding out about it if the answer is lost.
+    /// Committing a transaction, including the check that follows if the answer is lost.
     Commit,
 }
 
-/// How a call of a store has ended.
+/// How a call to a store ended.
 ///
 /// ```
 /// use idempotent_runtime::StoreResult;
@@ -161,7 +162,7 @@ pub enum StoreResult {
     Ok,
     /// With an error.
     Error,
-    /// It was given up: `store_timeout` passed, or its caller has gone.
+    /// It was abandoned: `store_timeout` passed, or its caller went away.
     Unanswered,
 }
 
@@ -196,15 +197,15 @@ impl<'e> Event<'e> {
         Self { run_time, wait_time, ..self }
     }
 
-    /// The operation: the attribute's `scope`, or method and route template such as
-    /// `POST /payments/{id}`; `other` if no template is known. Never a path.
+    /// The operation: the attribute's `scope`, or method and route template, such as `POST
+    /// /payments/{id}`; `other` if no template is known. Never a path.
     #[must_use]
     pub fn operation(&self) -> &str {
         self.operation.unwrap_or("other")
     }
 
-    /// The digest of scope, principal and key, which is what logs and stores show. `None` if there is
-    /// no key, or none that is valid.
+    /// The digest of scope, principal and key, which is what logs and stores show. `None` if there
+    /// is no valid key.
     #[must_use]
     pub fn key(&self) -> Option<StoreKey> {
         self.key
@@ -228,8 +229,8 @@ impl<'e> Event<'e> {
         }
     }
 
-    /// The status of the response that the handler gave, or that is replayed. `None` if there is no
-    /// such response, or it is not known when the decision is made.
+    /// The status of the response that the handler returned or that is replayed. `None` if there is
+    /// no such response, or its status is not known when the decision is made.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.status
@@ -250,7 +251,7 @@ impl<'e> Event<'e> {
 }
 
 impl Decision {
-    /// One word for it; of a refusal its code.
+    /// The decision in one word; for a refusal, its code.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -269,7 +270,7 @@ impl Decision {
         }
     }
 
-    /// Whether it says how a request is answered: of these each request gets one.
+    /// Whether it says how a request was answered: each request gets exactly one of these.
     #[must_use]
     pub const fn is_answer(self) -> bool {
         !matches!(self, Self::ClaimLost | Self::StoredLate | Self::GivenUp)
@@ -277,7 +278,7 @@ impl Decision {
 }
 
 impl Replayed {
-    /// One word for it.
+    /// The source in one word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -289,7 +290,7 @@ impl Replayed {
 }
 
 impl StoreVerb {
-    /// Its name.
+    /// The method's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -305,7 +306,7 @@ impl StoreVerb {
 }
 
 impl StoreResult {
-    /// One word for it.
+    /// The result in one word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

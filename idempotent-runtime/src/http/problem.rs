@@ -1,4 +1,4 @@
-//! The errors this library answers with, as problem documents (RFC 9457).
+//! The errors that this library answers with, as problem documents (RFC 9457).
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
@@ -14,7 +14,7 @@ const DOCUMENTATION: &str = "https://docs.rs/idempotent-axum/latest/idempotent_a
 /// Why a request was refused instead of run or replayed.
 ///
 /// As a response it is an `application/problem+json` document (RFC 9457) with the members `type`,
-/// `title`, `status`, `detail`, `code` and `message` (the same text as `detail`). It never holds
+/// `title`, `status`, `detail`, `code` and `message` (the same text as `detail`). It never contains
 /// the key. [`error_response`](crate::Idempotency::error_response) turns it into another format.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -84,7 +84,7 @@ impl Problem {
         )
     }
 
-    /// Nothing of the request took effect.
+    /// For requests that had no effect.
     #[cfg(feature = "postgres")]
     pub(crate) fn rolled_back() -> Self {
         Self::new(
@@ -109,7 +109,7 @@ impl Problem {
         )
     }
 
-    /// One with `code` and no detail, for what is the same for all of them.
+    /// A problem with `code` and no detail, for what all problems with this code share.
     #[cfg(any(feature = "aide", feature = "utoipa"))]
     pub(super) fn example(code: ProblemCode) -> Self {
         Self::new(code, "")
@@ -139,7 +139,7 @@ impl Problem {
         }
     }
 
-    /// A stable name for programs.
+    /// A stable, machine-readable name.
     #[must_use]
     pub fn code(&self) -> ProblemCode {
         self.code
@@ -170,8 +170,8 @@ impl Problem {
         &self.detail
     }
 
-    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), if it does. At random
-    /// after an outage, so that not all come back at once.
+    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), if it does. After an
+    /// outage the number is random, so that clients do not all come back at once.
     pub(crate) fn retry_after(&self) -> Option<HeaderValue> {
         match self.code {
             ProblemCode::RequestInProgress => Some(HeaderValue::from_static("1")),
