@@ -1,10 +1,10 @@
-//! [`Attempt`]: who asks for which key, the one value that the verbs of a store take.
+//! [`Attempt`]: who asks for which key, the one value that a store's methods take.
 
 use std::{fmt, sync::Arc};
 
 use super::digest::{Fingerprint, StoreKey};
 
-/// One request's attempt at a key: what every verb of a [`Store`](super::Store) is told.
+/// One request's attempt at a key, which every method of a [`Store`](super::Store) receives.
 ///
 /// ```
 /// use idempotent_runtime::{Attempt, Fingerprint, StoreKey, Token};
@@ -18,12 +18,13 @@ use super::digest::{Fingerprint, StoreKey};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// The digest of scope, principal and idempotency key: what the store holds an entry for.
+    /// The digest of scope, principal and idempotency key: the key of the store's entry.
     pub key: StoreKey,
     /// What must be equal for two requests with this key to be the same request. A store keeps it
-    /// with the claim and gives it back; the runtime compares.
+    /// with the claim and returns it; the runtime does the comparison.
     pub fingerprint: Fingerprint,
-    /// Who makes the attempt. Only its holder can renew, complete or release a claim.
+    /// Identifies the attempt. Only the holder of the token can renew, complete or release its
+    /// claim.
     pub token: Token,
     operation: Option<Arc<str>>,
 }
@@ -41,8 +42,8 @@ impl Attempt {
         Self { operation: Some(operation.into()), ..self }
     }
 
-    /// The operation's name, for people who look into the store: the attribute's `scope`, or method
-    /// and route template such as `POST /payments/{id}`; `other` if no template is known. Never a
+    /// The operation's name, for people who inspect the store: the attribute's `scope`, or method
+    /// and route template, such as `POST /payments/{id}`; `other` if no template is known. Never a
     /// path, a key or a principal.
     #[must_use]
     pub fn operation(&self) -> &str {
@@ -60,7 +61,7 @@ impl Attempt {
 
 /// The fencing token of one claim: 128 random bits, compared for equality.
 ///
-/// It proves who holds a claim, so that a worker that lost its claim overwrites nothing.
+/// It proves who holds a claim, so that a worker that has lost its claim cannot overwrite anything.
 ///
 /// ```
 /// use idempotent_runtime::Token;
@@ -73,7 +74,7 @@ impl Attempt {
 pub struct Token([u8; 16]);
 
 impl Token {
-    /// A fresh random token.
+    /// A new random token.
     #[must_use]
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4().into_bytes())
