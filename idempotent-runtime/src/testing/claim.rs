@@ -1,4 +1,4 @@
-//! `claim`: one of many gets an absent key, and everybody else is told what it holds.
+//! `claim`: one of many gets an absent key, and everyone else learns what it holds.
 
 use super::{
     LONG, ROUNDS, Suite, assert_lease_left, assert_own_fingerprint, attempt_at, fingerprint,
@@ -52,7 +52,7 @@ impl<S: Store> Suite<S> {
 
             let gone = self.stored("gone").await.key;
             poll_once(self.store.forget(gone, false)).await;
-            // Freed by this call, or by the cancelled one.
+            // Freed by this call or by the cancelled one.
             let _ = self.forget(gone, false).await;
             let state = self.read(gone).await;
             assert_eq!(state, KeyState::Absent, "`forget` can be repeated after a cancelled one");

@@ -1,4 +1,4 @@
-//! `complete`: the holder's record takes the place of its claim, whole and at once.
+//! `complete`: the holder's record replaces its claim, whole and at once.
 
 use bytes::Bytes;
 

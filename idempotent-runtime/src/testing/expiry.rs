@@ -1,11 +1,11 @@
-//! What expires: records by their ttl, claims by their lease. Being looked at extends neither.
+//! What expires: records by their ttl, claims by their lease. Reading extends neither.
 
 use std::time::{Duration, Instant};
 
 use super::{LONG, PATIENCE, PAUSE, SHORT, Suite, attempt_at, fresh_key, record};
 use crate::{Claim, Hold, KeyState, Store, StoreKey};
 
-/// The verb that looks at a key.
+/// The method that looks at a key.
 #[derive(Clone, Copy)]
 enum Look {
     Claim,
@@ -19,7 +19,7 @@ impl<S: Store> Suite<S> {
         assert_eq!(self.complete(&long, record("long"), LONG).await, Hold::Held);
         self.assert_stored(short.key, &record("short"), "before the ttl has passed").await;
         let stored = Instant::now();
-        // Reading all the time: that must not extend it.
+        // Reading all the time must not extend it.
         while matches!(self.read(short.key).await, KeyState::Stored { .. })
             && matches!(self.look(short.key).await, Claim::Stored { .. })
         {
@@ -69,7 +69,7 @@ impl<S: Store> Suite<S> {
         }
     }
 
-    /// Reads `key` until it is absent: reading must not keep what it holds alive.
+    /// Reads `key` until it is absent: reading must not keep its contents alive.
     async fn until_absent(&self, key: StoreKey, otherwise: &str) {
         let since = Instant::now();
         while self.read(key).await != KeyState::Absent {
@@ -78,7 +78,7 @@ impl<S: Store> Suite<S> {
         }
     }
 
-    /// Only for stores whose claims can be orphaned; the others say `lease: None`.
+    /// Only for stores whose claims can be orphaned; the others return `lease: None`.
     pub(super) async fn a_claim_lapses_with_its_lease(&self) {
         let attempt = attempt_at(fresh_key());
         let Claim::Claimed { lease: Some(_) } = self.claim_for(&attempt, SHORT).await else {

@@ -1,4 +1,4 @@
-//! `forget`: frees a record, and a run only if it is told to.
+//! `forget`: frees a record, and a run only if asked to.
 
 use super::{LONG, ROUNDS, Suite, assert_lease_left, attempt_at, fresh_key, record};
 use crate::{Claim, Forgotten, Hold, KeyState, Store};
@@ -73,7 +73,7 @@ impl<S: Store> Suite<S> {
         }
     }
 
-    /// Whichever of the two comes first, the other one sees it.
+    /// Whichever of the two comes first, the other sees it.
     pub(super) async fn forget_comes_before_or_after_an_end(&self) {
         for _ in 0..ROUNDS / 10 {
             let attempt = self.claimed().await;

@@ -38,19 +38,19 @@ const ROUNDS: usize = 200;
 const LONG: Duration = Duration::from_mins(10);
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_secs(1);
-/// How long a check waits for what ought to come after [`SHORT`], or at once.
+/// How long a check waits for what should come after [`SHORT`], or at once.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between looks at a key.
+/// The pause between looks at a key.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Checks every promise of [`Store`] on `store`, with real threads and repeated rounds.
 ///
-/// It uses fresh random keys, so it can run on a store that is in use, and takes some ten seconds:
-/// leases and ttls are judged by the store's own clock.
+/// It uses new random keys, so it can run on a store that is in use, and takes some ten seconds
+/// because leases and ttls are judged by the store's own clock.
 ///
 /// # Panics
 ///
-/// Panics at the first broken promise, saying which one.
+/// Panics at the first broken promise, with a message that says which.
 pub async fn conformance(store: impl Store) {
     let suite = Suite { store: Arc::new(store) };
     suite.a_claim_is_read_by_others_and_kept_by_its_token().await;
@@ -87,7 +87,7 @@ fn fingerprint(byte: u8) -> Fingerprint {
     Fingerprint::from_bytes([byte; 16])
 }
 
-/// Somebody's attempt at `key`.
+/// An attempt at `key` by someone.
 fn attempt_at(key: StoreKey) -> Attempt {
     Attempt::new(key, fingerprint(1), Token::random())
 }
@@ -105,7 +105,7 @@ impl<S: Store> Suite<S> {
         self.store.claim(attempt, lease).await.expect("`claim` works")
     }
 
-    /// An attempt that has claimed a fresh key.
+    /// An attempt that has claimed a new key.
     async fn claimed(&self) -> Attempt {
         let attempt = attempt_at(fresh_key());
         let claim = self.claim(&attempt).await;
@@ -113,7 +113,7 @@ impl<S: Store> Suite<S> {
         attempt
     }
 
-    /// A fresh key with this record.
+    /// A new key with this record.
     async fn stored(&self, text: &'static str) -> Attempt {
         let attempt = self.claimed().await;
         self.assert_completes(&attempt, record(text), "the holder completes").await;
@@ -140,7 +140,7 @@ impl<S: Store> Suite<S> {
         self.store.forget(key, even_if_running).await.expect("`forget` works")
     }
 
-    /// What somebody else sees. A key that this finds absent is claimed by it.
+    /// What someone else sees. If the key is absent, this claims it.
     async fn look(&self, key: StoreKey) -> Claim {
         self.claim(&attempt_at(key)).await
     }
@@ -213,13 +213,14 @@ fn assert_own_fingerprint(found: Option<Fingerprint>) {
     );
 }
 
-/// Checks what is left of a lease of [`LONG`], of a store that answered the claim with `lease`.
+/// Checks the remaining time of a lease of [`LONG`] in a store that answered the claim with
+/// `lease`.
 fn assert_lease_left(left: Option<Duration>, lease: Option<Duration>) {
     assert_eq!(left.is_some(), lease.is_some(), "a claim with a lease runs with `lease_left`");
     assert!(left.is_none_or(|left| left <= LONG), "`lease_left` is more than the lease");
 }
 
-/// Starts a call and drops it, as a caller does that goes away.
+/// Starts a call and drops it, like a caller that goes away.
 async fn poll_once<F: Future>(call: F) {
     let mut call = pin!(call);
     std::future::poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! `read`: what a key holds. That it extends nothing is checked where things expire.
+//! `read`: what a key holds. The expiry checks make sure that it extends nothing.
 
 use super::{
     LONG, Suite, assert_lease_left, assert_own_fingerprint, attempt_at, fingerprint, fresh_key,

@@ -1,4 +1,4 @@
-//! `wait`: returns when a run ends, however it does, and never late.
+//! `wait`: returns when a run ends, in whatever way, and never late.
 
 use std::{
     sync::{
@@ -76,7 +76,7 @@ impl<S: Store> Suite<S> {
                 let won = Arc::clone(&won);
                 async move {
                     loop {
-                        // A thread that starts late waits for the one that took over already.
+                        // A thread that starts late waits for the one that has already taken over.
                         let won_before = won.load(Ordering::SeqCst);
                         match suite.look(key).await {
                             Claim::Running { .. } if !won_before => {

@@ -1,4 +1,4 @@
-//! [`Probe`]: a store that notes its calls and fails them on demand, around a real one.
+//! [`Probe`]: wraps a real store, records its calls and makes them fail on demand.
 
 use std::{
     collections::VecDeque,
@@ -25,15 +25,15 @@ pub enum Fault {
     Fails,
     /// The call reached no server.
     NotSent,
-    /// The call is done, and its answer is an error.
+    /// The call is executed, but its answer is an error.
     FailsAfter,
-    /// The call is not done and never answers.
+    /// The call is not executed and never answers.
     Hangs,
-    /// The call is done and never answers.
+    /// The call is executed but never answers.
     HangsAfter,
 }
 
-/// One verb of the store.
+/// One method of the store.
 #[derive(Debug, Clone, Default)]
 pub struct Verb {
     /// Calls that have begun; counted once they wait for something or are done.
@@ -56,7 +56,7 @@ impl Verb {
         lock(&self.faults).next.extend(faults);
     }
 
-    /// What happens to every call from now on that has no fault of its own.
+    /// What happens to every call from now on for which [`next`](Self::next) sets nothing.
     pub fn always(&self, fault: Fault) {
         lock(&self.faults).then = Some(fault);
     }
@@ -82,7 +82,7 @@ impl Verb {
         };
         let mut call = pin!(call);
         if fault == Fault::Works {
-            // A waiter is counted when the store knows of it.
+            // A waiter is counted once the store knows about it.
             let first = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
             self.begun.add();
             return match first {
@@ -108,10 +108,10 @@ impl Verb {
     }
 }
 
-/// A store around `S`. A clone is another handle to it.
+/// A wrapper around the store `S`. A clone is another handle to it.
 #[derive(Debug, Clone, Default)]
 pub struct Probe<S> {
-    /// The store that it is around.
+    /// The wrapped store.
     pub store: S,
     /// Its `claim`.
     pub claim: Verb,
@@ -131,7 +131,7 @@ pub struct Probe<S> {
 }
 
 impl<S> Probe<S> {
-    /// Around `store`.
+    /// Wraps `store`.
     pub fn on(store: S) -> Self {
         let [claim, renew, complete, release, wait, read, forget] =
             std::array::from_fn(|_| Verb::default());
@@ -139,7 +139,7 @@ impl<S> Probe<S> {
         Self { store, claim, renew, complete, release, wait, read, forget, claims }
     }
 
-    /// What happens to every call of any verb from now on that has no fault of its own.
+    /// What happens to every call of any method from now on for which [`Verb::next`] sets nothing.
     #[must_use]
     pub fn always(self, fault: Fault) -> Self {
         let Self { claim, renew, complete, release, wait, read, forget, .. } = &self;

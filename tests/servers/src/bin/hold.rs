@@ -1,5 +1,5 @@
-//! Starts one server of each kind, prints where they are, and waits to be killed:
-//! `tests/lifetime.rs` looks at what is left.
+//! Starts one server of each kind, prints their addresses, and waits to be killed:
+//! `tests/lifetime.rs` checks what is left behind.
 
 use std::sync::LazyLock;
 use std::thread;
