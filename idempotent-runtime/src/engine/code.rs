@@ -39,6 +39,12 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code.
+    ///
+    /// ```
+    /// # use idempotent_runtime::ProblemCode;
+    /// let names: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+    /// assert!(names.contains(&"request_in_progress"));
+    /// ```
     pub const ALL: &[Self] = &[
         Self::InvalidKey,
         Self::ConflictingKeys,
@@ -54,6 +60,11 @@ impl ProblemCode {
     ];
 
     /// The code as it appears in a problem document, such as `key_reused`.
+    ///
+    /// ```
+    /// # use idempotent_runtime::ProblemCode;
+    /// assert_eq!(ProblemCode::StoreUnavailable.as_str(), "store_unavailable");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -111,6 +111,20 @@ pub enum Replayed {
 }
 
 /// A finished call to a shared store. A `MemoryStore` is read directly, not called.
+///
+/// ```
+/// use idempotent_runtime::{Event, Idempotency, MemoryStore, StoreCall, StoreResult};
+///
+/// fn print_failures(event: &Event<'_>) {
+///     match event.store_call() {
+///         Some(StoreCall { result: StoreResult::Ok, .. }) | None => {}
+///         Some(failed) => println!("{} failed after {:?}", failed.verb.as_str(), failed.time),
+///     }
+/// }
+///
+/// let idempotency = Idempotency::new(MemoryStore::new()).on_event(print_failures);
+/// # let _ = idempotency;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreCall {
@@ -197,8 +211,21 @@ impl<'e> Event<'e> {
         Self { run_time, wait_time, ..self }
     }
 
-    /// The operation: the attribute's `scope`, or method and route template, such as `POST
-    /// /payments/{id}`; `other` if no template is known. Never a path.
+    /// The operation: the attribute's `scope`, or method and route template, such as
+    /// `POST /payments/{id}`; `other` if no template is known. Never a path.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, operations) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.operation().to_owned()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(operations.try_recv().unwrap(), "charge-card");
+    /// # });
+    /// ```
     #[must_use]
     pub fn operation(&self) -> &str {
         self.operation.unwrap_or("other")
@@ -206,12 +233,38 @@ impl<'e> Event<'e> {
 
     /// The digest of scope, principal and key, which is what logs and stores show. `None` if there
     /// is no valid key.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, keys) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.key()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.clone().run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(keys.try_recv().unwrap(), Some(key.digest()));
+    /// # });
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<StoreKey> {
         self.key
     }
 
     /// The decision; `None` if this is a store call.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Decision, Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, decisions) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.decision()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(decisions.try_recv().unwrap(), Some(Decision::Stored));
+    /// # });
+    /// ```
     #[must_use]
     pub fn decision(&self) -> Option<Decision> {
         match self.what {
@@ -221,6 +274,24 @@ impl<'e> Event<'e> {
     }
 
     /// The store call; `None` if this is a decision.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, calls) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new()).on_event(move |event| {
+    ///     if let Some(call) = event.store_call() {
+    ///         println!("{} took {:?}: {}", call.verb.as_str(), call.time, call.result.as_str());
+    ///         sender.send(call).unwrap();
+    ///     }
+    /// });
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// // A `MemoryStore` is not called.
+    /// assert!(calls.try_recv().is_err());
+    /// # });
+    /// ```
     #[must_use]
     pub fn store_call(&self) -> Option<StoreCall> {
         match self.what {
@@ -231,6 +302,20 @@ impl<'e> Event<'e> {
 
     /// The status of the response that the handler returned or that is replayed. `None` if there is
     /// no such response, or its status is not known when the decision is made.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, statuses) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.status()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// // A job has no response.
+    /// assert_eq!(statuses.try_recv().unwrap(), None);
+    /// # });
+    /// ```
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.status
@@ -238,12 +323,41 @@ impl<'e> Event<'e> {
 
     /// How long the run took: from the claim to the end of the response's body, before anything is
     /// stored. `None` if nothing ran under a claim.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, time::Duration};
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, times) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.run_time()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.clone().run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// key.run(|_| async { Ok::<_, ()>(8) }).await.unwrap();
+    /// assert!(times.try_recv().unwrap().is_some());
+    /// // A replay runs nothing.
+    /// assert_eq!(times.try_recv().unwrap(), None);
+    /// # });
+    /// ```
     #[must_use]
     pub fn run_time(&self) -> Option<Duration> {
         self.run_time
     }
 
     /// How long the request waited for others with its key. `None` if it did not have to.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, times) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.wait_time()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(times.try_recv().unwrap(), None);
+    /// # });
+    /// ```
     #[must_use]
     pub fn wait_time(&self) -> Option<Duration> {
         self.wait_time
@@ -252,6 +366,12 @@ impl<'e> Event<'e> {
 
 impl Decision {
     /// The decision in one word; for a refusal, its code.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Decision, ProblemCode};
+    /// assert_eq!(Decision::StoredLate.as_str(), "stored_late");
+    /// assert_eq!(Decision::Refused(ProblemCode::InvalidKey).as_str(), "invalid_key");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -271,6 +391,13 @@ impl Decision {
     }
 
     /// Whether it says how a request was answered: each request gets exactly one of these.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Decision, Replayed};
+    /// assert!(Decision::Replayed(Replayed::Memory).is_answer());
+    /// // The caller had its answer before.
+    /// assert!(!Decision::StoredLate.is_answer());
+    /// ```
     #[must_use]
     pub const fn is_answer(self) -> bool {
         !matches!(self, Self::ClaimLost | Self::StoredLate | Self::GivenUp)
@@ -279,6 +406,11 @@ impl Decision {
 
 impl Replayed {
     /// The source in one word.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Replayed;
+    /// assert_eq!(Replayed::Store.as_str(), "store");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -291,6 +423,11 @@ impl Replayed {
 
 impl StoreVerb {
     /// The method's name.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreVerb;
+    /// assert_eq!(StoreVerb::Renew.as_str(), "renew");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -307,6 +444,11 @@ impl StoreVerb {
 
 impl StoreResult {
     /// The result in one word.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreResult;
+    /// assert_eq!(StoreResult::Ok.as_str(), "ok");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -26,7 +26,7 @@ use crate::store::StoreKey;
 ///     format!("idempotency-key: {}", key.derive("stripe"))
 /// }
 ///
-/// A unit test creates one; the default has no key.
+/// // A unit test creates one; the default has no key.
 /// let key = IdempotencyKey::new("order-7");
 /// assert_eq!(key.get(), Some("order-7"));
 /// assert_eq!(charge(&key), charge(&IdempotencyKey::new("order-7")));
@@ -42,6 +42,11 @@ struct Value {
 
 impl IdempotencyKey {
     /// A key for unit tests, without a principal and of an operation without a name.
+    ///
+    /// ```
+    /// # use idempotent_runtime::IdempotencyKey;
+    /// assert_eq!(IdempotencyKey::new("order-7").get(), Some("order-7"));
+    /// ```
     #[must_use]
     pub fn new(key: &str) -> Self {
         let key = Key::exact(key);
@@ -52,6 +57,13 @@ impl IdempotencyKey {
     }
 
     /// The key, normalised (a UUID in lower case), or `None` if the request has none.
+    ///
+    /// ```
+    /// # use idempotent_runtime::IdempotencyKey;
+    /// let key = IdempotencyKey::new("order-7");
+    /// assert_eq!(key.get(), Some("order-7"));
+    /// assert_eq!(IdempotencyKey::default().get(), None);
+    /// ```
     #[must_use]
     pub fn get(&self) -> Option<&str> {
         self.0.get().map(|value| value.key.as_str())
@@ -62,6 +74,13 @@ impl IdempotencyKey {
     /// A retry gets the same UUID (version 8, RFC 9562 section 5.8), so that the other system
     /// recognises it. Use a different label for each call that a handler makes. If the request has
     /// no key, the result is random.
+    ///
+    /// ```
+    /// # use idempotent_runtime::IdempotencyKey;
+    /// let key = IdempotencyKey::new("order-7");
+    /// assert_eq!(key.derive("stripe"), key.derive("stripe"));
+    /// assert_ne!(key.derive("stripe"), key.derive("sendgrid"));
+    /// ```
     #[must_use]
     pub fn derive(&self, label: &str) -> Uuid {
         let Some(value) = self.0.get() else { return Uuid::new_v4() };

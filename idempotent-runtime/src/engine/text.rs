@@ -63,6 +63,22 @@ impl fmt::Debug for Text {
 ///
 /// Every such type implements it, and no other can: for your own type, implement [`Display`].
 /// `Kind` tells a value from an `Option`; the compiler infers it, since no `Option` is `Display`.
+///
+/// ```
+/// use idempotent_runtime::{Idempotency, MemoryStore, OptionalDisplay};
+///
+/// struct User {
+///     id: u64,
+/// }
+///
+/// fn owner(user: Option<&User>) -> impl OptionalDisplay<Option<()>> {
+///     user.map(|user| user.id)
+/// }
+///
+/// let operation = Idempotency::new(MemoryStore::new()).operation("charge-card");
+/// let of = |user| operation.clone().principal(owner(user)).key("1").digest();
+/// assert_ne!(of(Some(&User { id: 7 })), of(None));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be used as a principal or key",
     label = "neither `Display` nor an `Option` of a `Display` value",

@@ -34,7 +34,7 @@ use crate::{
 /// use idempotent_runtime::{Idempotency, MemoryStore};
 ///
 /// let idempotency = Idempotency::new(MemoryStore::new()).max_response_bytes(64 << 10);
-/// Add the layer after the routes: it covers those that already exist.
+/// // Add the layer after the routes: it covers those that already exist.
 /// let app: Router = Router::new().route("/", get(|| async {})).layer(idempotency.clone());
 /// # let _ = app;
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -68,6 +68,12 @@ static TRANSACTIONAL_EXISTS: AtomicBool = AtomicBool::new(false);
 
 impl Idempotency {
     /// Default settings on `store`.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// let idempotency = Idempotency::new(MemoryStore::new());
+    /// assert!(format!("{idempotency:?}").contains("lease: 30s"));
+    /// ```
     pub fn new(store: impl Store) -> Self {
         let engine = Engine::new(store);
         if !engine.store.is_memory() {
@@ -171,6 +177,13 @@ impl Idempotency {
     /// free. On a single-threaded runtime it loses the claim once it has blocked for longer than
     /// the lease.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// let idempotency = Idempotency::new(MemoryStore::new()).lease(Duration::from_secs(10));
+    /// assert!(format!("{idempotency:?}").contains("lease: 10s"));
+    /// ```
+    ///
     /// # Panics
     ///
     /// Panics if `lease` is zero: every claim would lapse immediately.
@@ -182,6 +195,13 @@ impl Idempotency {
 
     /// The time limit of each store call. Default: 2 seconds.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// let idempotency = Idempotency::new(MemoryStore::new()).store_timeout(Duration::from_secs(1));
+    /// assert!(format!("{idempotency:?}").contains("store_timeout: 1s"));
+    /// ```
+    ///
     /// # Panics
     ///
     /// Panics if `timeout` is zero: every call to a server would fail.
@@ -192,6 +212,12 @@ impl Idempotency {
     }
 
     /// What to do if the store fails before the handler has run. Default: [`OnStoreError::Reject`].
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore, OnStoreError};
+    /// let idempotency = Idempotency::new(MemoryStore::new()).on_store_error(OnStoreError::Execute);
+    /// assert!(format!("{idempotency:?}").contains("on_store_error: Execute"));
+    /// ```
     #[must_use]
     pub fn on_store_error(self, on_store_error: OnStoreError) -> Self {
         self.set_engine(|engine| engine.on_store_error = on_store_error)
@@ -199,6 +225,30 @@ impl Idempotency {
 
     /// The page that documents your API's idempotency: the base of each problem's `type`, and the
     /// target of a `Link` with `rel="describedby"`.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use idempotent_runtime::{Idempotency, MemoryStore};
+    ///
+    /// let idempotency =
+    ///     Idempotency::new(MemoryStore::new()).docs_url("https://example.com/docs/idempotency");
+    /// // A request without a key, which the operation requires:
+    /// # let mut app = app.layer(idempotency);
+    /// # let response = tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// assert_eq!(
+    ///     response.headers()["link"],
+    ///     r#"<https://example.com/docs/idempotency>; rel="describedby""#
+    /// );
+    /// # });
+    /// ```
     ///
     /// # Panics
     ///
@@ -216,6 +266,30 @@ impl Idempotency {
     /// Your own format for the errors of this library.
     ///
     /// If the problem has a `Retry-After`, it is added to responses that lack it.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use idempotent_runtime::{Idempotency, MemoryStore, Problem};
+    ///
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .error_response(|problem: Problem| (problem.status(), problem.code().as_str()));
+    /// // A request without a key, which the operation requires:
+    /// # let mut app = app.layer(idempotency);
+    /// # let response = tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// assert_eq!(response.status(), 400);
+    /// let body = axum::body::to_bytes(response.into_body(), 100).await?;
+    /// assert_eq!(body, "missing_key");
+    /// # Ok::<_, axum::Error>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
     pub fn error_response<R: IntoResponse>(
         self,
@@ -289,12 +363,41 @@ impl Idempotency {
     /// takes at most one more [`lease`](Self::lease). The log says what it waits for.
     ///
     /// [`axum::serve`]: https://docs.rs/axum/0.8/axum/fn.serve.html
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore, OperationState};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let idempotency = Idempotency::new(MemoryStore::new());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// let (started, has_started) = tokio::sync::oneshot::channel();
+    /// tokio::spawn(key.clone().run(|_| async {
+    ///     started.send(()).unwrap();
+    ///     tokio::task::yield_now().await;
+    ///     Ok::<_, ()>(7)
+    /// }));
+    /// has_started.await.unwrap();
+    ///
+    /// idempotency.drain().await;
+    /// assert!(matches!(key.state().await?, OperationState::Stored { .. }));
+    /// # Ok::<_, idempotent_runtime::StoreError>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn drain(&self) {
         self.settings.engine.drain().await;
     }
 
     /// Like [`drain`](Self::drain), but waits for at most `limit`, such as the termination grace
     /// period; returns what was still in progress then.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let idempotency = Idempotency::new(MemoryStore::new());
+    /// let left = idempotency.drain_for(Duration::from_secs(25)).await;
+    /// assert_eq!((left.runs, left.background), (0, 0));
+    /// # });
+    /// ```
     pub async fn drain_for(&self, limit: Duration) -> Undrained {
         self.settings.engine.drain_for(limit).await
     }

@@ -12,7 +12,7 @@ use axum::response::{IntoResponseParts, ResponseParts};
 /// use idempotent_runtime::Outcome;
 ///
 /// fn declined() -> Response {
-/// A 402 is not stored by default; this one is final.
+///     // A 402 is not stored by default; this one is final.
 ///     (Outcome::Final, StatusCode::PAYMENT_REQUIRED).into_response()
 /// }
 /// # assert_eq!(declined().status(), 402);

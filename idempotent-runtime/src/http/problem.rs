@@ -16,6 +16,29 @@ const DOCUMENTATION: &str = "https://docs.rs/idempotent-axum/latest/idempotent_a
 /// As a response it is an `application/problem+json` document (RFC 9457) with the members `type`,
 /// `title`, `status`, `detail`, `code` and `message` (the same text as `detail`). It never contains
 /// the key. [`error_response`](crate::Idempotency::error_response) turns it into another format.
+///
+/// ```
+/// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+/// # use http::Request;
+/// # use idempotent_runtime::__private::{Idempotent, Policy};
+/// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+/// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+/// #     let known = Idempotent::probe(&last).known();
+/// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+/// # }));
+/// # let (sender, problems) = std::sync::mpsc::channel();
+/// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+/// #     .error_response(move |problem| sender.send(problem).unwrap());
+/// # let mut app = app.layer(idempotency);
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+/// # });
+/// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+/// // Of a request without a key, which the operation requires:
+/// assert_eq!(problem.status(), 400);
+/// assert_eq!(problem.code().as_str(), "missing_key");
+/// assert!(problem.to_string().starts_with("Idempotency-Key is missing: This operation requires"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: ProblemCode,
@@ -120,6 +143,26 @@ impl Problem {
     }
 
     /// The status of the response.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert_eq!(problem.status(), 400);
+    /// ```
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.code {
@@ -140,12 +183,52 @@ impl Problem {
     }
 
     /// A stable, machine-readable name.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert_eq!(problem.code(), idempotent_runtime::ProblemCode::MissingKey);
+    /// ```
     #[must_use]
     pub fn code(&self) -> ProblemCode {
         self.code
     }
 
     /// A short summary, the same for every occurrence of a code.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert_eq!(problem.title(), "Idempotency-Key is missing");
+    /// ```
     #[must_use]
     pub fn title(&self) -> &'static str {
         match self.code {
@@ -165,6 +248,26 @@ impl Problem {
     }
 
     /// What went wrong with this request, and what to do.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert!(problem.detail().ends_with("Send one in the idempotency-key header"));
+    /// ```
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail

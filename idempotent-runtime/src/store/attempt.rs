@@ -31,12 +31,26 @@ pub struct Attempt {
 
 impl Attempt {
     /// An attempt of an operation without a name.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Attempt, Fingerprint, StoreKey, Token};
+    /// let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+    /// let attempt = Attempt::new(key, fingerprint, Token::random());
+    /// assert_eq!((attempt.key, attempt.fingerprint), (key, fingerprint));
+    /// ```
     #[must_use]
     pub fn new(key: StoreKey, fingerprint: Fingerprint, token: Token) -> Self {
         Self { key, fingerprint, token, operation: None }
     }
 
     /// The same attempt, of the operation with this name.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Attempt, Fingerprint, StoreKey, Token};
+    /// # let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+    /// let attempt = Attempt::new(key, fingerprint, Token::random()).named("charge-card");
+    /// assert_eq!(attempt.operation(), "charge-card");
+    /// ```
     #[must_use]
     pub fn named(self, operation: impl Into<Arc<str>>) -> Self {
         Self { operation: Some(operation.into()), ..self }
@@ -45,6 +59,13 @@ impl Attempt {
     /// The operation's name, for people who inspect the store: the attribute's `scope`, or method
     /// and route template, such as `POST /payments/{id}`; `other` if no template is known. Never a
     /// path, a key or a principal.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Attempt, Fingerprint, StoreKey, Token};
+    /// # let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+    /// let attempt = Attempt::new(key, fingerprint, Token::random());
+    /// assert_eq!(attempt.operation(), "other");
+    /// ```
     #[must_use]
     pub fn operation(&self) -> &str {
         self.operation.as_deref().unwrap_or("other")
@@ -75,18 +96,33 @@ pub struct Token([u8; 16]);
 
 impl Token {
     /// A new random token.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Token;
+    /// assert_ne!(Token::random(), Token::random());
+    /// ```
     #[must_use]
     pub fn random() -> Self {
         Self(uuid::Uuid::new_v4().into_bytes())
     }
 
     /// The token with these bytes.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Token;
+    /// assert_eq!(Token::from_bytes([7; 16]), Token::from_bytes([7; 16]));
+    /// ```
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
     /// The token's bytes.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Token;
+    /// assert_eq!(Token::from_bytes([7; 16]).as_bytes(), &[7; 16]);
+    /// ```
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -24,12 +24,22 @@ macro_rules! digest {
 
         impl $name {
             /// The digest with these bytes, as read back by a store.
+            ///
+            /// ```
+            /// # use idempotent_runtime::StoreKey;
+            /// assert_eq!(StoreKey::from_bytes([0; 16]).to_string(), "0".repeat(32));
+            /// ```
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }
 
             /// The digest's bytes, as kept by a store.
+            ///
+            /// ```
+            /// # use idempotent_runtime::StoreKey;
+            /// assert_eq!(StoreKey::from_bytes([7; 16]).as_bytes(), &[7; 16]);
+            /// ```
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 &self.0
@@ -52,10 +62,24 @@ macro_rules! digest {
 
 digest! {
     /// Identifies one operation in a store: the digest of scope, principal and idempotency key.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore, StoreKey};
+    /// let idempotency = Idempotency::new(MemoryStore::new());
+    /// let digest: StoreKey = idempotency.operation("charge-card").key("message-1").digest();
+    /// assert_eq!(digest, idempotency.operation("charge-card").key("message-1").digest());
+    /// assert_ne!(digest, idempotency.operation("charge-card").key("message-2").digest());
+    /// ```
     StoreKey
 }
 
 digest! {
     /// What must be equal for two requests with the same key to be the same request.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Fingerprint;
+    /// let fingerprint = Fingerprint::from_bytes([0xab; 16]);
+    /// assert_eq!(fingerprint.to_string(), "ab".repeat(16));
+    /// ```
     Fingerprint
 }

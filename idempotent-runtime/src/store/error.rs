@@ -37,6 +37,14 @@ enum Kind {
 
 impl StoreError {
     /// The store failed because of `source`; whether the call took effect is unknown.
+    ///
+    /// ```
+    /// # use std::error::Error;
+    /// # use idempotent_runtime::StoreError;
+    /// let error = StoreError::new("the connection broke");
+    /// assert_eq!(error.to_string(), "the idempotency store failed");
+    /// assert_eq!(error.source().unwrap().to_string(), "the connection broke");
+    /// ```
     pub fn new(source: impl Into<BoxError>) -> Self {
         Self::described("the idempotency store failed").because(source)
     }
@@ -45,11 +53,22 @@ impl StoreError {
     ///
     /// Examples are a refused connection and an exhausted pool; a connection that broke during the
     /// call is not one.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreError;
+    /// let error = StoreError::not_sent("no connection is free");
+    /// assert_eq!(error.to_string(), "the idempotency store could not be reached");
+    /// ```
     pub fn not_sent(source: impl Into<BoxError>) -> Self {
         Self { kind: Kind::NotSent, source: Some(source.into()) }
     }
 
     /// The record can never fit into this store.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreError;
+    /// assert!(StoreError::too_large().to_string().starts_with("the record is larger"));
+    /// ```
     #[must_use]
     pub fn too_large() -> Self {
         Self { kind: Kind::TooLarge, source: None }

@@ -319,6 +319,20 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// What [`Store::claim`] found.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use idempotent_runtime::{Attempt, Claim, Fingerprint, MemoryStore, Store as _, StoreKey, Token};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+/// let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+/// let first = Attempt::new(key, fingerprint, Token::random());
+/// let second = Attempt::new(key, fingerprint, Token::random());
+/// assert!(matches!(store.claim(&first, lease).await?, Claim::Claimed { .. }));
+/// assert!(matches!(store.claim(&second, lease).await?, Claim::Running { .. }));
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Claim {
@@ -347,6 +361,15 @@ pub enum Claim {
 }
 
 /// What [`Store::read`] found.
+///
+/// ```
+/// # use idempotent_runtime::{KeyState, MemoryStore, Store as _, StoreKey};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let state = MemoryStore::new().read(StoreKey::from_bytes([1; 16])).await?;
+/// assert_eq!(state, KeyState::Absent);
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyState {
@@ -371,6 +394,21 @@ pub enum KeyState {
 }
 
 /// Whether the caller's token still holds its key.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use idempotent_runtime::{Attempt, Fingerprint, Hold, MemoryStore, Store as _, StoreKey, Token};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+/// let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+/// let attempt = Attempt::new(key, fingerprint, Token::random());
+/// store.claim(&attempt, lease).await?;
+/// assert_eq!(store.renew(&attempt, lease).await?, Hold::Held);
+/// store.release(&attempt).await?;
+/// assert_eq!(store.renew(&attempt, lease).await?, Hold::Lost);
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a lost claim means that someone else may run"]
 pub enum Hold {
@@ -381,6 +419,15 @@ pub enum Hold {
 }
 
 /// What [`Store::forget`] did.
+///
+/// ```
+/// # use idempotent_runtime::{Forgotten, MemoryStore, Store as _, StoreKey};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let forgotten = MemoryStore::new().forget(StoreKey::from_bytes([1; 16]), false).await?;
+/// assert_eq!(forgotten, Forgotten::Absent);
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "a running key may have been left alone"]

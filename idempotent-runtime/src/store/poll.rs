@@ -66,6 +66,18 @@ impl Pollers {
     /// The first probe comes after a pause, because the caller has just seen the key running.
     /// `is_running` should return `false` if it cannot tell, and a probe that takes longer than two
     /// seconds counts as `false`: the claim that follows shows what is wrong.
+    ///
+    /// ```
+    /// # use std::{sync::atomic::{AtomicBool, Ordering}, time::Duration};
+    /// # use idempotent_runtime::{Pollers, StoreKey};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let is_running = AtomicBool::new(true);
+    /// let probe = || async { is_running.swap(false, Ordering::Relaxed) };
+    /// let (key, at_most) = (StoreKey::from_bytes([1; 16]), Duration::from_secs(60));
+    /// Pollers::default().wait(key, at_most, probe).await;
+    /// assert!(!is_running.into_inner());
+    /// # });
+    /// ```
     pub async fn wait<F>(&self, key: StoreKey, at_most: Duration, is_running: impl Fn() -> F)
     where
         F: Future<Output = bool>,

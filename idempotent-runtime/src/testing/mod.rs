@@ -48,6 +48,16 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// It uses new random keys, so it can run on a store that is in use, and takes some ten seconds
 /// because leases and ttls are judged by the store's own clock.
 ///
+/// ```no_run
+/// # async fn connect() -> Result<(), idempotent_runtime::StoreError> {
+/// use idempotent_runtime::{MemoryStore, testing::conformance};
+///
+/// // In a test of yours, with your store.
+/// conformance(MemoryStore::new()).await;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Panics
 ///
 /// Panics at the first broken promise, with a message that says which.
@@ -102,42 +112,47 @@ impl<S: Store> Suite<S> {
     }
 
     async fn claim_for(&self, attempt: &Attempt, lease: Duration) -> Claim {
-        self.store.claim(attempt, lease).await.expect("`claim` works")
+        self.store.claim(attempt, lease).await.expect("`claim` must not fail")
     }
 
     /// An attempt that has claimed a new key.
     async fn claimed(&self) -> Attempt {
         let attempt = attempt_at(fresh_key());
         let claim = self.claim(&attempt).await;
-        assert!(is_claimed(&claim), "an absent key is claimed, not {claim:?}");
+        assert!(is_claimed(&claim), "an absent key must be claimed, not {claim:?}");
         attempt
     }
 
     /// A new key with this record.
     async fn stored(&self, text: &'static str) -> Attempt {
         let attempt = self.claimed().await;
-        self.assert_completes(&attempt, record(text), "the holder completes").await;
+        self.assert_completes(
+            &attempt,
+            record(text),
+            "`complete` by the holder must return `Held`",
+        )
+        .await;
         attempt
     }
 
     async fn complete(&self, attempt: &Attempt, record: Bytes, ttl: Duration) -> Hold {
-        self.store.complete(attempt, record, ttl).await.expect("`complete` works")
+        self.store.complete(attempt, record, ttl).await.expect("`complete` must not fail")
     }
 
     async fn renew(&self, attempt: &Attempt) -> Hold {
-        self.store.renew(attempt, LONG).await.expect("`renew` works")
+        self.store.renew(attempt, LONG).await.expect("`renew` must not fail")
     }
 
     async fn release(&self, attempt: &Attempt) {
-        self.store.release(attempt).await.expect("`release` works");
+        self.store.release(attempt).await.expect("`release` must not fail");
     }
 
     async fn read(&self, key: StoreKey) -> KeyState {
-        self.store.read(key).await.expect("`read` works")
+        self.store.read(key).await.expect("`read` must not fail")
     }
 
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Forgotten {
-        self.store.forget(key, even_if_running).await.expect("`forget` works")
+        self.store.forget(key, even_if_running).await.expect("`forget` must not fail")
     }
 
     /// What someone else sees. If the key is absent, this claims it.
@@ -155,21 +170,21 @@ impl<S: Store> Suite<S> {
 
     async fn assert_absent(&self, key: StoreKey, why: &str) {
         let claim = self.look(key).await;
-        assert!(is_claimed(&claim), "{why}: the key is absent, not {claim:?}");
+        assert!(is_claimed(&claim), "{why}: the key must be absent, not {claim:?}");
     }
 
     async fn assert_running(&self, key: StoreKey, why: &str) {
         let claim = self.look(key).await;
         assert!(
             matches!(claim, Claim::Running { .. }),
-            "{why}: the claim is running, not {claim:?}"
+            "{why}: the claim must be running, not {claim:?}"
         );
     }
 
     async fn assert_stored(&self, key: StoreKey, expected: &Bytes, why: &str) {
         match self.look(key).await {
             Claim::Stored { record, .. } => assert_eq!(&record, expected, "{why}: the record"),
-            claim => panic!("{why}: the record is there, not {claim:?}"),
+            claim => panic!("{why}: the key must hold its record, not {claim:?}"),
         }
     }
 
@@ -209,15 +224,19 @@ fn is_claimed(claim: &Claim) -> bool {
 fn assert_own_fingerprint(found: Option<Fingerprint>) {
     assert!(
         found.is_none_or(|found| found == fingerprint(1)),
-        "a running claim shows its own fingerprint"
+        "a running claim must show its own fingerprint"
     );
 }
 
 /// Checks the remaining time of a lease of [`LONG`] in a store that answered the claim with
 /// `lease`.
 fn assert_lease_left(left: Option<Duration>, lease: Option<Duration>) {
-    assert_eq!(left.is_some(), lease.is_some(), "a claim with a lease runs with `lease_left`");
-    assert!(left.is_none_or(|left| left <= LONG), "`lease_left` is more than the lease");
+    assert_eq!(
+        left.is_some(),
+        lease.is_some(),
+        "`lease_left` must be set if and only if the claim has a lease"
+    );
+    assert!(left.is_none_or(|left| left <= LONG), "`lease_left` exceeds the lease");
 }
 
 /// Starts a call and drops it, like a caller that goes away.

@@ -92,8 +92,8 @@ impl Postgres {
         Self::start_with(&["ssl=on", &certificate, &key])
     }
 
-    /// A hot standby of this server: it replicates, and only serves reads until `SELECT
-    /// pg_promote()`.
+    /// A hot standby of this server: it replicates, and only serves reads until
+    /// `SELECT pg_promote()`.
     #[must_use]
     pub fn standby(&self) -> Self {
         let user = User::unprivileged();

@@ -59,6 +59,12 @@ impl<E> RunError<E> {
     ///
     /// For [`Failed`](Self::Failed) it only means that the key is free; whether the work itself is
     /// worth retrying depends on its error.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RunError;
+    /// assert!(RunError::<()>::StoreUnavailable.is_worth_retrying());
+    /// assert!(!RunError::<()>::KeyReused.is_worth_retrying());
+    /// ```
     #[must_use]
     pub fn is_worth_retrying(&self) -> bool {
         match self {

@@ -10,6 +10,16 @@ use super::OperationKey;
 use crate::store::{Forgotten, StoreError};
 
 /// Frees a key when awaited: [`OperationKey::forget`].
+///
+/// ```
+/// # use idempotent_runtime::{Forget, Forgotten, Idempotency, MemoryStore};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+/// let forget: Forget = key.forget();
+/// assert_eq!(forget.await?, Forgotten::Absent);
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "nothing is freed unless it is awaited"]
 pub struct Forget {
     key: OperationKey,
@@ -52,6 +62,25 @@ impl Forget {
     /// That run continues, but counts as having lost its claim: its response is not stored, unless
     /// the key is still free by then, **and a retry may run alongside it**. Use it if you know that
     /// the run is dead or stuck and its lease is too long to wait for.
+    ///
+    /// ```
+    /// use std::future::pending;
+    ///
+    /// use idempotent_runtime::{Forgotten, Idempotency, MemoryStore};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+    /// let (started, has_started) = tokio::sync::oneshot::channel();
+    /// tokio::spawn(key.clone().run(|_| async {
+    ///     started.send(()).unwrap();
+    ///     pending::<Result<(), ()>>().await
+    /// }));
+    /// has_started.await.unwrap();
+    /// assert!(matches!(key.forget().await?, Forgotten::StillRunning { .. }));
+    /// assert_eq!(key.forget().even_if_running().await?, Forgotten::Freed);
+    /// # Ok::<_, idempotent_runtime::StoreError>(())
+    /// # }).unwrap();
+    /// ```
     pub fn even_if_running(self) -> Self {
         Self { even_if_running: true, ..self }
     }

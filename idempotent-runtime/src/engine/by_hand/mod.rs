@@ -165,6 +165,17 @@ impl OperationKey {
     ///
     /// Its hash has to be the same in every process, as that of strings, numbers and structs of them
     /// is; of a `HashMap` it is not.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore, RunError};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+    /// let charge = |_| async { Ok::<_, ()>("charged".to_owned()) };
+    /// key.clone().fingerprint("EUR 10").run(charge).await.unwrap();
+    /// let other = key.fingerprint("EUR 20").run(charge).await;
+    /// assert!(matches!(other, Err(RunError::KeyReused)));
+    /// # });
+    /// ```
     pub fn fingerprint<T: Hash + ?Sized>(self, value: &T) -> Self {
         let mut hasher = StableHasher::new();
         value.hash(&mut hasher);
@@ -173,11 +184,44 @@ impl OperationKey {
 
     /// How long the value of a [`run`](Self::run) is kept, counted from when it was stored. Default:
     /// 1 hour.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// use idempotent_runtime::{Idempotency, MemoryStore, OperationState};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// key.clone().ttl(day).run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// let OperationState::Stored { expires_at, .. } = key.state().await? else { panic!() };
+    /// assert!(expires_at > SystemTime::now() + day / 2);
+    /// # Ok::<_, idempotent_runtime::StoreError>(())
+    /// # }).unwrap();
+    /// ```
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl, ..self }
     }
 
     /// How long a [`run`](Self::run) waits for another one with the key. Default: 10 seconds.
+    ///
+    /// ```
+    /// use std::{future::pending, time::Duration};
+    ///
+    /// use idempotent_runtime::{Idempotency, MemoryStore, RunError};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+    /// let (started, has_started) = tokio::sync::oneshot::channel();
+    /// tokio::spawn(key.clone().run(|_| async {
+    ///     started.send(()).unwrap();
+    ///     pending::<Result<u32, ()>>().await
+    /// }));
+    /// has_started.await.unwrap();
+    /// let second = key.wait(Duration::ZERO).run(|_| async { Ok::<_, ()>(7) }).await;
+    /// assert!(matches!(second, Err(RunError::InProgress)));
+    /// # });
+    /// ```
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait, ..self }
     }

@@ -20,6 +20,19 @@ use crate::{
 };
 
 /// The result of an [`OperationKey::run`].
+///
+/// ```
+/// use idempotent_runtime::{Done, Idempotency, MemoryStore};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+/// let charge = |_| async { Ok::<_, ()>("charged".to_owned()) };
+/// let Done { value, replayed, .. } = key.clone().run(charge).await.unwrap();
+/// assert_eq!((&*value, replayed), ("charged", false));
+/// let Done { value, replayed, .. } = key.run(charge).await.unwrap();
+/// assert_eq!((&*value, replayed), ("charged", true));
+/// # });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Done<T> {

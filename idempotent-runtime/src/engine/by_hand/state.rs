@@ -12,6 +12,21 @@ use crate::{
 };
 
 /// What a key holds: [`OperationKey::state`].
+///
+/// ```
+/// use idempotent_runtime::OperationState;
+///
+/// fn describe(state: OperationState) -> &'static str {
+///     match state {
+///         OperationState::Absent => "free",
+///         OperationState::Running { .. } => "running",
+///         OperationState::Stored { .. } => "stored",
+///         _ => "unknown to this version",
+///     }
+/// }
+///
+/// assert_eq!(describe(OperationState::Running { lease_left: None }), "running");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OperationState {
@@ -34,6 +49,18 @@ pub enum OperationState {
 }
 
 /// What is stored under a key.
+///
+/// ```
+/// use idempotent_runtime::{Idempotency, MemoryStore, OperationState, StoredKind};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+/// key.clone().run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+/// let state = key.state().await?;
+/// assert!(matches!(state, OperationState::Stored { kind: StoredKind::Value, .. }));
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoredKind {

@@ -61,7 +61,7 @@ use crate::store::{
 /// # Isolation
 ///
 /// `Tx` is `READ COMMITTED`; [`Tx<RepeatableRead>`](RepeatableRead) and
-/// [`Tx<Serializable>`](Serializable) are what they say. [`TxError`] turns serialization failures
+/// [`Tx<Serializable>`](Serializable) are what they say. [`TxError`](crate::TxError) turns serialization failures
 /// of the handler's own statements into 503; nothing is retried automatically.
 ///
 /// # Limits
@@ -120,10 +120,37 @@ macro_rules! levels {
 
 levels! {
     /// Each statement sees what was committed before it began: the default for [`Tx`].
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::{ReadCommitted, Tx};
+    /// // #[idempotent]
+    /// async fn count(mut tx: Tx<ReadCommitted>) -> Result<String, idempotent_runtime::TxError> {
+    ///     let row: (i64,) = sqlx::query_as("SELECT count(*) FROM payments").fetch_one(&mut *tx).await?;
+    ///     Ok(row.0.to_string())
+    /// }
+    /// ```
     ReadCommitted;
     /// All statements see what was committed before the key was claimed: `Tx<RepeatableRead>`.
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::{RepeatableRead, Tx};
+    /// // #[idempotent]
+    /// async fn count(mut tx: Tx<RepeatableRead>) -> Result<String, idempotent_runtime::TxError> {
+    ///     let row: (i64,) = sqlx::query_as("SELECT count(*) FROM payments").fetch_one(&mut *tx).await?;
+    ///     Ok(row.0.to_string())
+    /// }
+    /// ```
     RepeatableRead;
     /// As if no other transaction ran concurrently: `Tx<Serializable>`.
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::{Serializable, Tx};
+    /// // #[idempotent]
+    /// async fn count(mut tx: Tx<Serializable>) -> Result<String, idempotent_runtime::TxError> {
+    ///     let row: (i64,) = sqlx::query_as("SELECT count(*) FROM payments").fetch_one(&mut *tx).await?;
+    ///     Ok(row.0.to_string())
+    /// }
+    /// ```
     Serializable;
 }
 

@@ -103,6 +103,18 @@ impl IntoResponse for TxError {
 
 /// Why a handler cannot get a [`Tx`](crate::Tx): the service has no `PostgresStore`, or the handler
 /// takes two. A response with status 500.
+///
+/// ```
+/// # use axum::{extract::FromRequestParts as _, response::IntoResponse as _};
+/// # use http::Request;
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use idempotent_runtime::{Tx, TxRejection};
+///
+/// let (mut parts, ()) = Request::new(()).into_parts();
+/// let rejection: TxRejection = Tx::<()>::from_request_parts(&mut parts, &()).await.unwrap_err();
+/// assert_eq!(rejection.into_response().status(), 500);
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct TxRejection(Box<Response>);
 

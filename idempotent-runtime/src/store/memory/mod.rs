@@ -45,6 +45,12 @@ pub struct MemoryStore {
 }
 
 /// Builds a [`MemoryStore`].
+///
+/// ```
+/// # use idempotent_runtime::MemoryStore;
+/// let store = MemoryStore::builder().max_bytes(256 << 20).build();
+/// assert_eq!(store.stored_bytes(), 0);
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "call `build`"]
 pub struct MemoryStoreBuilder {
@@ -54,12 +60,24 @@ pub struct MemoryStoreBuilder {
 impl MemoryStoreBuilder {
     /// How many bytes the stored responses may take, bookkeeping included. Default: 64 MiB; values
     /// below 64 KiB count as 64 KiB.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{MemoryStore, MemoryStoreBuilder};
+    /// let builder: MemoryStoreBuilder = MemoryStore::builder().max_bytes(256 << 20);
+    /// assert!(format!("{builder:?}").contains("268435456"));
+    /// ```
     pub fn max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = max_bytes.max(MIN_MAX_BYTES);
         self
     }
 
     /// Builds the store.
+    ///
+    /// ```
+    /// # use idempotent_runtime::MemoryStore;
+    /// let store: MemoryStore = MemoryStore::builder().build();
+    /// assert_eq!(store.stored_bytes(), 0);
+    /// ```
     #[must_use]
     pub fn build(self) -> MemoryStore {
         MemoryStore { table: Arc::new(Table::new(self.max_bytes)) }
@@ -68,12 +86,23 @@ impl MemoryStoreBuilder {
 
 impl MemoryStore {
     /// A store with the default limit.
+    ///
+    /// ```
+    /// # use idempotent_runtime::MemoryStore;
+    /// assert_eq!(MemoryStore::new().stored_bytes(), 0);
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
     /// Starts building a store with a different limit.
+    ///
+    /// ```
+    /// # use idempotent_runtime::MemoryStore;
+    /// let store = MemoryStore::builder().max_bytes(16 << 20).build();
+    /// assert_eq!(store.evicted(), 0);
+    /// ```
     pub fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder { max_bytes: DEFAULT_MAX_BYTES }
     }
@@ -82,12 +111,36 @@ impl MemoryStore {
     ///
     /// A retry of such a request runs its handler again: if this is not 0, raise
     /// [`max_bytes`](MemoryStoreBuilder::max_bytes) or switch to a shared store.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let store = MemoryStore::builder().max_bytes(64 << 10).build();
+    /// let operation = Idempotency::new(store.clone()).operation("charge-card");
+    /// for message in 0..4 {
+    ///     let receipt = || "x".repeat(30 << 10);
+    ///     let key = operation.clone().key(message);
+    ///     key.run(|_| async { Ok::<_, ()>(receipt()) }).await.unwrap();
+    /// }
+    /// assert!(store.evicted() > 0);
+    /// # });
+    /// ```
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.table.evictions.count()
     }
 
     /// How many bytes the stored responses currently take, bookkeeping included.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let store = MemoryStore::new();
+    /// let key = Idempotency::new(store.clone()).operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>("x".repeat(1000)) }).await.unwrap();
+    /// assert!(store.stored_bytes() > 1000);
+    /// # });
+    /// ```
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.table.bytes()

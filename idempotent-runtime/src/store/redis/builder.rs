@@ -25,12 +25,26 @@ impl RedisStoreBuilder {
     /// Keys begin with `prefix` and a colon. Default: `idempotent`.
     ///
     /// Services with the same prefix share keys if the scopes of their handlers are the same.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// let builder = RedisStore::builder().prefix("shop");
+    /// assert!(format!("{builder:?}").contains("shop"));
+    /// ```
     pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
     /// Connects to the server at `url`, as [`RedisStore::connect`] does.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let error = RedisStore::builder().connect("localhost").await.unwrap_err();
+    /// assert!(error.to_string().contains("redis://host:6379/0"));
+    /// # });
+    /// ```
     ///
     /// # Errors
     ///
@@ -41,6 +55,15 @@ impl RedisStoreBuilder {
     }
 
     /// Connects to a Redis Cluster, as [`RedisStore::connect_cluster`] does.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let nodes: [&str; 0] = [];
+    /// let error = RedisStore::builder().connect_cluster(nodes).await.unwrap_err();
+    /// assert!(error.to_string().contains("at least one URL"));
+    /// # });
+    /// ```
     ///
     /// # Errors
     ///
@@ -54,6 +77,17 @@ impl RedisStoreBuilder {
     }
 
     /// A store on your own connection, a `ConnectionManager` or a `ClusterConnection`.
+    ///
+    /// ```no_run
+    /// # async fn build() -> redis::RedisResult<()> {
+    /// use idempotent_runtime::RedisStore;
+    ///
+    /// let client = redis::Client::open("redis://127.0.0.1:6379")?;
+    /// let connection = client.get_connection_manager().await?;
+    /// let store = RedisStore::builder().prefix("shop").build(connection);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn build(self, connection: impl Into<RedisConnection>) -> RedisStore {
         self.build_on(connection.into().into_inner())
@@ -78,6 +112,15 @@ impl RedisStore {
     /// `rediss://` trusts the certificates that the system trusts. If the process has no rustls
     /// crypto provider, the first such connection installs `ring`.
     ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), idempotent_runtime::ConnectError> {
+    /// use idempotent_runtime::RedisStore;
+    ///
+    /// let store = RedisStore::connect("rediss://user:password@redis.example.com:6379/0").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Returns an error if the URL is invalid, no server answers at that address within two
     /// seconds, or the user lacks a permission that the store needs, which the message names.
@@ -90,6 +133,16 @@ impl RedisStore {
     ///
     /// An operation is one key, so it lives on one node. Each node has its own connection: while
     /// one is down or hangs, its keys are unavailable and the others' are served as before.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), idempotent_runtime::ConnectError> {
+    /// use idempotent_runtime::RedisStore;
+    ///
+    /// let nodes = ["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"];
+    /// let store = RedisStore::connect_cluster(nodes).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -118,6 +171,12 @@ impl RedisStore {
     }
 
     /// Starts building a store with options.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// let builder = RedisStore::builder().prefix("shop");
+    /// assert!(format!("{builder:?}").contains("shop"));
+    /// ```
     pub fn builder() -> RedisStoreBuilder {
         RedisStoreBuilder { prefix: "idempotent".into() }
     }

@@ -19,6 +19,17 @@ use super::{cluster::Cluster, failure::Failure, server::Server};
 /// a burst of calls at that moment can stop it for good. It also resends commands on its own, up to
 /// its `retries` setting: a [`forget`](crate::Store::forget), which has no token, could thus free
 /// what came after it.
+///
+/// ```no_run
+/// # async fn connect() -> redis::RedisResult<()> {
+/// use idempotent_runtime::{RedisConnection, RedisStore};
+///
+/// let client = redis::Client::open("redis://127.0.0.1:6379")?;
+/// let connection: RedisConnection = client.get_connection_manager().await?.into();
+/// let store = RedisStore::new(connection);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RedisConnection(Connection);
 
