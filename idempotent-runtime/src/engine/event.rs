@@ -13,14 +13,18 @@ use crate::store::StoreKey;
 /// ```
 /// use idempotent_runtime::{Event, Idempotency, MemoryStore};
 ///
-/// fn print(event: &Event<'_>) {
-///     if let Some(decision) = event.decision() {
-///         println!("{}: {}", event.operation(), decision.as_str());
-///     }
+/// fn line(event: &Event<'_>) -> Option<String> {
+///     event.decision().map(|decision| format!("{}: {}", event.operation(), decision.as_str()))
 /// }
 ///
-/// let idempotency = Idempotency::new(MemoryStore::new()).on_event(print);
-/// # let _ = idempotency;
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (sender, lines) = std::sync::mpsc::channel();
+/// let idempotency = Idempotency::new(MemoryStore::new())
+///     .on_event(move |event| sender.send(line(event)).unwrap());
+/// let key = idempotency.operation("charge-card").key("message-1");
+/// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+/// assert_eq!(lines.try_recv().unwrap().unwrap(), "charge-card: stored");
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Event<'e> {
@@ -113,17 +117,20 @@ pub enum Replayed {
 /// A finished call to a shared store. A `MemoryStore` is read directly, not called.
 ///
 /// ```
-/// use idempotent_runtime::{Event, Idempotency, MemoryStore, StoreCall, StoreResult};
+/// # use std::sync::Arc;
+/// use idempotent_runtime::{Idempotency, StoreCall, StoreResult, StoreVerb};
 ///
-/// fn print_failures(event: &Event<'_>) {
-///     match event.store_call() {
-///         Some(StoreCall { result: StoreResult::Ok, .. }) | None => {}
-///         Some(failed) => println!("{} failed after {:?}", failed.verb.as_str(), failed.time),
-///     }
-/// }
-///
-/// let idempotency = Idempotency::new(MemoryStore::new()).on_event(print_failures);
-/// # let _ = idempotency;
+/// # let store = Arc::new(Arc::new(idempotent_runtime::MemoryStore::new()));
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (sender, calls) = std::sync::mpsc::channel();
+/// // `store` is shared: a `RedisStore`, say.
+/// let idempotency = Idempotency::new(store)
+///     .on_event(move |event| sender.send(event.store_call()).unwrap());
+/// let key = idempotency.operation("charge-card").key("message-1");
+/// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+/// let StoreCall { verb, result, .. } = calls.try_recv().unwrap().unwrap();
+/// assert_eq!((verb, result), (StoreVerb::Claim, StoreResult::Ok));
+/// # });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -276,20 +283,20 @@ impl<'e> Event<'e> {
     /// The store call; `None` if this is a decision.
     ///
     /// ```
-    /// # use std::sync::mpsc;
-    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # use std::sync::{Arc, mpsc};
+    /// # use idempotent_runtime::{Idempotency, StoreVerb};
+    /// # let store = Arc::new(Arc::new(idempotent_runtime::MemoryStore::new()));
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-    /// let (sender, calls) = mpsc::channel();
-    /// let idempotency = Idempotency::new(MemoryStore::new()).on_event(move |event| {
+    /// let (sender, verbs) = mpsc::channel();
+    /// // `store` is shared: a `RedisStore`, say.
+    /// let idempotency = Idempotency::new(store).on_event(move |event| {
     ///     if let Some(call) = event.store_call() {
-    ///         println!("{} took {:?}: {}", call.verb.as_str(), call.time, call.result.as_str());
-    ///         sender.send(call).unwrap();
+    ///         sender.send(call.verb).unwrap();
     ///     }
     /// });
     /// let key = idempotency.operation("charge-card").key("message-1");
     /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
-    /// // A `MemoryStore` is not called.
-    /// assert!(calls.try_recv().is_err());
+    /// assert_eq!(verbs.try_iter().collect::<Vec<_>>(), [StoreVerb::Claim, StoreVerb::Complete]);
     /// # });
     /// ```
     #[must_use]

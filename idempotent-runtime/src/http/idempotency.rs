@@ -36,7 +36,7 @@ use crate::{
 /// let idempotency = Idempotency::new(MemoryStore::new()).max_response_bytes(64 << 10);
 /// // Add the layer after the routes: it covers those that already exist.
 /// let app: Router = Router::new().route("/", get(|| async {})).layer(idempotency.clone());
-/// # let _ = app;
+/// # assert!(app.has_routes());
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
 /// idempotency.drain().await;
 /// # });

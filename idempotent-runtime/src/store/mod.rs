@@ -239,6 +239,19 @@ pub trait Store: Send + Sync + 'static {
     /// the attempt's token already holds the claim, the result is `Claimed` again. The claim holds
     /// for `lease`, except in a store whose claims cannot be orphaned, which returns `lease: None`.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// assert_eq!(store.claim(&attempt, lease).await?, Claim::Claimed { lease: None });
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns an error if the store could not be asked, or its answer did not arrive: the claim
@@ -252,6 +265,20 @@ pub trait Store: Send + Sync + 'static {
     /// Extends the claim to `lease` from now.
     ///
     /// Never affects a record or the claim of another token.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// assert_eq!(store.renew(&attempt, lease).await?, Hold::Held);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -267,6 +294,21 @@ pub trait Store: Send + Sync + 'static {
     /// [`Hold::Held`] means that it is stored, or was already stored by this token; [`Hold::Lost`]
     /// that the token no longer holds the key, and nothing changed.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// let (record, ttl) = (Bytes::from_static(b"record"), Duration::from_secs(3600));
+    /// assert_eq!(store.complete(&attempt, record, ttl).await?, Hold::Held);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns an error if the record can never fit ([`StoreError::too_large`]), in which case the
@@ -281,6 +323,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// Frees the key if the attempt's token holds a running claim on it, otherwise does nothing.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// store.release(&attempt).await?;
+    /// assert_eq!(store.read(attempt.key).await?, KeyState::Absent);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns an error if the store could not be asked, or its answer did not arrive.
@@ -290,9 +347,40 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// It may return early (the runtime paces itself) but never later than `at_most`, and does not
     /// miss an end that came before the call.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// store.release(&attempt).await?;
+    /// // Returns at once: the run has ended.
+    /// store.wait(attempt.key, Duration::from_secs(3600)).await;
+    /// assert_eq!(store.read(attempt.key).await?, KeyState::Absent);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     fn wait(&self, key: StoreKey, at_most: Duration) -> impl Future<Output = ()> + Send;
 
     /// Returns what `key` holds, without changing it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// assert!(matches!(store.read(attempt.key).await?, KeyState::Running { .. }));
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -306,6 +394,24 @@ pub trait Store: Send + Sync + 'static {
     /// still running. This is the only method without a token, so a store sends it once. The
     /// runtime does not repeat it either, because a second call could free what came after the
     /// first.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// assert_eq!(
+    ///     store.forget(attempt.key, false).await?,
+    ///     Forgotten::StillRunning { lease_left: None }
+    /// );
+    /// assert_eq!(store.forget(attempt.key, true).await?, Forgotten::Freed);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
