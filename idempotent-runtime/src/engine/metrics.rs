@@ -149,8 +149,8 @@ impl Keys {
 fn describe(is_memory: bool) {
     with_recorder(|recorder| {
         let counters = [
-            (REQUESTS, "Requests of idempotent handlers, by operation and by what became of them"),
-            (LOST, "Runs that lost their claim: a retry may have run beside them"),
+            (REQUESTS, "Requests to idempotent handlers, by operation and outcome"),
+            (LOST, "Runs that lost their claim: a retry may have run alongside them"),
             (GIVEN_UP, "Responses that could not be stored: a retry of their request runs again"),
         ];
         for (name, text) in counters {
@@ -159,15 +159,15 @@ fn describe(is_memory: bool) {
         let histograms = [
             (RUN, "How long runs took, from the claim to the end of the response"),
             (WAIT, "How long duplicates waited for the first request with their key"),
-            (STORE, "How long calls of the shared store took, by verb and result"),
+            (STORE, "How long calls to the shared store took, by verb and result"),
         ];
         for (name, text) in histograms {
             recorder.describe_histogram(name.into(), Some(Unit::Seconds), text.into());
         }
         let gauges = [
-            (RUNS, "Runs that are under way, also those that have outlived their callers"),
-            (WAITING, "Duplicates that wait for the first request with their key"),
-            (BACKGROUND, "Responses and keys that are being stored or released after the answer"),
+            (RUNS, "Runs in progress, including those that have outlived their callers"),
+            (WAITING, "Duplicates waiting for the first request with their key"),
+            (BACKGROUND, "Responses being stored and keys being released after the answer"),
         ];
         for (name, text) in gauges {
             recorder.describe_gauge(name.into(), Some(Unit::Count), text.into());
@@ -178,7 +178,7 @@ fn describe(is_memory: bool) {
         }
         #[cfg(feature = "memory")]
         if is_memory {
-            let text = "Bytes that the responses in the memory of this process take";
+            let text = "Bytes that the responses in the memory of this process take up";
             recorder.describe_gauge(BYTES.into(), Some(Unit::Bytes), text.into());
             let text = "Responses evicted from the memory of this process before their ttl";
             recorder.describe_counter(EVICTED.into(), Some(Unit::Count), text.into());

@@ -106,7 +106,7 @@ impl<K: Kind> Server<K> {
     pub(crate) fn await_end(&self) {
         let ended =
             poll(|| self.process().as_mut().is_none_or(|it| it.exited().is_some()).then_some(()));
-        assert!(ended.is_some(), "the server goes on\n{}", self.directory.log());
+        assert!(ended.is_some(), "the server has not ended\n{}", self.directory.log());
     }
 
     fn launch(&self) -> Result<(), Fault> {

@@ -142,7 +142,7 @@ impl Wire {
     pub async fn read_until(&mut self, end: &str) -> &[u8] {
         while !self.read.windows(end.len()).any(|window| window == end.as_bytes()) {
             let more = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
-            let more = more.expect("the server goes on").expect("the connection lives");
+            let more = more.expect("the server sends more").expect("the connection lives");
             assert!(more > 0, "closed before {end:?}: {}", String::from_utf8_lossy(&self.read));
         }
         &self.read

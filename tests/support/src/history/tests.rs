@@ -233,7 +233,7 @@ fn a_disturbed_call_may_have_been_done_twice() {
     ];
     let summary = disturbed(&calls, 2, Some(3)).unwrap();
     assert_eq!((summary.repeated, summary.late), (1, 0));
-    disturbed(&calls, 10, None).expect_err("the call has ended before");
+    disturbed(&calls, 10, None).expect_err("the call ended earlier");
     assert!(!is_linearizable(calls));
 }
 
@@ -247,7 +247,7 @@ fn a_disturbed_call_may_be_done_after_its_answer() {
     ];
     let summary = disturbed(&calls, 1, Some(2)).unwrap();
     assert_eq!((summary.repeated, summary.late), (0, 1));
-    disturbed(&calls, 4, Some(9)).expect_err("the claim has ended before");
+    disturbed(&calls, 4, Some(9)).expect_err("the claim ended earlier");
     assert!(!is_linearizable(calls));
 }
 
