@@ -111,7 +111,8 @@ impl IntoResponse for TxError {
 /// use idempotent_runtime::{Tx, TxRejection};
 ///
 /// let (mut parts, ()) = Request::new(()).into_parts();
-/// let rejection: TxRejection = Tx::<()>::from_request_parts(&mut parts, &()).await.unwrap_err();
+/// // The service has no store with transactions.
+/// let rejection: TxRejection = <Tx>::from_request_parts(&mut parts, &()).await.err().unwrap();
 /// assert_eq!(rejection.into_response().status(), 500);
 /// # });
 /// ```

@@ -118,9 +118,8 @@ impl MemoryStore {
     /// let store = MemoryStore::builder().max_bytes(64 << 10).build();
     /// let operation = Idempotency::new(store.clone()).operation("charge-card");
     /// for message in 0..4 {
-    ///     let receipt = || "x".repeat(30 << 10);
     ///     let key = operation.clone().key(message);
-    ///     key.run(|_| async { Ok::<_, ()>(receipt()) }).await.unwrap();
+    ///     key.run(|_| async { Ok::<_, ()>("x".repeat(30 << 10)) }).await.unwrap();
     /// }
     /// assert!(store.evicted() > 0);
     /// # });
