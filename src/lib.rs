@@ -50,5 +50,8 @@ pub mod what_belongs_to_a_run {}
 #[doc = include_str!("../docs/exactly-once.md")]
 pub mod exactly_once {}
 
+#[doc = include_str!("../docs/testing-your-handlers.md")]
+pub mod testing_your_handlers {}
+
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}
