@@ -1,7 +1,6 @@
-//! What the library gives to people's own tests: assertions, a store that fails, a clock that moves
-//! ttls on, and the example that shows them.
+//! What the library gives to people's own tests: assertions, a store that fails, and a clock that
+//! moves ttls on.
 
 mod assertions;
-mod example;
 mod failing_store;
 mod time;
