@@ -28,9 +28,7 @@ use crate::{
 #[track_caller]
 pub fn assert_replayed<B>(response: &Response<B>) {
     let seen = Seen::of(response);
-    if seen != Seen::Replay {
-        panic!("{}", Failure { expected: "a replay", response, seen });
-    }
+    assert!(seen == Seen::Replay, "{}", Failure { expected: "a replay", response, seen });
 }
 
 /// Asserts that the handler ran for this response.
@@ -60,9 +58,7 @@ pub fn assert_executed<B>(response: &Response<B>) {
     let seen = Seen::of(response);
     let is_error = response.status().is_client_error() || response.status().is_server_error();
     let is_executed = seen == Seen::Run || (seen == Seen::Other && !is_error);
-    if !is_executed {
-        panic!("{}", Failure { expected: "the handler's", response, seen });
-    }
+    assert!(is_executed, "{}", Failure { expected: "the handler's", response, seen });
 }
 
 /// What a response says of its origin.
