@@ -10,6 +10,8 @@
 //!
 //! GET  /openapi.json                            the OpenAPI document, which the handlers make
 //! GET  /docs                                    the same to read and to try out
+//!
+//! GET  /                                        a page to see it on: send twice, cut the connection
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE` (see
@@ -24,8 +26,10 @@ mod entities;
 mod error;
 mod fields;
 mod json;
+mod live;
 mod logging;
 mod members;
+mod page;
 mod shutdown;
 mod store;
 
@@ -51,7 +55,9 @@ async fn run() -> anyhow::Result<()> {
     logging::init()?;
     let config = Config::from_env()?;
     let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
-    let app = App::new(&config).router().layer(idempotency.clone());
+    let app = App::new(&config);
+    let (live, idempotency) = (app.live.clone(), app.live.listen_to(idempotency));
+    let app = app.router().layer(idempotency.clone());
 
     let listener = TcpListener::bind(config.addr)
         .await
@@ -61,6 +67,11 @@ async fn run() -> anyhow::Result<()> {
     // Standard output is line-buffered: whoever waits for this line gets it at once.
     println!("listening on http://{}", listener.local_addr()?);
 
+    // The page holds a stream open, which would hold the shutdown.
+    let first = async move {
+        first.await;
+        live.end();
+    };
     let serve = async {
         axum::serve(listener, app).with_graceful_shutdown(first).await?;
         // Callers that went away left handlers behind; those end, and their responses are stored.

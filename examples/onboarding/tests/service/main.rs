@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 mod document;
+mod events;
 mod members_api;
 mod onboarding_api;
 mod process;
