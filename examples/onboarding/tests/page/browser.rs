@@ -55,7 +55,7 @@ impl Page {
 
     /// What a script's expression is worth.
     pub(crate) async fn ask(&self, expression: &str) -> Value {
-        let script = format!("{WORDS} return {expression};");
+        let script = format!("{WORDS} return ({expression});");
         let answer = self.driver.execute(script, Vec::new()).await;
         answer.unwrap_or_else(|error| panic!("{expression}: {error}")).json().clone()
     }
