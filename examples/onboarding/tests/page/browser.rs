@@ -12,9 +12,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the tests ask a page with.
 const WORDS: &str = "
-    const text = (selector) => document.querySelector(selector).innerText.replace(/\\s+/g, ' ').trim();
     const texts = (selector) => Array.from(document.querySelectorAll(selector),
         (element) => element.innerText.replace(/\\s+/g, ' ').trim());
+    const text = (selector) => texts(selector)[0] ?? '';
     const tally = (word) => Number(text('#tally-' + word));
 ";
 
