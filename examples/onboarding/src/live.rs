@@ -51,7 +51,6 @@ pub(crate) struct Decided {
     /// The digest that logs show as well.
     key: Option<String>,
     decision: &'static str,
-    is_answer: bool,
     status: Option<u16>,
     #[serde(serialize_with = "as_milliseconds")]
     ran: Option<Duration>,
@@ -145,7 +144,6 @@ impl Decided {
             operation: event.operation().to_owned(),
             key: event.key().map(|key| key.to_string()),
             decision: decision.as_str(),
-            is_answer: decision.is_answer(),
             status: event.status(),
             ran: event.run_time(),
             waited: event.wait_time(),

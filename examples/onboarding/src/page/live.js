@@ -55,7 +55,7 @@ export function classOf(word) {
 
 const source = new EventSource("/page/events");
 
-/** Resolves when the next handler that the page has sent for begins. */
+/** Resolves when the next handler begins that a page has sent for. */
 export const begun = () => new Promise((resolve) => source.addEventListener("begun", resolve, { once: true }));
 
 function say(text, isLive) {

@@ -47,7 +47,7 @@ function freshInvitation() {
 /** Sends a request once, and gives its answer as it is shown. */
 async function send(request, signal) {
   const since = performance.now();
-  const result = (word, text) => ({ word, text, took: performance.now() - since });
+  const result = (word, text, id = "") => ({ word, text, id, took: performance.now() - since });
   try {
     const response = await fetch("/page/invite", {
       method: "POST",
@@ -63,7 +63,7 @@ async function send(request, signal) {
     const status = `${response.status} ${response.statusText}`;
     if (!response.ok) return result(`${response.status}`, `${status}: ${said.detail}`);
     const word = response.headers.has("idempotent-replayed") ? "replayed" : "executed";
-    return result(word, `${status}, ${said.id}`);
+    return result(word, `${status}, `, said.id);
   } catch (error) {
     if (signal?.aborted) return result("cut off", "The caller went away while the handler was running.");
     const advice = "The handler may have run: send again with the same key to find out.";
@@ -87,10 +87,10 @@ function show(group, ...results) {
   group.open += results.length;
   render(group);
   for (const result of results) {
-    result.then(({ word, text, took }) => {
+    result.then(({ word, text, id, took }) => {
       group.open -= 1;
-      const kind = `${word} ${text}`;
-      const equal = group.answers.get(kind) ?? { word, text, times: 0, took: 0 };
+      const kind = [word, text, id].join();
+      const equal = group.answers.get(kind) ?? { word, text, id, times: 0, took: 0 };
       group.answers.set(kind, { ...equal, times: equal.times + 1, took: Math.max(equal.took, took) });
       // A screen reader reads out what is rendered: not a hundred times.
       if (group.sent < 10 || group.open === 0) render(group);
@@ -102,11 +102,11 @@ function render(group) {
   if (group !== shown) return;
   const { title, sent, open, answers } = group;
   const requests = sent === 1 ? "1 request" : `${sent} requests`;
-  const rows = Array.from(answers.values(), ({ word, text, times, took }) =>
+  const rows = Array.from(answers.values(), ({ word, text, id, times, took }) =>
     element("li", {},
       badge(word, classOf(word)),
       element("span", { className: "times" }, times > 1 ? `× ${times}` : ""),
-      element("span", {}, text),
+      element("span", {}, text, element("span", { className: "key" }, id)),
       element("span", { className: "hint" }, `${times > 1 ? "within" : "after"} ${seconds(took)}`)));
   answer.replaceChildren(
     element("p", {}, element("strong", {}, title), `: ${requests}${open > 0 ? `, ${open} not answered yet` : ""}`),
