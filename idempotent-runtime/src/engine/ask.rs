@@ -1,4 +1,4 @@
-//! Asking the store until it says what to do.
+//! Asks the store until the answer is final.
 
 use std::{
     future::Future,
@@ -22,9 +22,9 @@ use crate::store::{BoxFuture, Claim, Fingerprint, StoreError};
 /// What a job finds.
 #[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Found {
-    /// Its key is claimed: do the work, and settle.
+    /// Its key is claimed: do the work, then settle.
     Claimed(Claimed),
-    /// The store could not be asked, and the service prefers to run.
+    /// The store could not be asked, and the service chose to run regardless.
     Unprotected,
     /// The answer to replay.
     Stored(Bytes),
@@ -34,21 +34,21 @@ pub(crate) enum Found {
 /// Why a job neither runs nor gets a stored answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Another request has used the key.
+    /// The key was used for a different request.
     KeyReused,
-    /// The key holds an answer although this is a job, or the reverse.
+    /// The key holds a response although this is a job, or the reverse.
     OtherKind,
-    /// The run that holds the key has not ended in time.
+    /// The run that holds the key did not finish in time.
     RequestInProgress,
-    /// The work is done, its answer could not be stored.
+    /// The work is done, but its answer could not be stored.
     ResponseNotStored,
-    /// Whether the work took effect is not known.
+    /// It is unknown whether the work took effect.
     OutcomeUnknown,
     /// The store cannot say what the key holds.
     StoreUnavailable,
     /// Too many runs have outlived their callers.
     TooManyRuns,
-    /// The work was rolled back, and may succeed another time.
+    /// The work was rolled back and may succeed if retried.
     #[cfg(feature = "postgres")]
     RolledBack,
     /// The work could not be committed.
@@ -57,7 +57,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Its code, for the caller.
+    /// The code that the caller sees.
     pub(crate) fn code(self) -> ProblemCode {
         match self {
             Self::KeyReused | Self::OtherKind => ProblemCode::KeyReused,
@@ -74,10 +74,11 @@ impl Refusal {
     }
 }
 
-/// Asking the store. Whether memory has let the key be claimed is known without a future.
+/// Asking the store. If the store is in memory, whether the key is claimed is known without a
+/// future.
 #[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Asking {
-    /// `None` once it was told.
+    /// `None` once it has been returned.
     Found(Option<Found>),
     Asked(BoxFuture<'static, Found>),
 }
@@ -88,7 +89,7 @@ impl Future for Asking {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found> {
         match self.get_mut() {
             Self::Found(found) => {
-                Poll::Ready(found.take().expect("a future is not polled after its end"))
+                Poll::Ready(found.take().expect("the future was polled after completion"))
             }
             Self::Asked(asked) => asked.as_mut().poll(cx),
         }
@@ -127,11 +128,11 @@ impl Job {
         }
     }
 
-    /// The lease of the claim that was made.
+    /// Returns the lease of the claim that was made.
     ///
     /// # Errors
     ///
-    /// Returns what was found if that is no claim.
+    /// Returns an error if no claim was made: what was found instead.
     async fn find(
         &mut self,
         claim: Option<Result<Claim, StoreError>>,
@@ -158,7 +159,7 @@ impl Job {
         }
     }
 
-    /// The key is claimed: the job runs, or frees it if it must not.
+    /// The key is claimed: the job runs, or frees the key if it must not run.
     fn claimed(self, lease: Option<Duration>) -> Found {
         if self.engine.is_full() {
             self.release_without_waiting();
@@ -184,7 +185,7 @@ impl Job {
                 Ok(Claim::Running { fingerprint, lease_left: left }) => {
                     (running, lease_left) = (fingerprint, left);
                 }
-                // It has seen a running claim: to run now could be a second run.
+                // A running claim was seen, so running now could be a second run.
                 Err(_) => return Err(Refusal::StoreUnavailable.into()),
             }
         }
@@ -212,12 +213,12 @@ impl Job {
             Err(Unreadable::UnknownVersion) => {
                 tracing::warn!(
                     target: crate::TARGET,
-                    %key, "a stored response has a format of another release"
+                    %key, "a stored response has the format of another release"
                 );
                 Err(Refusal::StoreUnavailable)
             }
             Err(Unreadable::Corrupt) => {
-                tracing::error!(target: crate::TARGET, %key, "a stored response is damaged");
+                tracing::error!(target: crate::TARGET, %key, "a stored response is corrupt");
                 Err(Refusal::OutcomeUnknown)
             }
         }

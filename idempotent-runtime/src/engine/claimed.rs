@@ -1,7 +1,7 @@
-//! [`Claimed`]: a claimed key, and what becomes of the claim once the work is done.
+//! [`Claimed`]: a claimed key, and what happens to the claim once the work is done.
 //!
-//! A claim is held by a lease, or is part of the transaction that the work is done in; whoever drives
-//! the work need not know which.
+//! A claim is either held by a lease or part of the transaction that the work is done in; the code
+//! that drives the work need not know which.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use super::{
 };
 use crate::store::{BoxFuture, Claim, Hold};
 
-/// A key that is this job's: nobody else runs while it is held.
+/// A key that belongs to this job: nobody else runs while it is held.
 ///
-/// Dropped before it has settled, it frees the key: its work has panicked, or its runtime is shut
-/// down.
+/// If it is dropped before it has settled, it frees the key: the work has panicked, or its runtime
+/// is shutting down.
 pub(crate) struct Claimed {
     job: Job,
     held: Held,
     is_settled: bool,
-    /// Since when, if anybody is to be told.
+    /// When it began, if anyone listens.
     since: Option<Instant>,
-    /// Of the response that its work gave.
+    /// The status of the response that the work returned.
     status: Option<u16>,
 }
 
@@ -38,31 +38,31 @@ enum Held {
     InTransaction(InTransaction),
 }
 
-/// What to keep of the work that was done.
+/// What to keep of the finished work.
 pub(crate) enum Keep {
     /// This record: later requests with the key get it.
     Record(Bytes),
-    /// It is done, and its answer is of a kind that is never kept. The key is free again, unless the
-    /// work is part of the claim's transaction.
+    /// The work is done, but its answer is of a kind that is never kept. The key is free again,
+    /// unless the work is part of the claim's transaction.
     Unstorable,
-    /// Nothing: the key is free again, and what was done in a transaction is undone.
+    /// Nothing: the key is free again, and what was done in a transaction is rolled back.
     Nothing,
 }
 
-/// How the caller is to be answered.
+/// What the caller gets.
 pub(crate) enum Settled {
-    /// By its own work.
+    /// The response of its own work.
     Own,
-    /// By what the key holds: the claim was lost meanwhile, so this caller is a duplicate.
+    /// What the key holds: the claim was lost in the meantime, so this caller is a duplicate.
     Stored(Bytes),
     Refused(Refusal),
 }
 
-/// How a run has ended.
+/// How a run ended.
 pub(super) struct Ended {
     settled: Settled,
     decision: Decision,
-    /// What is left to be stored in the background, and the renewal of its claim.
+    /// What remains to be stored in the background, and the renewal of its claim.
     left: Option<(Bytes, Option<Renewal>)>,
 }
 
@@ -82,7 +82,7 @@ impl Ended {
 
 impl Claimed {
     pub(super) fn new(job: Job, lease: Option<Duration>) -> Self {
-        // Made first: where nothing can be renewed, outside a runtime, it frees the key.
+        // Created first: if nothing can be renewed because there is no runtime, it frees the key.
         let mut claimed = Self::held(job, Held::ByLease(None));
         claimed.held = Held::ByLease(lease.map(|lease| Renewal::start(&claimed.job, lease)));
         claimed
@@ -97,7 +97,7 @@ impl Claimed {
         Self { since: job.engine.clock(), job, held, is_settled: false, status: None }
     }
 
-    /// Drives `work`, which ends by [`settle`](Self::settle), to its end.
+    /// Drives `work`, which ends with [`settle`](Self::settle), to its end.
     pub(crate) fn run_to_end<T: Send + 'static>(
         self,
         work: impl FnOnce(Self) -> BoxFuture<'static, T>,
@@ -112,14 +112,14 @@ impl Claimed {
         !matches!(self.held, Held::ByLease(_))
     }
 
-    /// To be awaited before the work: a thread that it blocks must not be the one that renews.
+    /// Await this before the work: a thread that the work blocks must not be the one that renews.
     pub(crate) async fn begin(&self) {
         if let Held::ByLease(Some(renewal)) = &self.held {
             renewal.begin().await;
         }
     }
 
-    /// Notes the status of the response that the work gave, for who is told of it.
+    /// Records the status of the response that the work returned, for listeners.
     pub(crate) fn answers_with(&mut self, status: u16) {
         self.status = Some(status);
     }
@@ -136,7 +136,7 @@ impl Claimed {
                 Keep::Record(mut record) => match self.job.complete(&mut record).await {
                     Ok(Hold::Held) => Ended::new(Settled::Own, record::decision(&record)),
                     Ok(Hold::Lost) => {
-                        // No longer renewed: nothing else tells of the loss from here on.
+                        // No longer renewed, so nothing else reports the loss from here on.
                         let was_held = renewal.take().is_none_or(Renewal::end);
                         if was_held {
                             self.job.tell(Decision::ClaimLost, self.status, run_time);
@@ -147,7 +147,7 @@ impl Claimed {
                         tracing::debug!(
                             target: crate::TARGET,
                             error = &error as &dyn std::error::Error,
-                            "storing a response failed, trying again"
+                            "storing a response failed, retrying"
                         );
                         Ended::unstored(Some((record, renewal.take())))
                     }
@@ -181,7 +181,7 @@ impl Drop for Claimed {
         }
         match &self.held {
             Held::ByLease(_) => self.job.release_without_waiting(),
-            // It is rolled back, dropped with this.
+            // Dropped with this, which rolls it back.
             #[cfg(feature = "postgres")]
             Held::InTransaction(_) => {}
         }
@@ -191,7 +191,7 @@ impl Drop for Claimed {
 }
 
 impl Job {
-    /// The claim lapsed during the work, so this caller is a duplicate of whoever has it now.
+    /// The claim lapsed during the work, so this caller is a duplicate of whoever holds it now.
     async fn after_loss(&mut self, mut record: Bytes) -> Ended {
         let since = Instant::now();
         let (mut has_waited, lost) = (false, self.clone());

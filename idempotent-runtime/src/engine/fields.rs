@@ -1,20 +1,20 @@
-//! [`Fields`]: lists of fields, hashed so that no two lists meet; and the two hashes.
+//! [`Fields`]: lists of fields, hashed so that no two lists collide; and the two hashes.
 
 use std::sync::LazyLock;
 
 use highway::{HighwayHash as _, HighwayHasher, Key};
 
-/// A digest of 128 bits.
+/// A 128-bit digest.
 pub(crate) type Digest = [u8; 16];
 
-/// Which hash a digest is made with.
+/// Which hash to use for a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Digesting {
     /// BLAKE3: the same in every process, on every machine and in every release.
     Stable,
-    /// `HighwayHash` under a random secret of this process, at a fraction of BLAKE3's work. It is a
-    /// pseudorandom function: who does not know the secret finds no two inputs that meet. For what
-    /// never leaves the process.
+    /// `HighwayHash` keyed with a random secret of this process, at a fraction of BLAKE3's cost. It
+    /// is a pseudorandom function: without the secret, nobody can find two inputs that collide. For
+    /// values that never leave the process.
     Process,
 }
 
@@ -32,7 +32,7 @@ impl Digesting {
 
 static SECRET: LazyLock<Key> = LazyLock::new(|| {
     let random = || uuid::Uuid::new_v4().as_u64_pair();
-    // Each pair has six bits that are not random.
+    // Six bits of each pair are not random.
     let ((a, b), (c, d), (e, f)) = (random(), random(), random());
     Key([a ^ f.rotate_left(32), b, c ^ e.rotate_left(32), d])
 });
@@ -43,20 +43,21 @@ pub(crate) fn truncate(hash: blake3::Hash) -> Digest {
     std::array::from_fn(|index| short[index])
 }
 
-/// A list of fields to be hashed, each with its length in front: no two lists give the same bytes.
+/// A list of fields to hash, each prefixed with its length: no two lists produce the same bytes.
 pub(crate) struct Fields {
     /// The list, as long as it fits.
     buffer: [u8; Self::CAPACITY],
     length: usize,
-    /// The whole list, once it does not fit.
+    /// The whole list, once it no longer fits.
     long: Vec<u8>,
 }
 
 impl Fields {
-    /// Room for the fields of a usual request.
+    /// Room for the fields of a typical request.
     const CAPACITY: usize = 256;
 
-    /// An empty list. `version` tells what it is for: a new way to list the fields is a new one.
+    /// An empty list. `version` identifies its purpose: a different way to list the fields needs a
+    /// new version.
     pub(crate) fn new(version: u8) -> Self {
         let mut buffer = [0; Self::CAPACITY];
         buffer[0] = version;
@@ -67,9 +68,9 @@ impl Fields {
         self.put_joined(&[field]);
     }
 
-    /// One field made of `parts`.
+    /// Adds one field made of `parts`.
     ///
-    /// Nearly all fields are short: one byte says their length, nine that of the others.
+    /// Nearly all fields are short: one byte holds their length, nine hold that of the others.
     pub(crate) fn put_joined(&mut self, parts: &[&[u8]]) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let end = self.length + 1 + length;

@@ -1,12 +1,12 @@
-//! The record: how finished work is kept, as bytes that every release can read.
+//! The record: how finished work is stored, as bytes that every release can read.
 //!
 //! ```text
 //! magic 2 | version 1 | kind 1 | flags 1 | CRC-32 of all but itself 4 | payload
 //! ```
 //!
-//! Numbers are little endian. `flags` is 0: room for compression and encryption. Release N writes
-//! what release N-1 reads; a version, kind or flag that this release does not know is told apart
-//! from damage, because neither may ever look like an absent key.
+//! Numbers are little-endian. `flags` is 0: room for compression and encryption. Release N writes
+//! what release N-1 reads. An unknown version, kind or flag is distinguished from corruption,
+//! because neither may ever look like an absent key.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
@@ -15,7 +15,7 @@ use super::event::Decision;
 const MAGIC: [u8; 2] = *b"iA";
 const VERSION: u8 = 2;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
-/// How many bytes stand before the payload.
+/// The number of bytes before the payload.
 pub(crate) const ENVELOPE: usize = 9;
 
 const KIND_ANSWER: u8 = 1;
@@ -23,20 +23,20 @@ const KIND_NOT_STORED: u8 = 2;
 const KIND_UNKNOWN: u8 = 3;
 const KIND_VALUE: u8 = 4;
 
-/// What a record says.
+/// The contents of a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// The answer to replay. It begins with its status, a number of two bytes.
+    /// The answer to replay. It begins with its status, a two-byte number.
     Answer(Bytes),
-    /// The value to give back, as JSON.
+    /// The value to return, as JSON.
     Value(Bytes),
-    /// The work is done, its answer could not be stored.
+    /// The work is done, but its answer could not be stored.
     NotStored,
-    /// Whether the work took effect is not known.
+    /// It is unknown whether the work took effect.
     Unknown,
 }
 
-/// What a job's work gives, and expects of a record.
+/// What a job's work returns, and expects in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Answer,
@@ -48,7 +48,7 @@ pub(crate) enum Form {
 pub(crate) enum Unreadable {
     /// Written by a release that this one does not know.
     UnknownVersion,
-    /// Damaged.
+    /// Corrupt.
     Corrupt,
 }
 
@@ -58,8 +58,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// The record of an answer whose payload has `length` bytes. Exact, because a store keeps what
-    /// is allocated.
+    /// The record of an answer whose payload has `length` bytes. The capacity is exact, because a
+    /// store keeps what is allocated.
     pub(crate) fn answer(length: usize) -> Self {
         Self::new(KIND_ANSWER, length)
     }
@@ -87,28 +87,28 @@ impl Draft {
         self.bytes.into()
     }
 
-    /// The record for a store in this process's memory, which damages nothing.
+    /// The record for a store in this process's memory, which corrupts nothing.
     pub(crate) fn seal_unchecked(self) -> Bytes {
         self.bytes.into()
     }
 }
 
-/// The record of an answer that is too large, or of a form that cannot be kept.
+/// The record of an answer that is too large, or of a form that cannot be stored.
 pub(crate) fn not_stored() -> Bytes {
     Draft::new(KIND_NOT_STORED, 0).seal()
 }
 
-/// The record of work whose effect is not known.
+/// The record of work whose effect is unknown.
 pub(crate) fn unknown() -> Bytes {
     Draft::new(KIND_UNKNOWN, 0).seal()
 }
 
-/// What an answer says of itself first.
+/// The status, which an answer begins with.
 pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     answer.first_chunk().copied().map(u16::from_le_bytes)
 }
 
-/// What a record that this process has made is.
+/// The decision that a record made by this process stands for.
 pub(super) fn decision(record: &[u8]) -> Decision {
     match record.get(3) {
         Some(&KIND_NOT_STORED) => Decision::NotStorable,
@@ -124,7 +124,7 @@ fn checksum(record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Reads a record, which a store gave back or, if `is_unchecked`, this process's memory.
+/// Reads a record that came from a store or, if `is_unchecked`, from this process's memory.
 pub(crate) fn open(mut record: Bytes, is_unchecked: bool) -> Result<Record, Unreadable> {
     if record.len() < ENVELOPE || record[..2] != MAGIC {
         return Err(Unreadable::Corrupt);

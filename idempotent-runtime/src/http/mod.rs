@@ -1,9 +1,9 @@
 //! HTTP: one request, from its head to the response. The only room that names Axum.
 //!
-//! A request enters by the handler's last parameter ([`idempotent`](self)), and
-//! `handler` leads it: the key is read, the expressions are evaluated, the body is read, the
-//! request is named, the engine is asked; then the handler runs and what it answers is kept, or a
-//! stored response is replayed, or a problem says why neither can be.
+//! A request enters through the handler's last parameter ([`idempotent`](self)), and `handler`
+//! takes it from there: the key is read, the expressions are evaluated, the body is read, the
+//! request is identified, and the engine is asked. Then the handler runs and its response is kept,
+//! or a stored response is replayed, or a problem says why neither is possible.
 
 mod admission;
 pub(crate) mod body;

@@ -12,15 +12,15 @@ use super::{
     Attempt, Claim, ErasedStore, Extracted, Fingerprint, Hold, Store, StoreError, StoreKey,
 };
 
-/// Any store behind a pointer, except this process's memory, which answers without a future: the
-/// methods `…_at_once` are its verbs, and `None` of any other store.
+/// Any store behind a pointer, except for this process's memory, which answers without a future:
+/// its methods are the `…_at_once` ones, which return `None` for any other store.
 #[derive(Clone)]
 pub(crate) enum StoreHandle {
     #[cfg(feature = "memory")]
     Memory(MemoryStore),
     Shared {
         store: Arc<dyn ErasedStore>,
-        /// The same, if it has transactions.
+        /// The same store, if it supports transactions.
         #[cfg(feature = "postgres")]
         postgres: Option<PostgresStore>,
     },
@@ -52,7 +52,7 @@ impl StoreHandle {
         }
     }
 
-    /// The store, if it has transactions that a handler can take part in.
+    /// The store, if it supports transactions that a handler can take part in.
     #[cfg(feature = "postgres")]
     pub(crate) fn transactional(&self) -> Option<&PostgresStore> {
         match self {
@@ -71,7 +71,7 @@ impl StoreHandle {
         }
     }
 
-    /// Whether what it holds never leaves this process.
+    /// Whether its contents never leave this process.
     pub(crate) fn is_memory(&self) -> bool {
         match self {
             #[cfg(feature = "memory")]
@@ -104,7 +104,7 @@ impl StoreHandle {
         }
     }
 
-    /// [`Store::complete`], which keeps what the last parameter was extracted as.
+    /// [`Store::complete`], which also keeps the type that the last parameter was extracted as.
     pub(crate) fn complete_at_once(
         &self,
         attempt: &Attempt,

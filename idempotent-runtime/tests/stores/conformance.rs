@@ -211,22 +211,22 @@ macro_rules! found {
 }
 
 found! {
-    a_claim_that_checks_then_inserts_fails: CheckThenInsert => "claimed one key at once";
+    a_claim_that_checks_then_inserts_fails: CheckThenInsert => "one of many threads must claim";
     a_run_with_another_fingerprint_fails: RunningWithTheAskersFingerprint
-        => "shows its own fingerprint";
-    a_release_without_token_fails: ReleaseWithoutToken => "after a stranger's `release`";
-    a_complete_without_token_fails: CompleteWithoutToken => "a stranger completes";
-    a_renewal_of_anything_fails: RenewAnything => "a stranger renews";
-    a_wait_that_misses_the_end_fails: WaitMissesTheEnd => "does not miss the end";
-    a_ttl_that_is_forgotten_fails: ForgetsTtl => "`expires_in` is more than the ttl";
+        => "must show its own fingerprint";
+    a_release_without_token_fails: ReleaseWithoutToken => "after `release` by another token";
+    a_complete_without_token_fails: CompleteWithoutToken => "`complete` by another token";
+    a_renewal_of_anything_fails: RenewAnything => "`renew` by another token";
+    a_wait_that_misses_the_end_fails: WaitMissesTheEnd => "must not miss the end";
+    a_ttl_that_is_forgotten_fails: ForgetsTtl => "`expires_in` exceeds the ttl";
     an_expiry_that_is_zero_fails: ExpiresAtOnce => "`expires_in` is far less than the ttl";
-    an_expiry_that_is_too_late_fails: ExpiresTooLate => "`expires_in` is more than the ttl";
+    an_expiry_that_is_too_late_fails: ExpiresTooLate => "`expires_in` exceeds the ttl";
     an_expiry_that_stands_still_fails: ExpiryStandsStill => "`expires_in` does not fall";
     a_read_that_claims_fails: ReadClaims => "`read` of an absent key";
     a_read_that_extends_fails: ReadExtends => "outlives its ttl";
     a_forget_that_ignores_a_run_fails: ForgetIgnoresThatItRuns
-        => "`forget` leaves a running key alone";
+        => "`forget` must leave a running key alone";
     a_forget_that_spares_every_run_fails: ForgetSparesEveryRun => "`forget` of a running key";
-    a_forget_that_leaves_the_record_fails: ForgetLeavesTheRecord => "a forgotten record is gone";
-    a_forget_that_looks_before_it_acts_fails: ForgetFreesTwice => "freed one key at once";
+    a_forget_that_leaves_the_record_fails: ForgetLeavesTheRecord => "a forgotten record must be gone";
+    a_forget_that_looks_before_it_acts_fails: ForgetFreesTwice => "one of many threads must free";
 }

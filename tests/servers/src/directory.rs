@@ -1,4 +1,4 @@
-//! Temporary directories that go with the value, or with the process however it ends.
+//! Temporary directories that are removed with the value, or with the process however it ends.
 
 use std::env;
 use std::fs::{self, DirBuilder, File};
@@ -18,12 +18,12 @@ use crate::user::User;
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    /// Where a filesystem of its own is mounted.
+    /// Where a separate filesystem is mounted.
     mount: OnceLock<PathBuf>,
 }
 
 impl Directory {
-    /// A new, empty directory that only `owner` (the caller where `None`) can look into.
+    /// A new, empty directory that only `owner` can access (the caller if `None`).
     pub(crate) fn new(owner: Option<User>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let path = ROOT.path.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
@@ -64,7 +64,7 @@ impl Directory {
         self.mount.get().map(PathBuf::as_path)
     }
 
-    /// An empty file for what a server writes to its outputs.
+    /// An empty file for the server's output.
     pub(crate) fn create_log(&self) -> File {
         File::options()
             .create(true)
@@ -74,7 +74,7 @@ impl Directory {
             .expect("it is writable")
     }
 
-    /// What the server has written.
+    /// The server's output so far.
     pub(crate) fn log(&self) -> String {
         fs::read(self.path.join("log"))
             .map(|log| String::from_utf8_lossy(&log).into_owned())
@@ -84,26 +84,26 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What is left, the process's janitor unmounts and removes.
+        // The process's janitor unmounts and removes what is left.
         if let Some(mount) = self.mounted() {
-            // Whatever still uses it.
+            // Even if something still uses it.
             let _ = Command::new("umount").arg("--lazy").arg(mount).status();
         }
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// The directory of this process's servers. A `static` is never dropped and a killed process drops
+/// The directory of this process's servers. A `static` is never dropped, and a killed process drops
 /// nothing, so a janitor removes it: a shell that waits for the end of its standard input, which
-/// comes with this process's.
+/// comes when this process ends.
 struct Root {
     path: PathBuf,
     _janitor: Child,
 }
 
-/// A Postgres that was killed leaves a segment of shared memory behind, named in its file: on the
-/// seventh line, the last word. A filesystem that is mounted in its directory goes first. A dying
-/// server may still write while its directory is being removed.
+/// A killed Postgres leaves a segment of shared memory behind, identified by the last word on the
+/// seventh line of its file. A filesystem mounted in its directory is unmounted first. A dying
+/// server may still be writing while its directory is being removed.
 const JANITOR: &str = r#"
     cat
     for file in "$0"/*/data/postmaster.pid; do
@@ -123,7 +123,7 @@ static ROOT: LazyLock<Root> = LazyLock::new(|| {
             .expect("the clock is past 1970")
             .as_nanos();
         let path = env::temp_dir().join(format!("test-servers-{}-{now}", process::id()));
-        // Others may pass through, to a directory of theirs, but list nothing.
+        // Others may pass through to their own directories, but cannot list anything.
         match DirBuilder::new().mode(0o711).create(&path) {
             Ok(()) => break path,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

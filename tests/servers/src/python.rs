@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 const VENV: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/venv");
 
-/// The path of a program of `tests/requirements.txt`, such as `schemathesis`, where `tests/venv` installs
-/// it.
+/// The path of a program from `tests/requirements.txt`, such as `schemathesis`, in the place where
+/// `tests/venv` installs it.
 ///
 /// # Panics
 ///
-/// Panics if it is not there.
+/// Panics if it is not installed.
 #[must_use]
 pub fn python(name: &str) -> PathBuf {
     let program = Path::new(VENV).join("bin").join(name);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use test_servers::{PgBouncer, PoolMode, Postgres, Redis};
 
-/// Looks until it is so: a process that is not a child gives no sign.
+/// Checks until the condition holds: a process that is not a child gives no sign.
 fn until(mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {

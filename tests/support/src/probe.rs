@@ -16,7 +16,7 @@ use idempotent_runtime::{
 
 use crate::{Counter, Gate, lock};
 
-/// One verb of the store.
+/// One method of the store.
 #[derive(Debug, Clone)]
 pub struct Verb {
     /// Calls that have begun; counted once they wait for something or are done.
@@ -38,7 +38,7 @@ impl Verb {
         self.faults.next(faults);
     }
 
-    /// What happens to every call from now on that has no fault of its own.
+    /// What happens to every call from now on for which [`next`](Self::next) sets nothing.
     pub fn always(&self, fault: Fault) {
         self.faults.always(fault);
     }
@@ -66,10 +66,10 @@ impl Verb {
     }
 }
 
-/// A store around `S`. A clone is another handle to it.
+/// A wrapper around the store `S`. A clone is another handle to it.
 #[derive(Debug, Clone)]
 pub struct Probe<S> {
-    /// The store that it is around.
+    /// The wrapped store.
     pub store: Arc<S>,
     /// Its `claim`.
     pub claim: Verb,
@@ -90,7 +90,7 @@ pub struct Probe<S> {
 }
 
 impl<S> Probe<S> {
-    /// Around `store`.
+    /// Wraps `store`.
     pub fn on(store: S) -> Self {
         let store = Arc::new(store);
         let failing = FailingStore::new(Arc::clone(&store));
@@ -108,7 +108,7 @@ impl<S> Probe<S> {
         }
     }
 
-    /// What happens to every call of any verb from now on that has no fault of its own.
+    /// What happens to every call of any method from now on for which [`Verb::next`] sets nothing.
     #[must_use]
     pub fn always(self, fault: Fault) -> Self {
         self.failing.always(fault);

@@ -1,4 +1,4 @@
-//! Counting what is evicted before its time.
+//! Counts what is evicted early.
 
 use std::{
     sync::{
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Counts records evicted before their ttl, and says so in the log at most every ten seconds.
+/// Counts records evicted before their ttl, and logs the count at most every ten seconds.
 #[derive(Default)]
 pub(super) struct Evictions {
     count: AtomicU64,

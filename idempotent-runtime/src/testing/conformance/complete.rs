@@ -1,4 +1,4 @@
-//! `complete`: the holder's record takes the place of its claim, whole and at once.
+//! `complete`: the holder's record replaces its claim, whole and at once.
 
 use bytes::Bytes;
 
@@ -11,39 +11,71 @@ impl<S: Store> Suite<S> {
         let other = Attempt::new(attempt.key, fingerprint(2), Token::random());
         match self.claim(&other).await {
             Claim::Stored { fingerprint: found, record: kept, expires_in } => {
-                assert_eq!(found, fingerprint(1), "a record shows the fingerprint of its claim");
+                assert_eq!(
+                    found,
+                    fingerprint(1),
+                    "a record must show the fingerprint of its claim"
+                );
                 assert_eq!(kept, record("kept"));
-                assert!(expires_in <= LONG, "`expires_in` is more than the ttl");
+                assert!(expires_in <= LONG, "`expires_in` exceeds the ttl");
                 assert!(expires_in > LONG / 2, "`expires_in` is far less than the ttl");
             }
-            claim => panic!("a completed key is stored, not {claim:?}"),
+            claim => panic!("a completed key must be stored, not {claim:?}"),
         }
         let own = self.claim(&attempt).await;
-        assert!(matches!(own, Claim::Stored { .. }), "also for the token that stored it: {own:?}");
+        assert!(
+            matches!(own, Claim::Stored { .. }),
+            "a completed key must be stored for its own token as well, not {own:?}"
+        );
     }
 
     pub(super) async fn a_record_comes_back_byte_for_byte(&self) {
         let all_bytes = (0..=u8::MAX).collect::<Bytes>();
         for record in [Bytes::new(), all_bytes.clone(), all_bytes.repeat(128).into()] {
             let attempt = self.claimed().await;
-            self.assert_completes(&attempt, record.clone(), "the holder completes").await;
-            self.assert_stored(attempt.key, &record, "byte for byte").await;
+            self.assert_completes(
+                &attempt,
+                record.clone(),
+                "`complete` by the holder must return `Held`",
+            )
+            .await;
+            self.assert_stored(attempt.key, &record, "after `complete`, byte for byte").await;
         }
     }
 
     pub(super) async fn complete_is_fenced_by_the_token(&self) {
         let attempt = self.claimed().await;
         let stranger = attempt_at(attempt.key);
-        self.assert_cannot_complete(&stranger, "a stranger completes").await;
-        self.assert_running(attempt.key, "after a stranger's `complete`").await;
-        self.assert_completes(&attempt, record("first"), "the holder completes").await;
-        self.assert_completes(&attempt, record("first"), "and may repeat it").await;
-        self.assert_completes(&attempt, record("second"), "the first record stands").await;
-        self.assert_cannot_complete(&stranger, "a stranger overwrites").await;
-        let why = "after a stranger's late `complete`";
+        self.assert_cannot_complete(&stranger, "`complete` by another token must return `Lost`")
+            .await;
+        self.assert_running(attempt.key, "after `complete` by another token").await;
+        self.assert_completes(
+            &attempt,
+            record("first"),
+            "`complete` by the holder must return `Held`",
+        )
+        .await;
+        self.assert_completes(
+            &attempt,
+            record("first"),
+            "a repeated `complete` must return `Held`",
+        )
+        .await;
+        self.assert_completes(
+            &attempt,
+            record("second"),
+            "`complete` repeated with another record must return `Held`",
+        )
+        .await;
+        self.assert_cannot_complete(
+            &stranger,
+            "`complete` of a stored key by another token must return `Lost`",
+        )
+        .await;
+        let why = "after a late `complete` by another token";
         self.assert_stored(attempt.key, &record("first"), why).await;
         let absent = attempt_at(fresh_key());
-        self.assert_cannot_complete(&absent, "nobody's key completes").await;
+        self.assert_cannot_complete(&absent, "`complete` without a claim must return `Lost`").await;
         self.assert_absent(absent.key, "after `complete` without a claim").await;
     }
 
@@ -54,7 +86,11 @@ impl<S: Store> Suite<S> {
             let readers = self.on_threads(move |suite| async move { suite.look(key).await });
             let (claims, ()) = tokio::join!(
                 readers,
-                self.assert_completes(&attempt, record("kept"), "the holder completes")
+                self.assert_completes(
+                    &attempt,
+                    record("kept"),
+                    "`complete` by the holder must return `Held`"
+                )
             );
             assert!(
                 !claims.iter().any(is_claimed),

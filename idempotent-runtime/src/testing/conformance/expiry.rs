@@ -1,11 +1,11 @@
-//! What expires: records by their ttl, claims by their lease. Being looked at extends neither.
+//! What expires: records by their ttl, claims by their lease. Reading extends neither.
 
 use std::time::{Duration, Instant};
 
 use super::{LONG, PATIENCE, PAUSE, SHORT, Suite, attempt_at, fresh_key, record};
 use crate::{Claim, Hold, KeyState, Store, StoreKey};
 
-/// The verb that looks at a key.
+/// The method that looks at a key.
 #[derive(Clone, Copy)]
 enum Look {
     Claim,
@@ -19,22 +19,26 @@ impl<S: Store> Suite<S> {
         assert_eq!(self.complete(&long, record("long"), LONG).await, Hold::Held);
         self.assert_stored(short.key, &record("short"), "before the ttl has passed").await;
         let stored = Instant::now();
-        // Reading all the time: that must not extend it.
+        // Reading all the time must not extend it.
         while matches!(self.read(short.key).await, KeyState::Stored { .. })
             && matches!(self.look(short.key).await, Claim::Stored { .. })
         {
             assert!(stored.elapsed() < PATIENCE, "a record outlives its ttl");
             tokio::time::sleep(PAUSE).await;
         }
-        assert!(stored.elapsed() > SHORT / 2, "a record is gone long before its ttl");
+        assert!(stored.elapsed() > SHORT / 2, "a record expired long before its ttl");
         self.assert_stored(long.key, &record("long"), "with a longer ttl").await;
-        self.assert_cannot_complete(&short, "the token of an expired record completes").await;
+        self.assert_cannot_complete(
+            &short,
+            "`complete` with the token of an expired record must return `Lost`",
+        )
+        .await;
 
         let expired = self.claimed().await;
         assert_eq!(self.complete(&expired, record("short"), SHORT).await, Hold::Held);
         self.until_absent(expired.key, "a record outlives its ttl").await;
         let forgotten = self.forget(expired.key, true).await;
-        assert_eq!(forgotten, crate::Forgotten::Absent, "an expired record is absent");
+        assert_eq!(forgotten, crate::Forgotten::Absent, "an expired record must be absent");
         self.assert_absent(expired.key, "after its ttl").await;
     }
 
@@ -60,16 +64,16 @@ impl<S: Store> Suite<S> {
         match look {
             Look::Claim => match self.look(key).await {
                 Claim::Stored { expires_in, .. } => expires_in,
-                claim => panic!("the record is there, not {claim:?}"),
+                claim => panic!("the key must hold its record, not {claim:?}"),
             },
             Look::Read => match self.read(key).await {
                 KeyState::Stored { expires_in, .. } => expires_in,
-                state => panic!("the record is there, not {state:?}"),
+                state => panic!("the key must hold its record, not {state:?}"),
             },
         }
     }
 
-    /// Reads `key` until it is absent: reading must not keep what it holds alive.
+    /// Reads `key` until it is absent: reading must not keep its contents alive.
     async fn until_absent(&self, key: StoreKey, otherwise: &str) {
         let since = Instant::now();
         while self.read(key).await != KeyState::Absent {
@@ -78,7 +82,7 @@ impl<S: Store> Suite<S> {
         }
     }
 
-    /// Only for stores whose claims can be orphaned; the others say `lease: None`.
+    /// Only for stores whose claims can be orphaned; the others return `lease: None`.
     pub(super) async fn a_claim_lapses_with_its_lease(&self) {
         let attempt = attempt_at(fresh_key());
         let Claim::Claimed { lease: Some(_) } = self.claim_for(&attempt, SHORT).await else {
@@ -86,7 +90,11 @@ impl<S: Store> Suite<S> {
         };
         let (renewed, read) = (attempt_at(fresh_key()), attempt_at(fresh_key()));
         self.claim_for(&renewed, SHORT).await;
-        assert_eq!(self.renew(&renewed).await, Hold::Held, "the holder renews");
+        assert_eq!(
+            self.renew(&renewed).await,
+            Hold::Held,
+            "`renew` by the holder must return `Held`"
+        );
         self.claim_for(&read, SHORT).await;
 
         let since = Instant::now();
@@ -95,23 +103,35 @@ impl<S: Store> Suite<S> {
             match self.claim(&successor).await {
                 Claim::Claimed { .. } => break,
                 Claim::Running { lease_left: Some(left), .. } => {
-                    assert!(left <= SHORT, "`lease_left` is more than the lease");
+                    assert!(left <= SHORT, "`lease_left` exceeds the lease");
                 }
-                claim => panic!("a claim with a lease runs with `lease_left`, not {claim:?}"),
+                claim => {
+                    panic!("a claim with a lease must be running with `lease_left`, not {claim:?}")
+                }
             }
             self.read(read.key).await;
             assert!(since.elapsed() < PATIENCE, "a claim outlives its lease");
             tokio::time::sleep(PAUSE).await;
         }
-        assert!(since.elapsed() > SHORT / 2, "a claim lapses long before its lease");
+        assert!(since.elapsed() > SHORT / 2, "a claim lapsed long before its lease");
         self.until_absent(read.key, "a claim that is read outlives its lease").await;
         self.assert_running(renewed.key, "with a renewed lease").await;
 
-        assert_eq!(self.renew(&attempt).await, Hold::Lost, "a lapsed claim is renewed");
-        self.assert_cannot_complete(&attempt, "a lapsed claim completes").await;
+        assert_eq!(
+            self.renew(&attempt).await,
+            Hold::Lost,
+            "`renew` of a lapsed claim must return `Lost`"
+        );
+        self.assert_cannot_complete(&attempt, "`complete` of a lapsed claim must return `Lost`")
+            .await;
         self.release(&attempt).await;
         self.assert_running(attempt.key, "after the calls of a lapsed token").await;
-        self.assert_completes(&successor, record("kept"), "the successor completes").await;
-        self.assert_stored(attempt.key, &record("kept"), "of the successor").await;
+        self.assert_completes(
+            &successor,
+            record("kept"),
+            "`complete` by the successor must return `Held`",
+        )
+        .await;
+        self.assert_stored(attempt.key, &record("kept"), "after `complete` by the successor").await;
     }
 }

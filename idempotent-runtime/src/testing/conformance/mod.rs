@@ -29,9 +29,9 @@ const ROUNDS: usize = 200;
 const LONG: Duration = Duration::from_mins(10);
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_secs(1);
-/// How long a check waits for what ought to come after [`SHORT`], or at once.
+/// How long a check waits for what should come after [`SHORT`], or at once.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between looks at a key.
+/// The pause between looks at a key.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Checks every promise of [`Store`] on `store`, with real threads and repeated rounds.
@@ -91,7 +91,7 @@ fn fingerprint(byte: u8) -> Fingerprint {
     Fingerprint::from_bytes([byte; 16])
 }
 
-/// Somebody's attempt at `key`.
+/// An attempt at `key` by someone.
 fn attempt_at(key: StoreKey) -> Attempt {
     Attempt::new(key, fingerprint(1), Token::random())
 }
@@ -106,45 +106,50 @@ impl<S: Store> Suite<S> {
     }
 
     async fn claim_for(&self, attempt: &Attempt, lease: Duration) -> Claim {
-        self.store.claim(attempt, lease).await.expect("`claim` works")
+        self.store.claim(attempt, lease).await.expect("`claim` must not fail")
     }
 
-    /// An attempt that has claimed a fresh key.
+    /// An attempt that has claimed a new key.
     async fn claimed(&self) -> Attempt {
         let attempt = attempt_at(fresh_key());
         let claim = self.claim(&attempt).await;
-        assert!(is_claimed(&claim), "an absent key is claimed, not {claim:?}");
+        assert!(is_claimed(&claim), "an absent key must be claimed, not {claim:?}");
         attempt
     }
 
-    /// A fresh key with this record.
+    /// A new key with this record.
     async fn stored(&self, text: &'static str) -> Attempt {
         let attempt = self.claimed().await;
-        self.assert_completes(&attempt, record(text), "the holder completes").await;
+        self.assert_completes(
+            &attempt,
+            record(text),
+            "`complete` by the holder must return `Held`",
+        )
+        .await;
         attempt
     }
 
     async fn complete(&self, attempt: &Attempt, record: Bytes, ttl: Duration) -> Hold {
-        self.store.complete(attempt, record, ttl).await.expect("`complete` works")
+        self.store.complete(attempt, record, ttl).await.expect("`complete` must not fail")
     }
 
     async fn renew(&self, attempt: &Attempt) -> Hold {
-        self.store.renew(attempt, LONG).await.expect("`renew` works")
+        self.store.renew(attempt, LONG).await.expect("`renew` must not fail")
     }
 
     async fn release(&self, attempt: &Attempt) {
-        self.store.release(attempt).await.expect("`release` works");
+        self.store.release(attempt).await.expect("`release` must not fail");
     }
 
     async fn read(&self, key: StoreKey) -> KeyState {
-        self.store.read(key).await.expect("`read` works")
+        self.store.read(key).await.expect("`read` must not fail")
     }
 
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Forgotten {
-        self.store.forget(key, even_if_running).await.expect("`forget` works")
+        self.store.forget(key, even_if_running).await.expect("`forget` must not fail")
     }
 
-    /// What somebody else sees. A key that this finds absent is claimed by it.
+    /// What someone else sees. If the key is absent, this claims it.
     async fn look(&self, key: StoreKey) -> Claim {
         self.claim(&attempt_at(key)).await
     }
@@ -159,21 +164,21 @@ impl<S: Store> Suite<S> {
 
     async fn assert_absent(&self, key: StoreKey, why: &str) {
         let claim = self.look(key).await;
-        assert!(is_claimed(&claim), "{why}: the key is absent, not {claim:?}");
+        assert!(is_claimed(&claim), "{why}: the key must be absent, not {claim:?}");
     }
 
     async fn assert_running(&self, key: StoreKey, why: &str) {
         let claim = self.look(key).await;
         assert!(
             matches!(claim, Claim::Running { .. }),
-            "{why}: the claim is running, not {claim:?}"
+            "{why}: the claim must be running, not {claim:?}"
         );
     }
 
     async fn assert_stored(&self, key: StoreKey, expected: &Bytes, why: &str) {
         match self.look(key).await {
             Claim::Stored { record, .. } => assert_eq!(&record, expected, "{why}: the record"),
-            claim => panic!("{why}: the record is there, not {claim:?}"),
+            claim => panic!("{why}: the key must hold its record, not {claim:?}"),
         }
     }
 
@@ -213,17 +218,22 @@ fn is_claimed(claim: &Claim) -> bool {
 fn assert_own_fingerprint(found: Option<Fingerprint>) {
     assert!(
         found.is_none_or(|found| found == fingerprint(1)),
-        "a running claim shows its own fingerprint"
+        "a running claim must show its own fingerprint"
     );
 }
 
-/// Checks what is left of a lease of [`LONG`], of a store that answered the claim with `lease`.
+/// Checks the remaining time of a lease of [`LONG`] in a store that answered the claim with
+/// `lease`.
 fn assert_lease_left(left: Option<Duration>, lease: Option<Duration>) {
-    assert_eq!(left.is_some(), lease.is_some(), "a claim with a lease runs with `lease_left`");
-    assert!(left.is_none_or(|left| left <= LONG), "`lease_left` is more than the lease");
+    assert_eq!(
+        left.is_some(),
+        lease.is_some(),
+        "`lease_left` must be set if and only if the claim has a lease"
+    );
+    assert!(left.is_none_or(|left| left <= LONG), "`lease_left` exceeds the lease");
 }
 
-/// Starts a call and drops it, as a caller does that goes away.
+/// Starts a call and drops it, like a caller that goes away.
 async fn poll_once<F: Future>(call: F) {
     let mut call = pin!(call);
     std::future::poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! `read`: what a key holds. That it extends nothing is checked where things expire.
+//! `read`: what a key holds. The expiry checks make sure that it extends nothing.
 
 use super::{
     LONG, Suite, assert_lease_left, assert_own_fingerprint, attempt_at, fingerprint, fresh_key,
@@ -13,7 +13,7 @@ impl<S: Store> Suite<S> {
             assert_eq!(self.read(attempt.key).await, KeyState::Absent, "`read` of an absent key");
         }
         let Claim::Claimed { lease } = self.claim(&attempt).await else {
-            panic!("after `read`: the key is absent");
+            panic!("after `read`: the key must be absent");
         };
         for _ in 0..2 {
             match self.read(attempt.key).await {
@@ -25,15 +25,28 @@ impl<S: Store> Suite<S> {
             }
         }
         let own = self.claim(&attempt).await;
-        assert!(is_claimed(&own), "after `read`: the token holds its claim, not {own:?}");
-        assert_eq!(self.renew(&attempt).await, Hold::Held, "after `read`: the holder renews");
-        self.assert_completes(&attempt, record("kept"), "after `read`: the holder completes").await;
+        assert!(is_claimed(&own), "after `read`: the token must still hold its claim, not {own:?}");
+        assert_eq!(
+            self.renew(&attempt).await,
+            Hold::Held,
+            "after `read`: `renew` by the holder must return `Held`"
+        );
+        self.assert_completes(
+            &attempt,
+            record("kept"),
+            "after `read`: `complete` by the holder must return `Held`",
+        )
+        .await;
         for _ in 0..2 {
             match self.read(attempt.key).await {
                 KeyState::Stored { fingerprint: found, record: kept, expires_in } => {
-                    assert_eq!(found, fingerprint(1), "`read` shows the fingerprint of the claim");
-                    assert_eq!(kept, record("kept"), "`read` shows the record");
-                    assert!(expires_in <= LONG, "`expires_in` is more than the ttl");
+                    assert_eq!(
+                        found,
+                        fingerprint(1),
+                        "`read` must show the fingerprint of the claim"
+                    );
+                    assert_eq!(kept, record("kept"), "`read` must show the record");
+                    assert!(expires_in <= LONG, "`expires_in` exceeds the ttl");
                     assert!(expires_in > LONG / 2, "`expires_in` is far less than the ttl");
                 }
                 state => panic!("`read` of a stored key finds {state:?}"),

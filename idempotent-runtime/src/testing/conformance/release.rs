@@ -7,7 +7,7 @@ impl<S: Store> Suite<S> {
     pub(super) async fn release_is_fenced_by_the_token(&self) {
         let attempt = self.claimed().await;
         self.release(&attempt_at(attempt.key)).await;
-        self.assert_running(attempt.key, "after a stranger's `release`").await;
+        self.assert_running(attempt.key, "after `release` by another token").await;
         self.release(&attempt).await;
         self.assert_absent(attempt.key, "after `release`").await;
         self.release(&attempt).await;

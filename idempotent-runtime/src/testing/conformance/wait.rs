@@ -1,4 +1,4 @@
-//! `wait`: returns when a run ends, however it does, and never late.
+//! `wait`: returns when a run ends, in whatever way, and never late.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ impl<S: Store> Suite<S> {
         let at_most = Duration::from_millis(200);
         tokio::time::timeout(PATIENCE, self.store.wait(attempt.key, at_most))
             .await
-            .expect("`wait` returns after `at_most`");
+            .expect("`wait` must return after `at_most`");
         self.release(&attempt).await;
         // The end came before the call, so this must not take `LONG`.
         self.wait_for_end(attempt.key).await;
@@ -36,14 +36,21 @@ impl<S: Store> Suite<S> {
             let waiter = tokio::spawn(async move { Suite { store }.wait_for_end(key).await });
             tokio::task::yield_now().await;
             self.end(&attempt, end).await;
-            waiter.await.unwrap_or_else(|_| panic!("`wait` returns at the end of a run: {end:?}"));
+            waiter
+                .await
+                .unwrap_or_else(|_| panic!("`wait` must return at the end of a run: {end:?}"));
         }
     }
 
     async fn end(&self, attempt: &Attempt, end: End) {
         match end {
             End::Completed => {
-                self.assert_completes(attempt, record("done"), "the holder completes").await;
+                self.assert_completes(
+                    attempt,
+                    record("done"),
+                    "`complete` by the holder must return `Held`",
+                )
+                .await;
             }
             End::Released => self.release(attempt).await,
             End::Forgotten => {
@@ -59,7 +66,7 @@ impl<S: Store> Suite<S> {
         loop {
             tokio::time::timeout(PATIENCE, self.store.wait(key, LONG))
                 .await
-                .expect("`wait` does not miss the end of a claim");
+                .expect("`wait` must not miss the end of a claim");
             if !matches!(self.look(key).await, Claim::Running { .. }) {
                 return;
             }
@@ -76,7 +83,7 @@ impl<S: Store> Suite<S> {
                 let won = Arc::clone(&won);
                 async move {
                     loop {
-                        // A thread that starts late waits for the one that took over already.
+                        // A thread that starts late waits for the one that has already taken over.
                         let won_before = won.load(Ordering::SeqCst);
                         match suite.look(key).await {
                             Claim::Running { .. } if !won_before => {
@@ -95,7 +102,7 @@ impl<S: Store> Suite<S> {
                 self.release(&attempt).await;
             });
             let winners = claims.iter().filter(|claimed| **claimed).count();
-            assert_eq!(winners, 1, "waiters that took over a released key");
+            assert_eq!(winners, 1, "exactly one waiter must take over a released key");
         }
     }
 }
