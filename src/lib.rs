@@ -15,6 +15,10 @@ pub use idempotent_runtime::{
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
+#[cfg(feature = "seal")]
+#[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
+#[doc(inline)]
+pub use idempotent_runtime::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "aide", feature = "utoipa"))))]
 #[doc(inline)]
@@ -59,8 +63,11 @@ pub mod jobs {}
 
 #[doc = include_str!("../docs/testing-your-handlers.md")]
 pub mod testing_your_handlers {}
+#[doc = include_str!("../docs/sealing.md")]
+pub mod sealing {}
 
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}
+
 #[doc = include_str!("../docs/operating.md")]
 pub mod operating {}

@@ -21,6 +21,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "seal")]
+pub use self::engine::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub use self::http::openapi;
 #[cfg(any(feature = "postgres", feature = "redis"))]

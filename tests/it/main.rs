@@ -1,6 +1,6 @@
 //! What the library promises, through real routers and real sockets, as one program: a module for
-//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, keys by hand, outages, settings and
-//! sizes.
+//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, keys by hand, outages, sealing, settings
+//! and sizes.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 
@@ -20,6 +20,8 @@ mod nothing_leaks;
 mod one_run;
 mod outages;
 mod run_boundary;
+#[cfg(feature = "seal")]
+mod sealing;
 mod service;
 mod settings;
 mod sizes;

@@ -13,7 +13,7 @@ use super::{
     ProblemCode,
     claimed::Claimed,
     job::Job,
-    record::{self, Form, Record, Unreadable},
+    record::{Form, Record, Unreadable},
     settings::OnStoreError,
     waiting::{Waiting, WaitingBytes},
 };
@@ -198,11 +198,14 @@ impl Job {
         record: Bytes,
     ) -> Result<Bytes, Refusal> {
         let key = self.attempt.key;
-        let record = record::open(record, self.engine.store.is_memory());
+        let record = self.engine.read_record(key, fingerprint, record);
         match (&record, self.form) {
             (Ok(Record::Answer(_)), Form::Value) | (Ok(Record::Value(_)), Form::Answer) => {
                 return Err(Refusal::OtherKind);
             }
+            // Nor is it known then whether this is the fingerprint that it was stored with.
+            #[cfg(feature = "seal")]
+            (Err(Unreadable::NotAdmitted | Unreadable::NotOpened), _) => {}
             _ if fingerprint != self.attempt.fingerprint => return Err(Refusal::KeyReused),
             _ => {}
         }
@@ -219,6 +222,18 @@ impl Job {
             }
             Err(Unreadable::Corrupt) => {
                 tracing::error!(target: crate::TARGET, %key, "a stored response is corrupt");
+                Err(Refusal::OutcomeUnknown)
+            }
+            #[cfg(feature = "seal")]
+            Err(Unreadable::NotAdmitted) => Err(Refusal::StoreUnavailable),
+            #[cfg(feature = "seal")]
+            Err(Unreadable::NotOpened) => {
+                tracing::error!(
+                    target: crate::TARGET,
+                    %key,
+                    "a sealed response does not open: it was changed, it was stored under another \
+                     key or fingerprint, or two sealing keys have one id"
+                );
                 Err(Refusal::OutcomeUnknown)
             }
         }

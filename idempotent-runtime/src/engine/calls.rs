@@ -83,9 +83,10 @@ impl Job {
         if let Some(result) = engine.store.complete_at_once(attempt, record, *ttl, *extracted) {
             return result;
         }
+        let record = engine.write_record(attempt, record)?;
         let complete = async {
             let timed = self.timed(StoreVerb::Complete);
-            timed.end(engine.store.store().complete(attempt, record.clone(), *ttl).await)
+            timed.end(engine.store.store().complete(attempt, record, *ttl).await)
         };
         Box::pin(self.within_limit(complete)).await
     }

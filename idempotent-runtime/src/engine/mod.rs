@@ -26,7 +26,10 @@ pub(crate) mod key;
 mod metrics;
 mod outage;
 pub(crate) mod record;
+mod records;
 mod renewal;
+#[cfg(feature = "seal")]
+mod sealing;
 mod settings;
 mod tell;
 mod text;
@@ -34,6 +37,8 @@ mod text;
 mod transaction;
 mod waiting;
 
+#[cfg(feature = "seal")]
+pub use self::sealing::Sealing;
 #[cfg(feature = "postgres")]
 pub(crate) use self::transaction::{Isolation, Unkeyed};
 #[cfg(feature = "postgres")]
@@ -41,7 +46,7 @@ pub use self::transaction::{ReadCommitted, RepeatableRead, Serializable, Tx};
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
-    fields::{Digest, Digesting, Fields, version},
+    fields::{Digest, DigestSecret, Digesting, Fields, version},
     hand_over::HandOver,
     job::Job,
     key::Key,

@@ -132,7 +132,7 @@ impl Idempotency {
         self
     }
 
-    fn set_engine(self, change: impl FnOnce(&mut Engine)) -> Self {
+    pub(super) fn set_engine(self, change: impl FnOnce(&mut Engine)) -> Self {
         self.set(|settings| change(Arc::make_mut(&mut settings.engine)))
     }
 
@@ -408,7 +408,10 @@ impl Idempotency {
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.settings;
-        f.debug_struct("Idempotency")
+        let mut debug = f.debug_struct("Idempotency");
+        #[cfg(feature = "seal")]
+        debug.field("sealing", &settings.engine.seals.sealing());
+        debug
             .field("max_response_bytes", &settings.max_response_bytes)
             .field("max_capture_time", &settings.max_capture_time)
             .field("lease", &settings.engine.lease)
@@ -416,6 +419,7 @@ impl fmt::Debug for Idempotency {
             .field("on_store_error", &settings.engine.on_store_error)
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
             .field("max_detached_runs", &settings.engine.max_detached_runs)
+            .field("keyed_digests", &settings.engine.has_keyed_digests())
             .finish_non_exhaustive()
     }
 }
@@ -460,7 +464,11 @@ impl Settings {
 
     /// How this service computes fingerprints.
     pub(super) fn digesting(&self) -> Digesting {
-        if self.engine.store.is_memory() { Digesting::Process } else { Digesting::Stable }
+        if self.engine.store.is_memory() {
+            Digesting::Process
+        } else {
+            self.engine.digesting.clone()
+        }
     }
 
     /// Refuses a request before the engine is asked, and reports the refusal.

@@ -32,6 +32,7 @@ pub(crate) mod policy;
 mod prepared;
 mod problem;
 pub(crate) mod scope;
+mod sealing;
 pub(crate) mod stored;
 mod target;
 #[cfg(feature = "postgres")]

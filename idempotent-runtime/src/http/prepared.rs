@@ -69,7 +69,7 @@ impl Prepared {
         let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
-            Err(unevaluated) => match unevaluated.identity() {
+            Err(unevaluated) => match unevaluated.identity(&settings.engine.digesting) {
                 Ok(Some(identity)) => {
                     if let Some(span) = &span {
                         span.record("key", field::display(identity.store_key));
@@ -96,7 +96,7 @@ impl Prepared {
         };
         let key = identity.store_key;
         if let Some(place) = key_place {
-            place.set(identity.key, key);
+            place.set(identity.key, key, settings.engine.digesting.clone());
         }
         if let Some(lent) = around.again(key) {
             return Answer::Driven(Box::pin(lent.run(handler)));

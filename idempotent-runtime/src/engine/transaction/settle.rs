@@ -77,15 +77,11 @@ impl Job {
         mut transaction: Transaction,
         mut record: Bytes,
     ) -> Result<Decision, Refusal> {
-        let Self { engine, attempt, ttl, .. } = self;
-        let mut timed = self.timed(StoreVerb::Complete);
-        let recorded = engine.before_commit(transaction.record(attempt, &record, *ttl)).await;
-        let recorded = match timed.end(recorded) {
+        let Self { engine, attempt, .. } = self;
+        let recorded = match self.record(&mut transaction, &record).await {
             Err(Failure::Lasting(error)) if error.is_too_large() => {
                 record = record::not_stored();
-                timed = self.timed(StoreVerb::Complete);
-                let noted = transaction.record(attempt, &record, *ttl);
-                timed.end(engine.before_commit(noted).await)
+                self.record(&mut transaction, &record).await
             }
             recorded => recorded,
         };
@@ -96,6 +92,13 @@ impl Job {
         let timed = self.timed(StoreVerb::Commit);
         timed.end(engine.commit(transaction, || store.fate_of_attempt(attempt)).await)?;
         Ok(record::decision(&record))
+    }
+
+    async fn record(&self, transaction: &mut Transaction, record: &Bytes) -> Result<(), Failure> {
+        let Self { engine, attempt, ttl, .. } = self;
+        let record = engine.write_record(attempt, record).map_err(Failure::Passing)?;
+        let timed = self.timed(StoreVerb::Complete);
+        timed.end(engine.before_commit(transaction.record(attempt, &record, *ttl)).await)
     }
 
     /// Rolls back.
