@@ -10,8 +10,8 @@ pub use idempotent_runtime::{
     StoreError, StoreKey, StoreResult, StoreVerb, Token, Undrained,
 };
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
@@ -37,6 +37,10 @@ pub use idempotent_runtime::{
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(inline)]
 pub use idempotent_runtime::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+#[doc(inline)]
+pub use idempotent_runtime::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 
 #[doc(hidden)]
 pub use idempotent_runtime::__private;

@@ -24,7 +24,7 @@ pub mod testing;
 pub use self::http::openapi;
 #[cfg(feature = "postgres")]
 pub use self::http::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
 pub use self::store::{MemoryStore, MemoryStoreBuilder};
@@ -32,6 +32,8 @@ pub use self::store::{MemoryStore, MemoryStoreBuilder};
 pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::store::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 pub use self::{
     engine::{
         Decision, Event, OnStoreError, ProblemCode, Replayed, StoreCall, StoreResult, StoreVerb,

@@ -59,6 +59,10 @@ impl Job {
     /// Frees the key of a claim that was given up on. The call may still be on its way, or at work
     /// behind a lock, and no store lets a release wait for it: so it is made more than once.
     pub(super) fn release_given_up(&self) {
+        // A store in this process is no longer at work on a call that was dropped.
+        if self.engine.store.release_at_once(&self.attempt).is_some() {
+            return;
+        }
         let (job, deadline) = (self.clone(), self.deadline());
         self.in_background(MOST_RELEASES, async move {
             for pause in BEFORE_RELEASES {
@@ -73,7 +77,9 @@ impl Job {
     /// Stores `record`: the caller has its response already.
     pub(super) fn complete_in_background(&self, record: Bytes, renewal: Option<Renewal>) {
         let (job, deadline) = (self.clone(), self.deadline());
+        let freed = FreedAtOnce(self.clone());
         let has_begun = self.in_background(MOST_TASKS, async move {
+            let _freed = freed;
             let complete = || async { job.complete_or_leave(&record).await.ok() };
             if let Some(decision) = job.repeat(deadline, complete).await {
                 job.tell(decision, None, None);
@@ -143,6 +149,16 @@ impl Job {
         };
         runtime.spawn(task.in_current_span());
         true
+    }
+}
+
+/// A claim that no lease ends, if it is held in this process: freed on drop, unless its record is
+/// stored by then. The task that holds it may never begin, or end with its runtime.
+struct FreedAtOnce(Job);
+
+impl Drop for FreedAtOnce {
+    fn drop(&mut self) {
+        self.0.engine.store.release_at_once(&self.0.attempt);
     }
 }
 

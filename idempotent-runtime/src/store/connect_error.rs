@@ -1,12 +1,14 @@
-//! [`ConnectError`]: why a shared store cannot be used, said at the start of a service.
+//! [`ConnectError`]: why a store cannot be used, said at the start of a service.
 
-use std::{borrow::Cow, error::Error, fmt, time::Duration};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use std::time::Duration;
+use std::{borrow::Cow, error::Error, fmt};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a shared store could not be connected to.
+/// Why a store could not be connected to, or its file not be opened.
 ///
-/// The message names the server's address, never a password, and says what to do. The cause is its
+/// The message names the server's address or the file, never a password, and says what to do. The cause is its
 /// [`source`](std::error::Error::source).
 ///
 /// ```
@@ -36,6 +38,7 @@ impl ConnectError {
     }
 
     /// The server was not reached at `address`, which holds no password.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn unreachable(server: &str, address: &str) -> Self {
         Self::new(format!(
             "cannot connect to {server} at `{address}`: check the URL, and that the server is up"
@@ -43,6 +46,7 @@ impl ConnectError {
     }
 
     /// The server at `address`, which holds no password, was silent.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn silent(server: &str, address: &str, limit: Duration) -> Self {
         Self::new(format!(
             "cannot connect to {server} at `{address}`, no answer within {limit:?}: check the URL, \

@@ -29,7 +29,7 @@ enum Kind {
     NotSent,
     TimedOut,
     TooLarge,
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     ForeignEntry,
     #[cfg(not(feature = "memory"))]
     Unconfigured,
@@ -67,7 +67,7 @@ impl StoreError {
 
     /// The key holds an entry that this release cannot read. Another release may be running it, so
     /// it counts neither as absent nor as a failure of the store.
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     pub(crate) fn foreign_entry() -> Self {
         Self { kind: Kind::ForeignEntry, source: None }
     }
@@ -95,7 +95,7 @@ impl StoreError {
     /// Whether the key holds an entry that this release cannot read: the request must not run.
     pub(crate) fn is_foreign_entry(&self) -> bool {
         match self.kind {
-            #[cfg(any(feature = "postgres", feature = "redis"))]
+            #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
             Kind::ForeignEntry => true,
             _ => false,
         }
@@ -127,7 +127,7 @@ impl fmt::Display for StoreError {
             Kind::NotSent => "the idempotency store could not be reached",
             Kind::TimedOut => "the idempotency store did not answer within `store_timeout`",
             Kind::TooLarge => "the record is larger than the idempotency store",
-            #[cfg(any(feature = "postgres", feature = "redis"))]
+            #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
             Kind::ForeignEntry => {
                 "the key holds an entry that this release cannot read: another release, or another \
                  program, has written it"

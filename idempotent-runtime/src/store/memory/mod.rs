@@ -9,7 +9,6 @@
 //! refuse the newest entry, which here is a response that nobody could replay.
 
 mod entries;
-mod evictions;
 mod table;
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -12,12 +12,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use super::{
-    entries::{Entry, Keys, Phase, weight},
-    evictions::Evictions,
-};
+use super::entries::{Entry, Keys, Phase, weight};
 use crate::store::{
     Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, KeyState, StoreError, StoreKey,
+    evictions::Evictions,
 };
 
 const SHARDS: usize = 64;
@@ -65,7 +63,7 @@ impl Table {
             max_bytes,
             bytes: AtomicU64::new(0),
             next_number: AtomicU64::new(0),
-            evictions: Evictions::default(),
+            evictions: Evictions::of("MemoryStore"),
             janitor: AtomicBool::new(false),
         }
     }
@@ -241,7 +239,7 @@ impl Table {
             let early = !entry.has_expired();
             self.free(entry);
             if early {
-                self.evictions.add_one();
+                self.evictions.add(1);
             }
         }
         true

@@ -9,8 +9,9 @@ use std::{
 };
 
 /// Counts records evicted before their ttl, and says so in the log at most every ten seconds.
-#[derive(Default)]
 pub(super) struct Evictions {
+    /// The name of the store, as its users know it.
+    store: &'static str,
     count: AtomicU64,
     last_logged: Mutex<Option<Instant>>,
 }
@@ -18,12 +19,16 @@ pub(super) struct Evictions {
 impl Evictions {
     const LOG_EVERY: Duration = Duration::from_secs(10);
 
+    pub(super) fn of(store: &'static str) -> Self {
+        Self { store, count: AtomicU64::new(0), last_logged: Mutex::default() }
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    pub(super) fn add_one(&self) {
-        let evicted = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+    pub(super) fn add(&self, more: u64) {
+        let evicted = self.count.fetch_add(more, Ordering::Relaxed) + more;
         let now = Instant::now();
         let mut last = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| now.duration_since(last) >= Self::LOG_EVERY) {
@@ -32,8 +37,9 @@ impl Evictions {
             tracing::warn!(
                 target: crate::TARGET,
                 evicted,
-                "stored responses are evicted before their ttl: raise `MemoryStore`'s `max_bytes`, \
-                 or their requests run again when retried"
+                "stored responses are evicted before their ttl: raise `{}`'s `max_bytes`, or their \
+                 requests run again when retried",
+                self.store
             );
         }
     }
