@@ -13,6 +13,7 @@ pub(super) struct Evictions {
     /// The name of the store, as its users know it.
     store: &'static str,
     count: AtomicU64,
+    told: AtomicU64,
     last_logged: Mutex<Option<Instant>>,
 }
 
@@ -20,7 +21,12 @@ impl Evictions {
     const LOG_EVERY: Duration = Duration::from_secs(10);
 
     pub(super) fn of(store: &'static str) -> Self {
-        Self { store, count: AtomicU64::new(0), last_logged: Mutex::default() }
+        Self {
+            store,
+            count: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            last_logged: Mutex::default(),
+        }
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -28,11 +34,20 @@ impl Evictions {
     }
 
     pub(super) fn add(&self, more: u64) {
-        let evicted = self.count.fetch_add(more, Ordering::Relaxed) + more;
+        self.count.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Says in the log how many there were, unless it has done so already or just now.
+    pub(super) fn tell(&self) {
+        let evicted = self.count();
+        if evicted == self.told.load(Ordering::Relaxed) {
+            return;
+        }
         let now = Instant::now();
         let mut last = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| now.duration_since(last) >= Self::LOG_EVERY) {
             *last = Some(now);
+            self.told.store(evicted, Ordering::Relaxed);
             drop(last);
             tracing::warn!(
                 target: crate::TARGET,

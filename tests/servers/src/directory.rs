@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, DirBuilder, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,28 @@ impl Directory {
         self.mount.get().map(PathBuf::as_path)
     }
 
+    /// Fills what is mounted: from now on no file can grow there, and none can be made.
+    pub(crate) fn fill(&self) {
+        let fill = || {
+            let mut hog = File::create(self.hog())?;
+            loop {
+                hog.write_all(&[0; 4096])?;
+            }
+        };
+        let ended: io::Result<()> = fill();
+        let error = ended.expect_err("a disk is full at some time");
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    }
+
+    /// Undoes [`fill`](Self::fill).
+    pub(crate) fn free(&self) {
+        fs::remove_file(self.hog()).expect("the disk was filled");
+    }
+
+    fn hog(&self) -> PathBuf {
+        self.mounted().expect("it has a small disk").join("hog")
+    }
+
     /// An empty file for what a server writes to its outputs.
     pub(crate) fn create_log(&self) -> File {
         File::options()
@@ -109,7 +131,7 @@ const JANITOR: &str = r#"
     for file in "$0"/*/data/postmaster.pid; do
         ipcrm -m "$(sed -n '7s/.* //p' "$file")"
     done
-    umount --lazy "$0"/*/data
+    umount --lazy "$0"/*/data "$0"/*/disk
     for try in 1 2 3 4 5; do
         rm -rf "$0" && exit
         sleep 1

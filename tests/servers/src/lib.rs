@@ -1,5 +1,5 @@
 //! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Certificates`] for
-//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail; where programs written in
+//! those that speak TLS, a [`Disk`] for files, and a TCP [`Proxy`] that makes the way to them fail; where programs written in
 //! Python are ([`python`]); and the curl sessions of a README ([`compare_curl_sessions`]).
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
@@ -25,6 +25,7 @@
 mod certificates;
 mod console;
 mod directory;
+mod disk;
 mod pgbouncer;
 mod postgres;
 mod process;
@@ -39,6 +40,7 @@ mod user;
 
 pub use certificates::Certificates;
 pub use console::compare_curl_sessions;
+pub use disk::Disk;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use proxy::{Fault, Proxy};

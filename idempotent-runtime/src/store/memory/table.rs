@@ -240,6 +240,7 @@ impl Table {
             self.free(entry);
             if early {
                 self.evictions.add(1);
+                self.evictions.tell();
             }
         }
         true

@@ -236,6 +236,8 @@ impl Store for SqliteStore {
                     let attempt = attempt.clone();
                     let job = |answer| StoreJob { attempt, record, ttl, storing, answer };
                     self.inner.write(|answer| Job::Store(job(answer))).await?;
+                    // Here, so that it is said in the caller's log.
+                    self.inner.evictions.tell();
                     return Ok(Hold::Held);
                 }
                 Begun::Before(ended) => ended.await,
