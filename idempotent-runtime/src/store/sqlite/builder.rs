@@ -9,6 +9,7 @@ use sqlx::{
 
 use super::{
     Inner, SqliteStore,
+    health::Health,
     owner::Owner,
     place::Place,
     readers::{READERS, Readers},
@@ -101,7 +102,7 @@ impl SqliteStoreBuilder {
     ///
     /// Returns an error if [`SqliteStore::connect`] would.
     pub async fn connect(self, path: impl AsRef<Path>) -> Result<SqliteStore, ConnectError> {
-        let place = Arc::new(Place::named(path.as_ref())?);
+        let place = Place::named(path.as_ref())?;
         let owner = Owner::take(place.path())?;
         let failed = |error: Error| place.not_opened(error);
 
@@ -115,19 +116,21 @@ impl SqliteStoreBuilder {
         for _ in 0..READERS {
             readers.push(self.reader(&place).await.map_err(failed)?);
         }
+        let health = Arc::new(Health::of(place.path()));
         let evictions = Arc::new(Evictions::of("SqliteStore"));
         let writer = Writer {
             connection,
-            place: Arc::clone(&place),
+            health: Arc::clone(&health),
             evictions: Arc::clone(&evictions),
             room,
             owner,
         };
         let inner = Inner {
-            jobs: writer.start()?,
+            jobs: writer.start(&place)?,
             readers: Readers::new(readers),
             runs: Arc::<Runs>::default(),
-            place,
+            path: place.path().to_owned(),
+            health,
             evictions,
             max_bytes: self.max_bytes,
         };

@@ -6,10 +6,12 @@
 //!      -> queue -> writer: what is to be stored, many at once
 //!                   -> room, purge: what has to go
 //! place, owner, schema: the file, who has it, and whether it is ours and whole
+//! health: whether it can be written to, and trusted
 //! ```
 
 mod builder;
 mod error;
+mod health;
 mod owner;
 mod place;
 mod purge;
@@ -21,14 +23,20 @@ mod schema;
 mod sql;
 mod writer;
 
-use std::{error::Error, fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 pub use self::builder::{SqliteStoreBuilder, SqliteSynchronous};
 use self::{
-    place::Place,
+    health::Health,
     queue::{ForgetJob, Job, StoreJob},
     readers::Readers,
     runs::{Begun, Found, Freed, Runs},
@@ -71,8 +79,9 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 /// - **Durability.** A record that the store has acknowledged is on disk: SQLite's log (WAL) is synced
 ///   with each transaction. With [`SqliteSynchronous::Normal`] a loss of power can lose the last ones.
 ///   Keep the file on a local disk, and keep the files beside it with it (`-wal`, `-shm`).
-/// - **Full, read-only, damaged.** Calls fail with an error that says what to do, and what is stored is
-///   replayed. Once damage was met, no key counts as absent any more, so nothing new runs.
+/// - **Full, locked, damaged.** Calls fail with an error that says what to do. What is stored is
+///   replayed, and nothing new is claimed until something can be written again, because its response
+///   could not be stored. Once damage was met, no key counts as absent any more.
 /// - **Clock.** A ttl is judged by the machine's clock, since it outlives the process; keep it
 ///   disciplined (slewed).
 ///
@@ -94,7 +103,8 @@ struct Inner {
     jobs: UnboundedSender<Job>,
     readers: Readers,
     runs: Arc<Runs>,
-    place: Arc<Place>,
+    path: PathBuf,
+    health: Arc<Health>,
     evictions: Arc<Evictions>,
     max_bytes: Option<u64>,
 }
@@ -169,8 +179,8 @@ impl Inner {
     async fn find(&self, key: StoreKey) -> Result<Option<Stored>, StoreError> {
         let mut reader = self.readers.get().await.map_err(|_| closed())?;
         let found = sql::find(reader.connection(), key).await;
-        match found.map_err(|error| self.place.describe(error))? {
-            None if self.place.is_damaged() => Err(self.place.distrusted()),
+        match found.map_err(|error| self.health.failed(error))? {
+            None => self.health.distrust().map_or(Ok(None), Err),
             found => Ok(found),
         }
     }
@@ -199,10 +209,13 @@ impl Store for SqliteStore {
                 Found::Nobody(asking) => {
                     return Ok(match self.inner.find(attempt.key).await? {
                         Some(stored) => stored.into(),
-                        None => {
-                            asking.claim();
-                            Claim::Claimed { lease: None }
-                        }
+                        None => match self.inner.health.why_not_claim() {
+                            Some(error) => return Err(error),
+                            None => {
+                                asking.claim();
+                                Claim::Claimed { lease: None }
+                            }
+                        },
                     });
                 }
                 Found::Asked(asked) => asked,
@@ -305,7 +318,7 @@ impl Error for Closed {}
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore")
-            .field("path", &self.inner.place.path())
+            .field("path", &self.inner.path)
             .field("max_bytes", &self.inner.max_bytes)
             .field("evicted", &self.evicted())
             .finish_non_exhaustive()

@@ -1,25 +1,19 @@
-//! [`Place`]: where the database file is, and whether it can be trusted.
+//! [`Place`]: where the database file is, and what is said if it cannot be opened there.
 
 use std::{
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
 };
 
 use sqlx::Error;
 
 use super::error;
-use crate::store::{ConnectError, StoreError, cause::Cause};
+use crate::store::{ConnectError, cause::Cause};
 
-/// The database file of a store.
+/// The path of a database, in full.
 #[derive(Debug)]
-pub(super) struct Place {
-    path: PathBuf,
-    /// Whether SQLite has met damage since the file was opened: that it does not find a key tells
-    /// nothing from then on.
-    is_damaged: AtomicBool,
-}
+pub(super) struct Place(PathBuf);
 
 impl Place {
     /// The place that a user names: a path, or `sqlite:` and a path.
@@ -36,25 +30,24 @@ impl Place {
                  `MemoryStore`",
             ));
         }
-        let path = absolute(Path::new(text))?;
-        Ok(Self { path, is_damaged: AtomicBool::new(false) })
+        absolute(Path::new(text)).map(Self)
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.0
     }
 
     /// The error that the store cannot start here.
     pub(super) fn unusable(&self, why: &str) -> ConnectError {
-        ConnectError::new(format!("cannot use `{}`: {why}", self.path.display()))
+        ConnectError::new(format!("cannot use `{}`: {why}", self.0.display()))
     }
 
     /// The error that opening the file failed.
     pub(super) fn not_opened(&self, error: Error) -> ConnectError {
-        let path = self.path.display();
         if error::is_damage(&error) {
-            return self.damaged_at_start(Cause(error));
+            return self.damaged(Cause(error));
         }
+        let path = self.0.display();
         let message = match error::what_to_do(&error) {
             Some(what) => format!("`{path}` {what}"),
             None => format!("cannot open `{path}` as a SQLite database"),
@@ -63,62 +56,12 @@ impl Place {
     }
 
     /// The error that the file is not whole, as `found` tells.
-    pub(super) fn damaged_at_start(
+    pub(super) fn damaged(
         &self,
         found: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> ConnectError {
-        let message = format!("`{}` is damaged: {}", self.path.display(), error::RESTORE);
+        let message = format!("`{}` is damaged: {}", self.0.display(), error::RESTORE);
         ConnectError::new(message).because(found)
-    }
-
-    /// Whether an absent key may be one that is on a damaged page.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.is_damaged.load(Ordering::Relaxed)
-    }
-
-    /// The error of a call that found nothing in a damaged file.
-    pub(super) fn distrusted(&self) -> StoreError {
-        StoreError::described(error::damaged(&self.path))
-    }
-
-    /// The error that a call failed, with a message that says what to do, if that is known.
-    pub(super) fn failed(&self, error: &Error) -> Failure {
-        if error::is_damage(error) && !self.is_damaged.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                target: crate::TARGET,
-                error = error as &dyn std::error::Error,
-                "{}",
-                error::damaged(&self.path)
-            );
-        }
-        if error::is_damage(error) {
-            return Failure(Some(error::damaged(&self.path)));
-        }
-        let what = error::what_to_do(error);
-        Failure(what.map(|what| format!("`{}` {what}", self.path.display())))
-    }
-
-    pub(super) fn describe(&self, error: Error) -> StoreError {
-        if let Error::ColumnDecode { .. } = error {
-            // The columns are there, and hold something else than this release writes.
-            return StoreError::foreign_entry().because(Cause(error));
-        }
-        self.failed(&error).because(Cause(error))
-    }
-}
-
-/// What a failed call has to say, of which there may be many.
-pub(super) struct Failure(Option<String>);
-
-impl Failure {
-    pub(super) fn because(
-        &self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> StoreError {
-        match &self.0 {
-            Some(message) => StoreError::described(message.clone()).because(source),
-            None => StoreError::new(source),
-        }
     }
 }
 

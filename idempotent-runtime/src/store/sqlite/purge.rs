@@ -9,14 +9,13 @@ use sqlx::{Error, SqliteConnection};
 use tokio::time::Instant;
 
 use super::{
-    schema::run,
+    schema::{self, run},
     sql::{self, Row},
     writer::Writer,
 };
 
-/// How often expired records are looked for, and after a failure.
+/// How often expired records are looked for.
 const EVERY: Duration = Duration::from_secs(1);
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// The most bytes of the records that are deleted at once.
 const MOST_BYTES: u64 = 4 << 20;
 /// So many free pages stay in the file, and of more no more than a quarter of all.
@@ -25,12 +24,11 @@ const KEPT_PAGES: i64 = 1024;
 /// When expired records are deleted next.
 pub(super) struct Purge {
     due: Instant,
-    has_failed: bool,
 }
 
 impl Purge {
     pub(super) fn new() -> Self {
-        Self { due: Instant::now(), has_failed: false }
+        Self { due: Instant::now() }
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -41,23 +39,25 @@ impl Purge {
         if Instant::now() < self.due {
             return;
         }
+        let is_known = writer.health.is_troubled();
         let purged = purge(writer).await;
-        if let Err(error) = &purged {
-            // Damage is told.
-            let _ = writer.place.failed(error);
-            if !self.has_failed {
-                tracing::warn!(
-                    target: crate::TARGET,
-                    error = error as &dyn StdError,
-                    "deleting expired idempotency records failed"
-                );
+        let pause = match &purged {
+            Ok(Left::Some) => {
+                writer.health.written();
+                Duration::ZERO
             }
-        }
-        self.has_failed = purged.is_err();
-        let pause = match purged {
-            Ok(Left::Some) => Duration::ZERO,
             Ok(Left::Nothing) => EVERY,
-            Err(_) => AFTER_FAILURE,
+            Err(error) => {
+                writer.health.not_written(error);
+                if !is_known {
+                    tracing::warn!(
+                        target: crate::TARGET,
+                        error = error as &dyn StdError,
+                        "deleting expired idempotency records failed"
+                    );
+                }
+                EVERY
+            }
         };
         self.due = Instant::now() + pause;
     }
@@ -73,6 +73,11 @@ enum Left {
 /// Deletes some expired records; if there are none, gives pages back that nothing needs.
 async fn purge(writer: &mut Writer) -> Result<Left, Error> {
     let mut expired = sql::expired(&mut writer.connection).await?;
+    if expired.is_empty() && writer.health.is_troubled() {
+        // Writes the page that it is on, and changes nothing: nobody else may try.
+        run(&mut writer.connection, schema::SAME_VERSION).await?;
+        return Ok(Left::Some);
+    }
     if expired.is_empty() {
         return shrink(&mut writer.connection).await;
     }

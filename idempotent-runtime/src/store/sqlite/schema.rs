@@ -9,6 +9,8 @@ use crate::store::ConnectError;
 const APPLICATION: i32 = i32::from_be_bytes(*b"idem");
 /// The format of the file, which its header holds as well.
 const VERSION: i32 = 1;
+/// Writes it once more.
+pub(super) const SAME_VERSION: &str = "PRAGMA user_version = 1";
 
 /// `id` is the order in which records were stored, so that the oldest is the first. `key`,
 /// `fingerprint` and `token` are 16 bytes each; `expires` is in milliseconds since 1970.
@@ -103,17 +105,16 @@ async fn create(connection: &mut SqliteConnection) -> Result<(), Error> {
     created.map(drop)
 }
 
-/// A file that must not be written to is opened nevertheless.
+/// A file that must not be written to is opened nevertheless, and a transaction can begin.
 async fn try_to_write(connection: &mut SqliteConnection) -> Result<(), Error> {
-    run(connection, "BEGIN IMMEDIATE").await?;
-    run(connection, "ROLLBACK").await
+    run(connection, "DELETE FROM idempotency_keys WHERE false").await
 }
 
 /// Reads all of the file.
 async fn check(connection: &mut SqliteConnection, place: &Place) -> Result<(), ConnectError> {
     let found = text(connection, "PRAGMA integrity_check(1)").await;
     let found = found.map_err(|error| place.not_opened(error))?;
-    if found == "ok" { Ok(()) } else { Err(place.damaged_at_start(found)) }
+    if found == "ok" { Ok(()) } else { Err(place.damaged(found)) }
 }
 
 async fn text(connection: &mut SqliteConnection, sql: &'static str) -> Result<String, Error> {

@@ -10,6 +10,7 @@ use sqlx::{Connection as _, Error, SqliteConnection};
 use tokio::{runtime, sync::mpsc::UnboundedSender, time::timeout_at};
 
 use super::{
+    health::Health,
     owner::Owner,
     place::Place,
     purge::Purge,
@@ -18,7 +19,7 @@ use super::{
     schema::run,
     sql::{self, Millis, New},
 };
-use crate::store::{ConnectError, cause::Cause, evictions::Evictions};
+use crate::store::{ConnectError, evictions::Evictions};
 
 /// The most bytes of the records of one transaction, unless one alone is larger.
 const MOST_BYTES: u64 = 4 << 20;
@@ -26,7 +27,7 @@ const MOST_BYTES: u64 = 4 << 20;
 /// Writes until the store is closed or gone.
 pub(super) struct Writer {
     pub(super) connection: SqliteConnection,
-    pub(super) place: Arc<Place>,
+    pub(super) health: Arc<Health>,
     pub(super) evictions: Arc<Evictions>,
     /// `None` if there is no limit.
     pub(super) room: Option<Room>,
@@ -44,8 +45,7 @@ struct Written {
 
 impl Writer {
     /// Starts the thread, and gives the way to it.
-    pub(super) fn start(self) -> Result<UnboundedSender<Job>, ConnectError> {
-        let place = Arc::clone(&self.place);
+    pub(super) fn start(self, place: &Place) -> Result<UnboundedSender<Job>, ConnectError> {
         let failed = |error| place.unusable("no thread could be started").because(error);
         let runtime = runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(failed)?;
@@ -89,6 +89,7 @@ impl Writer {
         }
         match self.write(&batch).await {
             Ok(Written { found, evicted, room }) => {
+                self.health.written();
                 self.room = room;
                 if evicted > 0 {
                     self.evictions.add(evicted);
@@ -96,9 +97,8 @@ impl Writer {
                 batch.succeed(found);
             }
             Err(error) => {
-                let failure = self.place.failed(&error);
-                let error = Arc::new(Cause(error));
-                batch.fail(|| failure.because(Arc::clone(&error)));
+                let failure = self.health.not_written(&error);
+                batch.fail(|| failure.to_error());
             }
         }
     }

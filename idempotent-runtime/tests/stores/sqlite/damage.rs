@@ -68,7 +68,8 @@ async fn each_damaged_page_is_found_as_the_file_is_opened() {
 async fn a_key_that_was_changed_is_found_as_the_file_is_opened() {
     let (disk, attempts) = filled().await;
     let mut bytes = fs::read(file(&disk)).unwrap();
-    let key = attempts[100].key;
+    // Others have left copies behind, where pages were split.
+    let key = attempts[199].key;
     let is_there = |place: &usize| bytes[*place..].starts_with(key.as_bytes());
     let places: Vec<_> = (0..bytes.len()).filter(is_there).collect();
     assert_eq!(places.len(), 2, "in the table and in its index");
@@ -86,7 +87,7 @@ async fn a_key_that_was_changed_is_found_as_the_file_is_opened() {
 async fn damage_that_is_met_later_runs_nothing_that_was_stored() {
     let (disk, attempts) = filled().await;
     let last = pages(&file(&disk));
-    scramble(&file(&disk), last / 2, last);
+    scramble(&file(&disk), last - 1, last);
     let builder = SqliteStore::builder().check_on_open(false);
     let store = builder.connect(file(&disk)).await.expect("nobody has looked");
     let (mut replayed, mut failed) = (0, 0);

@@ -5,9 +5,7 @@ use idempotent_runtime::{Claim, KeyState, Store};
 use idempotent_test_support::chain;
 use test_servers::Disk;
 
-use super::{
-    LONG, assert_stored, claim, claimed, execute, file, open, shell, stored, stored_as, until,
-};
+use super::{LONG, assert_stored, claim, claimed, execute, file, open, shell, stored, until};
 use crate::{RECORD, at, is_held};
 
 const LARGE: Bytes = Bytes::from_static(&[7; 64 << 10]);
