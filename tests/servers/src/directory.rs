@@ -43,18 +43,29 @@ impl Directory {
 
     /// Mounts a filesystem of `size` bytes on a new directory in this one, for `owner`.
     pub(crate) fn mount(&self, name: &str, size: u64, owner: Option<User>) -> &Path {
+        let options = format!("size={size},mode=0700");
+        let path = self.mount_with(name, &["-t", "tmpfs", "-o", &options, "test-servers"]);
+        if let Some(owner) = owner {
+            owner.own(path);
+        }
+        path
+    }
+
+    /// Mounts the filesystem that a file holds on a new directory in this one.
+    pub(crate) fn mount_image(&self, name: &str, image: &Path) -> &Path {
+        let image = image.to_str().expect("it is UTF-8");
+        self.mount_with(name, &["-o", "loop,noatime", image])
+    }
+
+    fn mount_with(&self, name: &str, arguments: &[&str]) -> &Path {
         let path = self.path.join(name);
         DirBuilder::new().mode(0o700).create(&path).expect("it is writable");
         let mut mount = Command::new(program::find("mount", "mount"));
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "test-servers"]);
-        if let Err(error) = program::output(mount.arg(&path)) {
+        if let Err(error) = program::output(mount.args(arguments).arg(&path)) {
             panic!(
-                "a disk that can be filled needs the right to mount one: run the tests as root, \
-                 in a container with the capability SYS_ADMIN\n{error}"
+                "a disk of a test's own needs the right to mount one: run the tests as root, in a \
+                 container with the capability SYS_ADMIN\n{error}"
             );
-        }
-        if let Some(owner) = owner {
-            owner.own(&path);
         }
         self.mount.get_or_init(|| path)
     }
