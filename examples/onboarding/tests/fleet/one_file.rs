@@ -14,7 +14,7 @@ use test_servers::Disk;
 use tokio::task::{JoinSet, block_in_place};
 
 use crate::{
-    fleet::{Answer, Invite, exchange, in_time, instance, runs},
+    fleet::{Answer, Invite, exchange, in_time, instance, instance_with_lease, runs},
     service::{BEGUN, Service, program, refusal},
 };
 
@@ -26,6 +26,9 @@ const CLIENTS: usize = 4;
 const LATENCY: Duration = Duration::from_millis(20);
 /// In which a kill comes.
 const LIFE: Duration = Duration::from_millis(200);
+
+/// What the log says once a response is not stored for good.
+const GIVEN_UP: &str = "a response could not be stored: a retry of its request runs again";
 
 fn url(disk: &Disk) -> String {
     format!("sqlite:{}", disk.path().join("idempotency.db").display())
@@ -229,6 +232,25 @@ async fn a_full_disk_replays_what_it_has_and_takes_nothing_new() {
         for invite in [&stored, &running, &new] {
             assert_eq!(runs(invite, &[&service]).await, 1);
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_that_is_never_stored_holds_its_key_for_a_lease_and_no_longer() {
+    in_time(async {
+        let disk = Disk::small();
+        let service = instance_with_lease(&url(&disk), "200ms", "3s").await;
+        let invite = Invite::new();
+        let caller = tokio::spawn(exchange(invite.request(&service)));
+        service.logged(BEGUN).await;
+        block_in_place(|| disk.fill());
+        let answer = caller.await.expect("the caller does not panic").expect("it answers");
+        assert_eq!((answer.status, answer.replayed), (201, false), "the real response");
+        service.logged(GIVEN_UP).await;
+        block_in_place(|| disk.free());
+        assert_eq!(invite.retried(&[&service]).await.status, 201);
+        assert_eq!(runs(&invite, &[&service]).await, 2);
     })
     .await;
 }

@@ -6,7 +6,7 @@ use idempotent_test_support::chain;
 use test_servers::Disk;
 
 use super::{LONG, assert_stored, claim, claimed, execute, file, open, shell, stored, until};
-use crate::{RECORD, at, is_held};
+use crate::{RECORD, at, fresh, is_held};
 
 const LARGE: Bytes = Bytes::from_static(&[7; 64 << 10]);
 
@@ -35,10 +35,13 @@ async fn a_full_disk_loses_nothing_and_with_room_again_it_goes_on() {
     assert!(is_held(store.renew(&running, LONG).await), "the claim is as it was");
     assert!(matches!(claim(&store, &at(running.key)).await, Claim::Running { .. }));
     store.release(&released).await.unwrap();
-    assert_eq!(claim(&store, &at(released.key)).await, Claim::Claimed { lease: None });
+    assert_eq!(store.read(released.key).await.unwrap(), KeyState::Absent);
+    let error = chain(&store.claim(&at(released.key), LONG).await.unwrap_err());
+    assert!(error.contains("its disk is full"), "nothing runs whose record has no room: {error}");
 
     disk.free();
     assert!(is_held(store.complete(&running, RECORD, LONG).await));
+    claimed(&store).await;
     store.close().await;
     let store = open(&disk).await;
     for attempt in [kept, running] {
@@ -82,8 +85,18 @@ async fn a_run_that_is_released_while_its_record_fails_is_over() {
     store.release(&attempt).await.unwrap();
     assert!(matches!(claim(&store, &at(attempt.key)).await, Claim::Running { .. }), "not yet");
     storing.await.unwrap().expect_err("another program has the lock");
-    until("it is over", async || {
-        claim(&store, &at(attempt.key)).await == Claim::Claimed { lease: None }
-    })
-    .await;
+    assert_eq!(store.read(attempt.key).await.unwrap(), KeyState::Absent);
+}
+
+#[tokio::test]
+async fn new_keys_are_claimed_again_once_something_can_be_written_whoever_asks() {
+    let disk = Disk::new();
+    let store = open(&disk).await;
+    let attempt = claimed(&store).await;
+    let mut other = shell(&file(&disk)).await;
+    execute(&mut other, "BEGIN IMMEDIATE").await;
+    store.complete(&attempt, RECORD, LONG).await.expect_err("another program has the lock");
+    store.claim(&fresh(), LONG).await.expect_err("its record could not be stored");
+    execute(&mut other, "ROLLBACK").await;
+    until("a key can be claimed", async || store.claim(&fresh(), LONG).await.is_ok()).await;
 }
