@@ -104,6 +104,7 @@ impl SqliteStoreBuilder {
     pub async fn connect(self, path: impl AsRef<Path>) -> Result<SqliteStore, ConnectError> {
         let place = Place::named(path.as_ref())?;
         let owner = Owner::take(place.path())?;
+        place.create()?;
         let failed = |error: Error| place.not_opened(error);
 
         let mut connection = self.options(&place).connect().await.map_err(failed)?;

@@ -79,6 +79,7 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 /// - **Durability.** A record that the store has acknowledged is on disk: SQLite's log (WAL) is synced
 ///   with each transaction. With [`SqliteSynchronous::Normal`] a loss of power can lose the last ones.
 ///   Keep the file on a local disk, and keep the files beside it with it (`-wal`, `-shm`).
+/// - **Rights.** A new file can be read by its user alone: it holds stored responses.
 /// - **Full, locked, damaged.** Calls fail with an error that says what to do. What is stored is
 ///   replayed, and nothing new is claimed until something can be written again, because its response
 ///   could not be stored. Once damage was met, no key counts as absent any more.
@@ -185,6 +186,14 @@ impl Inner {
         }
     }
 
+    /// Whether a record could be stored, as far as is known.
+    fn may_claim(&self) -> Result<(), StoreError> {
+        if self.jobs.is_closed() {
+            return Err(closed());
+        }
+        self.health.why_not_claim().map_or(Ok(()), Err)
+    }
+
     /// Gives the writer a job, and waits for its answer. The job is done in any case.
     async fn write<T>(
         &self,
@@ -209,13 +218,11 @@ impl Store for SqliteStore {
                 Found::Nobody(asking) => {
                     return Ok(match self.inner.find(attempt.key).await? {
                         Some(stored) => stored.into(),
-                        None => match self.inner.health.why_not_claim() {
-                            Some(error) => return Err(error),
-                            None => {
-                                asking.claim();
-                                Claim::Claimed { lease: None }
-                            }
-                        },
+                        None => {
+                            self.inner.may_claim()?;
+                            asking.claim();
+                            Claim::Claimed { lease: None }
+                        }
                     });
                 }
                 Found::Asked(asked) => asked,

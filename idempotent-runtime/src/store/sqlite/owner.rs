@@ -14,7 +14,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::place::beside;
+use super::place::{beside, cannot_make};
 use crate::store::ConnectError;
 
 /// What the name of the lock's file ends with, as those of SQLite's end with `-wal` and `-shm`.
@@ -31,7 +31,9 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn take(database: &Path) -> Result<Self, ConnectError> {
         let path = beside(database, SUFFIX);
-        let mut lock = open(&path)?;
+        let mut lock = File::options();
+        let lock = lock.read(true).write(true).create(true).truncate(false).open(&path);
+        let mut lock = lock.map_err(|error| cannot_make(&path, error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(database, &mut lock)),
@@ -53,23 +55,6 @@ impl Owner {
         }
         Ok(Self { _lock: lock })
     }
-}
-
-fn open(path: &Path) -> Result<File, ConnectError> {
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
-    opened.map_err(|error| {
-        let directory = path.parent().unwrap_or(path).display();
-        let what_to_do = match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                format!("give the service the right to write to `{directory}`")
-            }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "make room on its disk".to_owned()
-            }
-            _ => format!("check `{directory}`"),
-        };
-        ConnectError::new(format!("cannot open `{}`: {what_to_do}", path.display())).because(error)
-    })
 }
 
 /// The error that somebody else has locked it.

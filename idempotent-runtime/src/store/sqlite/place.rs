@@ -37,6 +37,22 @@ impl Place {
         &self.0
     }
 
+    /// Makes the file, if there is none, for its user alone: stored responses are in it, and SQLite
+    /// gives the files beside it the same rights. Before SQLite opens it: to close it by hand later
+    /// would drop SQLite's locks.
+    pub(super) fn create(&self) -> Result<(), ConnectError> {
+        let mut options = fs::File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(cannot_make(&self.0, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The error that the store cannot start here.
     pub(super) fn unusable(&self, why: &str) -> ConnectError {
         ConnectError::new(format!("cannot use `{}`: {why}", self.0.display()))
@@ -91,6 +107,21 @@ fn absolute(path: &Path) -> Result<PathBuf, ConnectError> {
             Err(ConnectError::new(message).because(error))
         }
     }
+}
+
+/// The error that a file cannot be made or opened where the store needs it.
+pub(super) fn cannot_make(path: &Path, error: io::Error) -> ConnectError {
+    let directory = path.parent().unwrap_or(path).display();
+    let what_to_do = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("give the service the right to write to `{directory}`")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on its disk".to_owned()
+        }
+        _ => format!("check `{directory}`"),
+    };
+    ConnectError::new(format!("cannot open `{}`: {what_to_do}", path.display())).because(error)
 }
 
 /// The path of a file that belongs to `database`.

@@ -1,6 +1,10 @@
 //! Opening a file: who has it, whose it is, and which it is.
 
-use std::{error::Error as _, fs};
+use std::{
+    error::Error as _,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
 
 use idempotent_runtime::{SqliteStore, Store};
 use idempotent_test_support::chain;
@@ -28,7 +32,7 @@ async fn a_file_is_opened_once() {
     assert!(error.ends_with("open in this process already: clone its `SqliteStore`, or close it"));
     // By no other name either.
     let link = disk.path().join("link.db");
-    std::os::unix::fs::symlink(file(&disk), &link).unwrap();
+    symlink(file(&disk), &link).unwrap();
     SqliteStore::connect(&link).await.expect_err("it is the same file");
     assert!(is_held(store.complete(&attempt, RECORD, LONG).await), "it is as it was");
     let clone = store.clone();
@@ -130,4 +134,16 @@ async fn a_full_disk_is_said_at_the_start() {
     assert!(error.contains("make room"), "{error}");
     disk.free();
     assert_stored(&open(&disk).await, kept.key).await;
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_what_is_stored() {
+    let disk = Disk::new();
+    let store = open(&disk).await;
+    stored(&store).await;
+    for suffix in ["", "-wal", "-shm"] {
+        let path = format!("{}{suffix}", file(&disk).display());
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{path}");
+    }
 }
