@@ -169,9 +169,9 @@ impl SqliteStore {
         }
     }
 
-    /// [`Store::release`], which needs no future.
+    /// [`Store::release`] without its end: a record that is on its way to the disk decides.
     pub(crate) fn release_at_once(&self, attempt: &Attempt) {
-        self.inner.runs.release(attempt);
+        let _ = self.inner.runs.release(attempt);
     }
 }
 
@@ -271,7 +271,9 @@ impl Store for SqliteStore {
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
-        self.release_at_once(attempt);
+        if let Some(ended) = self.inner.runs.release(attempt) {
+            ended.await;
+        }
         Ok(())
     }
 

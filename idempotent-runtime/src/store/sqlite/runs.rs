@@ -139,17 +139,21 @@ impl Runs {
         }
     }
 
-    /// Frees the key if the attempt runs; if its record is on its way to the disk, should it not
-    /// arrive.
-    pub(super) fn release(&self, attempt: &Attempt) {
+    /// Frees the key if the attempt runs. If its record is on its way to the disk, that decides: with
+    /// the signal the key is stored or free.
+    pub(super) fn release(&self, attempt: &Attempt) -> Option<OwnedNotified> {
         let mut runs = self.lock();
-        let Some(run) = runs.get_mut(&attempt.key).filter(|run| run.token == attempt.token) else {
-            return;
-        };
+        let run = runs.get_mut(&attempt.key).filter(|run| run.token == attempt.token)?;
         match run.phase {
-            Phase::Running => remove(runs, attempt.key),
-            Phase::Storing => run.phase = Phase::Leaving,
-            Phase::Asking | Phase::Leaving => {}
+            Phase::Asking => None,
+            Phase::Running => {
+                remove(runs, attempt.key);
+                None
+            }
+            Phase::Storing | Phase::Leaving => {
+                run.phase = Phase::Leaving;
+                Some(run.change())
+            }
         }
     }
 
@@ -317,8 +321,7 @@ mod tests {
             let own = attempt(1);
             let runs = claimed(&own);
             let storing = storing(&runs, &own);
-            let ended = runs.change(own.key).expect("it runs");
-            runs.release(&own);
+            let ended = runs.release(&own).expect("the disk decides");
             assert!(matches!(runs.claim(&attempt(2)), Found::Running(_)), "not before its end");
             if is_stored {
                 storing.stored();

@@ -82,9 +82,14 @@ async fn a_run_that_is_released_while_its_record_fails_is_over() {
         async move { store.complete(&attempt, RECORD, LONG).await }
     });
     tokio::task::yield_now().await;
-    store.release(&attempt).await.unwrap();
+    let releasing = tokio::spawn({
+        let (store, attempt) = (store.clone(), attempt.clone());
+        async move { store.release(&attempt).await }
+    });
+    tokio::task::yield_now().await;
     assert!(matches!(claim(&store, &at(attempt.key)).await, Claim::Running { .. }), "not yet");
     storing.await.unwrap().expect_err("another program has the lock");
+    releasing.await.unwrap().unwrap();
     assert_eq!(store.read(attempt.key).await.unwrap(), KeyState::Absent);
 }
 
