@@ -11,8 +11,8 @@ pub use idempotent_runtime::{
     StoreKey, StoreResult, StoreVerb, StoredKind, Token, Undrained,
 };
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
 #[cfg(feature = "seal")]
@@ -42,6 +42,10 @@ pub use idempotent_runtime::{
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(inline)]
 pub use idempotent_runtime::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+#[doc(inline)]
+pub use idempotent_runtime::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 
 #[doc(hidden)]
 pub use idempotent_runtime::__private;

@@ -25,7 +25,7 @@ pub mod testing;
 pub use self::engine::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub use self::http::openapi;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
 pub use self::store::{MemoryStore, MemoryStoreBuilder};
@@ -33,6 +33,8 @@ pub use self::store::{MemoryStore, MemoryStoreBuilder};
 pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::store::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 pub use self::{
     engine::{
         Decision, Done, Event, Forget, IdempotencyKey, OnStoreError, Operation, OperationKey,

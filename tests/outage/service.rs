@@ -1,6 +1,7 @@
 //! The service: in this process, on a runtime of its own whose tasks are counted.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,7 +10,9 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::post};
-use idempotent_axum::{Idempotency, IdempotencyKey, PostgresStore, RedisStore, idempotent};
+use idempotent_axum::{
+    Idempotency, IdempotencyKey, PostgresStore, RedisStore, SqliteStore, idempotent,
+};
 use idempotent_test_support::post as request;
 use tokio::runtime::Runtime;
 
@@ -32,6 +35,7 @@ pub(crate) enum Access {
     Postgres(String),
     /// Through a transaction pooler.
     Pooled(String),
+    Sqlite(PathBuf),
 }
 
 pub(crate) struct Service {
@@ -128,6 +132,10 @@ async fn idempotency(access: &Access, history: &Arc<History>) -> Idempotency {
         }
         Access::Cluster(urls) => {
             let store = RedisStore::connect_cluster(urls).await.expect("the cluster is there");
+            Idempotency::new(Observed::new(store, history))
+        }
+        Access::Sqlite(file) => {
+            let store = SqliteStore::connect(file).await.expect("the file can be made");
             Idempotency::new(Observed::new(store, history))
         }
         Access::Postgres(url) | Access::Pooled(url) => {

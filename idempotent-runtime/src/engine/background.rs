@@ -61,6 +61,10 @@ impl Job {
     /// Frees the key of an abandoned claim. The call may still be on its way, or waiting for a
     /// lock, and no store makes a release wait for it, so the release is repeated.
     pub(super) fn release_given_up(&self) {
+        // A store in this process has stopped working on a call that was dropped.
+        if self.engine.store.release_at_once(&self.attempt).is_some() {
+            return;
+        }
         let (job, deadline) = (self.clone(), self.deadline());
         self.in_background(MOST_RELEASES, async move {
             for pause in BEFORE_RELEASES {
@@ -75,7 +79,9 @@ impl Job {
     /// Stores `record` after its caller has got the response.
     pub(super) fn complete_in_background(&self, record: Bytes, renewal: Option<Renewal>) {
         let (job, deadline) = (self.clone(), self.deadline());
+        let freed = FreedAtOnce(self.clone());
         let has_begun = self.in_background(MOST_TASKS, async move {
+            let _freed = freed;
             let complete = || async { job.complete_or_leave(&record).await.ok() };
             if let Some(decision) = job.repeat(deadline, complete).await {
                 job.tell(decision, None, None);
@@ -146,6 +152,16 @@ impl Job {
         };
         runtime.spawn(task.in_current_span());
         true
+    }
+}
+
+/// A claim without a lease, held in this process: released on drop unless its record is stored by
+/// then. The task that holds it may never start, or may end with its runtime.
+struct FreedAtOnce(Job);
+
+impl Drop for FreedAtOnce {
+    fn drop(&mut self) {
+        self.0.engine.store.release_at_once(&self.0.attempt);
     }
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod postgres;
 mod redis;
+mod sqlite;
 
 use test_servers::{Fault, Proxy};
 
@@ -46,7 +47,12 @@ pub(crate) struct Scene {
 type Change = Box<dyn Fn() + Send + Sync>;
 
 pub(crate) fn rows() -> Vec<Row> {
-    redis::rows().into_iter().chain(cluster::rows()).chain(postgres::rows()).collect()
+    redis::rows()
+        .into_iter()
+        .chain(cluster::rows())
+        .chain(postgres::rows())
+        .chain(sqlite::rows())
+        .collect()
 }
 
 /// A fault of the way to the server, through which `access` leads.

@@ -1,5 +1,6 @@
 //! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`],
-//! [`Prometheus`]; [`Certificates`] for those that use TLS; a TCP [`Proxy`] that makes the network
+//! [`Prometheus`]; [`Certificates`] for those that use TLS; a [`Disk`] for files and one that hangs
+//! ([`SlowDisk`]); a TCP [`Proxy`] that makes the network
 //! fail; a browser ([`ChromeDriver`]); the location of Python programs ([`python`],
 //! [`python_file`]); and a runner for the curl sessions of a README ([`compare_curl_sessions`]).
 //!
@@ -26,6 +27,7 @@ mod certificates;
 mod chromium;
 mod console;
 mod directory;
+mod disk;
 mod pgbouncer;
 mod postgres;
 mod process;
@@ -36,12 +38,14 @@ mod python;
 mod redis;
 mod redis_cluster;
 mod server;
+mod slow_disk;
 mod tap;
 mod user;
 
 pub use certificates::Certificates;
 pub use chromium::ChromeDriver;
 pub use console::compare_curl_sessions;
+pub use disk::Disk;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use prometheus::{Prometheus, test_rules};
@@ -49,4 +53,5 @@ pub use proxy::{Fault, Proxy};
 pub use python::{python, python_file};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
+pub use slow_disk::SlowDisk;
 pub use tap::{Hold, Way};

@@ -9,7 +9,6 @@
 //! late, and may reject the newest entry, which here is a response that nobody could then replay.
 
 mod entries;
-mod evictions;
 mod table;
 
 use std::{fmt, sync::Arc, time::Duration};

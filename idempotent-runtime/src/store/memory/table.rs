@@ -15,12 +15,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    entries::{Entry, Keys, Phase, weight},
-    evictions::Evictions,
-};
+use super::entries::{Entry, Keys, Phase, weight};
 use crate::store::{
     Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, KeyState, StoreError, StoreKey,
+    evictions::Evictions,
 };
 
 const SHARDS: usize = 64;
@@ -68,7 +66,7 @@ impl Table {
             max_bytes,
             bytes: AtomicU64::new(0),
             next_number: AtomicU64::new(0),
-            evictions: Evictions::default(),
+            evictions: Evictions::of("MemoryStore"),
             janitor: AtomicBool::new(false),
         }
     }
@@ -245,7 +243,8 @@ impl Table {
             let early = !entry.has_expired();
             self.free(entry);
             if early {
-                self.evictions.add_one();
+                self.evictions.add(1);
+                self.evictions.tell();
             }
         }
         true

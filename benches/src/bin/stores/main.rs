@@ -2,7 +2,10 @@
 //! add over the store in memory, beside that of a bare round trip to the same server.
 //!
 //! Requests are called in the process, one after the other. The server is on the same machine, so
-//! the latency is that of its work, without a network's.
+//! the latency is that of its work, without a network's. Then how many requests a second each store
+//! takes, SQLite's file included, from one client and from many.
+
+mod rates;
 
 use std::time::Instant;
 
@@ -12,10 +15,12 @@ use benches::{
     request::{drive, key, order, request},
     table,
 };
-use idempotent_axum::{Idempotency, MemoryStore, PostgresStore, RedisStore, Store};
+use idempotent_axum::{
+    Idempotency, MemoryStore, PostgresStore, RedisStore, SqliteStore, SqliteSynchronous, Store,
+};
 use redis::aio::ConnectionManager;
 use sqlx::{Connection as _, PgConnection};
-use test_servers::{Postgres, Redis};
+use test_servers::{Disk, Postgres, Redis};
 use uuid::Uuid;
 
 const ROUNDS: usize = 3000;
@@ -24,9 +29,19 @@ const WARM_UP: usize = 200;
 /// Requests whose commands are counted.
 const COUNTED: u64 = 100;
 
+const REDIS: [(&str, &[&str]); 2] = [
+    ("Redis, nothing on disk", &[]),
+    ("Redis, `appendfsync always`", &["--appendonly", "yes", "--appendfsync", "always"]),
+];
+const POSTGRES: [(&str, &str); 2] =
+    [("PostgreSQL, `fsync=off`", "fsync=off"), ("PostgreSQL", "fsync=on")];
+
 fn main() {
     program::arguments("stores", |arguments| arguments.is_empty().then_some(()));
-    program::runtime(1).block_on(compare());
+    program::runtime(1).block_on(async {
+        compare().await;
+        rates().await;
+    });
 }
 
 async fn compare() {
@@ -41,10 +56,7 @@ async fn compare() {
             "replay adds, µs",
         ],
     );
-    for (name, arguments) in [
-        ("Redis, nothing on disk", &[][..]),
-        ("Redis, `appendfsync always`", &["--appendonly", "yes", "--appendfsync", "always"]),
-    ] {
+    for (name, arguments) in REDIS {
         let server = Redis::start_with(arguments);
         let store = RedisStore::connect(server.url()).await.expect("the server is up");
         let client = redis::Client::open(server.url()).expect("a URL");
@@ -54,7 +66,7 @@ async fn compare() {
         };
         print(name, store, ping, || redis_commands(&server)).await;
     }
-    for (name, fsync) in [("PostgreSQL, `fsync=off`", "fsync=off"), ("PostgreSQL", "fsync=on")] {
+    for (name, fsync) in POSTGRES {
         let server = Postgres::start_with(&[fsync, "shared_preload_libraries=pg_stat_statements"]);
         server.execute("CREATE EXTENSION pg_stat_statements");
         let store = PostgresStore::connect(&server.url()).await.expect("the server is up");
@@ -64,6 +76,31 @@ async fn compare() {
             sqlx::query("SELECT 1").execute(&mut connection).await.expect("it answers");
         };
         print(name, store, select, || postgres_commands(&server)).await;
+    }
+}
+
+async fn rates() {
+    rates::head();
+    rates::print("memory", router(MemoryStore::new())).await;
+    for (name, synchronous) in [
+        ("SQLite, `synchronous=NORMAL`", SqliteSynchronous::Normal),
+        ("SQLite", SqliteSynchronous::Full),
+    ] {
+        let disk = Disk::new();
+        let store = SqliteStore::builder().synchronous(synchronous);
+        let store = store.connect(disk.path().join("idempotency.db")).await;
+        rates::print(name, router(store.expect("the file can be made"))).await;
+    }
+    for (name, arguments) in REDIS {
+        let server = Redis::start_with(arguments);
+        let store = RedisStore::connect(server.url()).await.expect("the server is up");
+        rates::print(name, router(store)).await;
+    }
+    for (name, fsync) in POSTGRES {
+        let server = Postgres::start_with(&[fsync]);
+        let store = PostgresStore::connect(&server.url()).await.expect("the server is up");
+        store.migrate().await.expect("a superuser may");
+        rates::print(name, router(store)).await;
     }
 }
 
