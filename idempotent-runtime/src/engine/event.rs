@@ -101,12 +101,17 @@ pub enum Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replayed {
-    /// The memory of this process, without extracting the request's last parameter again.
+    /// The memory of this process: a `MemoryStore`, without extracting the request's last parameter
+    /// again.
     Look,
     /// The memory of this process: a `MemoryStore`.
     Memory,
     /// A shared store.
     Store,
+    /// The memory of this process, which has a copy of what the shared store holds
+    /// (`Idempotency::near_cache`): before the request's last parameter was extracted again, or
+    /// after.
+    Near,
 }
 
 /// A call of a shared store that has ended. A `MemoryStore` is not called but looked into.
@@ -284,6 +289,7 @@ impl Replayed {
             Self::Look => "look",
             Self::Memory => "memory",
             Self::Store => "store",
+            Self::Near => "near",
         }
     }
 }

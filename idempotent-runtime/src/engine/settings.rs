@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     hand_over::HandOver,
     in_flight::{InFlight, Undrained},
+    near::Near,
     outage::Outage,
     tell::Listeners,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Engine {
     pub(super) in_flight: InFlight,
     pub(super) outage: Arc<Outage>,
     pub(super) listeners: Listeners,
+    /// Of what the store holds.
+    pub(super) near: Near,
     /// Of the keys that are asked for in transactions.
     #[cfg(feature = "postgres")]
     pub(super) turns: Arc<super::transaction::Turns>,
@@ -63,6 +66,7 @@ impl Engine {
             in_flight: InFlight::default(),
             outage: Arc::default(),
             listeners: Listeners::default(),
+            near: Near::default(),
             #[cfg(feature = "postgres")]
             turns: Arc::default(),
         };

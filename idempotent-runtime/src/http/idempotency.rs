@@ -189,6 +189,31 @@ impl Idempotency {
         self.set_engine(|engine| engine.store_timeout = timeout)
     }
 
+    /// Keeps copies of stored responses in the memory of this process, in at most `max_bytes`, so that
+    /// they are replayed without the shared store. Default: none are kept.
+    ///
+    /// What this process has stored, or has replayed once, it replays again from its copy until the
+    /// `ttl` passes, for 10 minutes at most: without a round trip, and while the store is slow or
+    /// down. A key that is [forgotten](crate::OperationKey::forget) on another instance is replayed
+    /// here for as long. A `MemoryStore` needs no copies, so with one this does nothing; nor does 0.
+    ///
+    /// Copies are in plaintext, and count with some 700 bytes each beside theirs. When there is no
+    /// room, those go that are asked for least. A clone of these settings shares them.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use idempotent_runtime::{Idempotency, MemoryStore};
+    ///
+    /// let idempotency = Idempotency::new(MemoryStore::new()).near_cache(32 << 20);
+    /// assert!(format!("{idempotency:?}").contains("near_cache: None"), "it is near already");
+    /// # }
+    /// ```
+    #[cfg(feature = "near-cache")]
+    #[must_use]
+    pub fn near_cache(self, max_bytes: usize) -> Self {
+        self.set_engine(|engine| engine.keep_copies(max_bytes))
+    }
+
     /// What to do if the store fails before the handler ran. Default:
     /// [`OnStoreError::Reject`].
     #[must_use]
@@ -301,15 +326,18 @@ impl Idempotency {
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.settings;
-        f.debug_struct("Idempotency")
+        let mut shown = f.debug_struct("Idempotency");
+        shown
             .field("max_response_bytes", &settings.max_response_bytes)
             .field("max_capture_time", &settings.max_capture_time)
             .field("lease", &settings.engine.lease)
             .field("store_timeout", &settings.engine.store_timeout)
             .field("on_store_error", &settings.engine.on_store_error)
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
-            .field("max_detached_runs", &settings.engine.max_detached_runs)
-            .finish_non_exhaustive()
+            .field("max_detached_runs", &settings.engine.max_detached_runs);
+        #[cfg(feature = "near-cache")]
+        shown.field("near_cache", &settings.engine.max_copied_bytes());
+        shown.finish_non_exhaustive()
     }
 }
 

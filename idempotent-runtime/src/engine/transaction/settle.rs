@@ -77,6 +77,7 @@ impl Job {
         mut record: Bytes,
     ) -> Result<Decision, Refusal> {
         let Self { engine, attempt, ttl, .. } = self;
+        let moment = engine.near.moment();
         let mut timed = self.timed(StoreVerb::Complete);
         let recorded = engine.before_commit(transaction.record(attempt, &record, *ttl)).await;
         let recorded = match timed.end(recorded) {
@@ -94,6 +95,7 @@ impl Job {
         let store = engine.transactional();
         let timed = self.timed(StoreVerb::Commit);
         timed.end(engine.commit(transaction, || store.fate_of_attempt(attempt)).await)?;
+        self.copy_stored(moment, &record);
         Ok(record::decision(&record))
     }
 
@@ -134,7 +136,7 @@ impl Job {
             loop {
                 match self.claim().await {
                     Ok(Claim::Claimed { .. }) => {
-                        break drop(self.complete(&mut record::unknown()).await);
+                        break drop(self.complete(&mut record::unknown(), None).await);
                     }
                     // The connection is being closed whose transaction has the key.
                     Ok(Claim::Running { fingerprint: None, .. }) => sleep(jittered(PAUSE)).await,
