@@ -237,3 +237,6 @@ impl Cache {
         match *self {}
     }
 }
+
+#[cfg(all(test, feature = "near-cache"))]
+mod tests;
