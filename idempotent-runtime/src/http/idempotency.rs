@@ -197,7 +197,7 @@ impl Idempotency {
     /// down. A key that is [forgotten](crate::OperationKey::forget) on another instance is replayed
     /// here for as long. A `MemoryStore` needs no copies, so with one this does nothing; nor does 0.
     ///
-    /// Copies are in plaintext, and count with some 700 bytes each beside theirs. When there is no
+    /// Copies are in plaintext, and count with some 500 bytes each beside theirs. When there is no
     /// room, those go that are asked for least. A clone of these settings shares them.
     ///
     /// ```

@@ -1,7 +1,7 @@
 //! What is forgotten is not replayed from a copy: in this process from then on, in others as soon as
 //! their copies end.
 
-use idempotent_axum::{Forgotten, StoreVerb};
+use idempotent_axum::Forgotten;
 use idempotent_test_support::{Fault, fresh_key, post};
 
 use super::{from_store, near, two};
@@ -23,40 +23,27 @@ async fn to_forget_a_key_drops_this_process_s_copy() {
 }
 
 #[tokio::test]
-async fn a_copy_goes_first_whatever_becomes_of_the_call() {
-    let (store, one, _, _) = two();
-    let key = fresh_key();
-    one.send("/pay", &key, "").await;
-    // While it is being forgotten, the store is asked; and what it says then is not copied.
-    let held = store.forget.hold();
-    let (forget, asked) = (one.key(&key).forget().into_future(), async {
-        held.arrived.reaches(1).await;
-        one.calls();
-        for _ in 0..2 {
-            assert_eq!(one.replay("/pay", &key, "").await, from_store("run 1"));
-        }
-        assert_eq!(one.calls(), [StoreVerb::Claim, StoreVerb::Claim]);
+async fn copies_go_before_the_call_and_after_it_whatever_becomes_of_it() {
+    for is_left_alone in [false, true] {
+        let (store, one, _, _) = two();
+        let key = fresh_key();
+        one.send("/pay", &key, "").await;
+        let held = store.forget.hold();
         store.forget.next([Fault::Fails]);
-        held.open_for_good();
-    });
-    let (forgotten, ()) = tokio::join!(forget, asked);
-    assert!(forgotten.is_err());
-    // It is still there, and copied again.
-    assert_eq!(one.replay("/pay", &key, "").await, from_store("run 1"));
-    assert_eq!(one.replay("/pay", &key, "").await, near("run 1"));
-}
-
-#[tokio::test]
-async fn to_leave_a_forget_alone_drops_the_copy_as_well() {
-    let (store, one, _, _) = two();
-    let key = fresh_key();
-    one.send("/pay", &key, "").await;
-    store.forget.always(Fault::HangsAfter);
-    let forget = tokio::spawn(one.key(&key).forget().into_future());
-    store.forget.begun.reaches(1).await;
-    forget.abort();
-    assert!(forget.await.unwrap_err().is_cancelled());
-    assert_eq!(one.send("/pay", &key, "").await.text(), "run 2");
+        let forget = tokio::spawn(one.key(&key).forget().into_future());
+        held.arrived.reaches(1).await;
+        // Not forgotten yet.
+        assert_eq!(one.replay("/pay", &key, "").await, from_store("run 1"));
+        if is_left_alone {
+            forget.abort();
+            assert!(forget.await.unwrap_err().is_cancelled());
+        } else {
+            held.open(1);
+            assert!(forget.await.unwrap().is_err());
+        }
+        assert_eq!(one.replay("/pay", &key, "").await, from_store("run 1"));
+        assert_eq!(one.replay("/pay", &key, "").await, near("run 1"));
+    }
 }
 
 /// The store answers a claim, then the key is forgotten, and only then the answer arrives: it is
@@ -64,17 +51,22 @@ async fn to_leave_a_forget_alone_drops_the_copy_as_well() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_store_said_before_the_key_was_forgotten_is_not_copied_afterwards() {
-    use idempotent_axum::PostgresStore;
+    use idempotent_axum::{Idempotency, PostgresStore};
+    use idempotent_test_support::PATIENCE;
     use test_servers::{Postgres, Proxy, Way};
 
-    use super::{App, Instance};
+    use super::{App, Instance, MAX_BYTES};
 
     let server = Postgres::start();
     let proxy = Proxy::start(server.address());
     let store = PostgresStore::connect(&server.url_through(&proxy)).await.unwrap();
     store.migrate().await.unwrap();
     let app = App::default();
-    let (one, other) = (Instance::on(store.clone(), &app), Instance::on(store, &app));
+    let instance = || {
+        let settings = Idempotency::new(store.clone()).store_timeout(PATIENCE);
+        Instance::with(settings.near_cache(MAX_BYTES), &app)
+    };
+    let (one, other) = (instance(), instance());
     let key = fresh_key();
     assert_eq!(other.send("/pay", &key, "").await.text(), "run 1");
 

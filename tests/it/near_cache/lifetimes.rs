@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use idempotent_axum::{Replayed, StoreVerb};
+use idempotent_axum::{Decision, Replayed, StoreVerb};
 use idempotent_test_support::{Fault, fresh_key};
 use tokio::time::advance;
 
@@ -96,7 +96,7 @@ async fn stored_in_the_background_its_time_counts_from_the_first_try() {
     one.idempotency.drain().await;
     assert_eq!(store.complete.begun.get(), 6);
     let late = since.elapsed();
-    assert!(late > Duration::from_secs(1), "the tries have pauses: {late:?}");
+    assert!(late > 10 * MARGIN, "the tries have pauses: {late:?}");
     advance(TTL - late - MARGIN).await;
     assert_eq!(one.replay("/short", &key, "").await, near("run 1"));
     advance(MARGIN).await;
@@ -105,15 +105,13 @@ async fn stored_in_the_background_its_time_counts_from_the_first_try() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_about_to_expire_is_not_copied() {
-    let (_, one, other, _) = two();
+    let (_, one, _, _) = two();
     let key = fresh_key();
     let job = || one.key(&key).ttl(Duration::from_millis(2));
     for replayed in [false, true, true] {
         let done = job().run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
         assert_eq!((done.value, done.replayed), (7, replayed));
     }
-    let _ = other;
-    assert!(
-        !one.told.lock().unwrap().contains(&idempotent_axum::Decision::Replayed(Replayed::Near))
-    );
+    let near = Decision::Replayed(Replayed::Near);
+    assert!(!one.told.lock().unwrap().contains(&near));
 }

@@ -2,7 +2,7 @@
 //! replayed, and in how many bytes.
 
 use idempotent_axum::{
-    Decision, Idempotency, MemoryStore, Replayed, RunBoundary, RunError, StoreVerb,
+    Decision, Idempotency, MemoryStore, OnStoreError, Replayed, RunBoundary, RunError, StoreVerb,
 };
 use idempotent_test_support::{Fault, Leased, Probe, fresh_key, post};
 
@@ -28,6 +28,18 @@ async fn what_was_stored_or_once_replayed_is_replayed_without_the_store() {
         assert_eq!(unknown.problem(), (503, "store_unavailable".to_owned()));
         assert_eq!((app.runs.count(), store.complete.begun.get()), (1, 1));
     }
+}
+
+#[tokio::test]
+async fn under_execute_a_known_key_is_replayed_and_not_run_unprotected() {
+    let (store, app) = (Probe::on(Leased::default()), App::default());
+    let settings = Idempotency::new(store.clone()).on_store_error(OnStoreError::Execute);
+    let instance = Instance::with(settings.near_cache(MAX_BYTES), &app);
+    let key = fresh_key();
+    instance.send("/pay", &key, "").await;
+    let _store = store.always(Fault::NotSent);
+    assert_eq!(instance.replay("/pay", &key, "").await, near("run 1"));
+    assert_eq!(instance.send("/pay", &fresh_key(), "").await.text(), "run 2");
 }
 
 #[tokio::test]

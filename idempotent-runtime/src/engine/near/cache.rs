@@ -6,7 +6,7 @@ use super::Copied;
 use crate::store::StoreKey;
 
 /// Counted per copy beside its bytes: the cache's own, which `benches/run memory` measures.
-const ENTRY_OVERHEAD: usize = 700;
+const ENTRY_OVERHEAD: usize = 512;
 /// One byte in so many is what the allocator loses between records that come and go, as in
 /// `MemoryStore`.
 const FRAGMENTATION: usize = 8;
