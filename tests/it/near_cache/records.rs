@@ -2,7 +2,8 @@
 //! replayed, and in how many bytes.
 
 use idempotent_axum::{
-    Decision, Idempotency, MemoryStore, OnStoreError, Replayed, RunBoundary, RunError, StoreVerb,
+    Decision, Forgotten, Idempotency, MemoryStore, OnStoreError, Replayed, RunBoundary, RunError,
+    StoreVerb,
 };
 use idempotent_test_support::{Fault, Leased, Probe, fresh_key, post};
 
@@ -155,7 +156,7 @@ async fn for_a_note_the_store_is_asked_every_time() {
             assert_eq!(instance.calls(), [StoreVerb::Claim]);
         }
         // So that people who have looked into it free it for all instances at once.
-        one.key(&key).forget().await.unwrap();
+        assert_eq!(one.key(&key).forget().await.unwrap(), Forgotten::Freed);
         assert!(!other.send("/pay", &key, "").await.is_replay());
     }
 }

@@ -65,12 +65,12 @@ fn flood(near: &Near, length: usize, copies: usize) -> usize {
 
 #[test]
 fn max_bytes_holds_under_a_flood() {
-    for (length, copies) in [(100, 100_000), (16 << 10, 10_000), (MIB, 1000)] {
-        let near = Near::new(32 * MIB);
+    for (length, copies) in [(100, 40_000), (16 << 10, 10_000), (MIB, 400)] {
+        let near = Near::new(16 * MIB);
         let most = flood(&near, length, copies);
         println!("copies of {length}: {} KiB", most / 1024);
         // What the threads hold in their hands comes on top.
-        let limit = 32 * MIB + 8 * length;
+        let limit = 16 * MIB + 8 * length;
         assert!(most <= limit, "{most} bytes are alive in copies of {length}, not {limit}");
     }
 }
@@ -141,7 +141,7 @@ fn nothing_comes_back_after_a_forget() {
                 }
             });
         }
-        for _ in 0..2000 {
+        for _ in 0..500 {
             let before = copies.load(Ordering::SeqCst);
             while copies.load(Ordering::SeqCst) == before {
                 thread::yield_now();
