@@ -57,6 +57,9 @@ pub mod keys_by_hand {}
 #[doc = include_str!("../docs/jobs.md")]
 pub mod jobs {}
 
+#[doc = include_str!("../docs/testing-your-handlers.md")]
+pub mod testing_your_handlers {}
+
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}
 #[doc = include_str!("../docs/operating.md")]

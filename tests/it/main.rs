@@ -26,3 +26,5 @@ mod service;
 mod settings;
 mod sizes;
 mod stored_before_sent;
+#[cfg(feature = "testing")]
+mod testing;

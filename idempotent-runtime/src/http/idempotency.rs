@@ -14,6 +14,8 @@ use http::{HeaderValue, header};
 
 use tracing::Span;
 
+#[cfg(feature = "testing")]
+use super::origin::Origin;
 use super::problem::Problem;
 use crate::{
     engine::{Decision, Digesting, Engine, Event, OnStoreError, Undrained},
@@ -398,10 +400,14 @@ impl Settings {
     pub(super) fn respond(&self, mut problem: Problem) -> Response {
         problem.docs_url.clone_from(&self.docs_url);
         let retry_after: Option<HeaderValue> = problem.retry_after();
+        #[cfg(feature = "testing")]
+        let origin = Origin::Refusal(problem.code());
         let mut response = match &self.error_response {
             Some(respond) => respond(problem),
             None => problem.into_response(),
         };
+        #[cfg(feature = "testing")]
+        response.extensions_mut().insert(origin);
         if let Some(seconds) = retry_after {
             response.headers_mut().entry(header::RETRY_AFTER).or_insert(seconds);
         }

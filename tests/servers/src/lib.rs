@@ -1,7 +1,7 @@
 //! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Prometheus`],
-//! [`Certificates`] for those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail;
-//! where programs written in Python are ([`python`]); and the curl sessions of a README
-//! ([`compare_curl_sessions`]).
+//! [`Certificates`] for those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail; a browser
+//! ([`ChromeDriver`]); where programs written in Python are ([`python`], [`python_file`]); and the curl
+//! sessions of a README ([`compare_curl_sessions`]).
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
 //! can be killed, restarted on the same port and files, paused and resumed. It stops when it is
@@ -24,6 +24,7 @@
 )]
 
 mod certificates;
+mod chromium;
 mod console;
 mod directory;
 mod pgbouncer;
@@ -40,12 +41,13 @@ mod tap;
 mod user;
 
 pub use certificates::Certificates;
+pub use chromium::ChromeDriver;
 pub use console::compare_curl_sessions;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use prometheus::{Prometheus, test_rules};
 pub use proxy::{Fault, Proxy};
-pub use python::python;
+pub use python::{python, python_file};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
 pub use tap::{Hold, Way};

@@ -1,7 +1,8 @@
 //! Helpers of the tests: requests to a router in this process ([`post`]) or over TCP ([`Server`]),
-//! signals to and from handlers ([`Gate`], [`Counter`]), stores that fail when the test says so
-//! ([`Probe`], [`Leased`]), bodies that it feeds ([`frames`]), what was logged ([`Events`]), and
-//! processes of their own ([`alone`]); and histories of what a store was asked ([`history`]).
+//! signals to and from handlers ([`Gate`], [`Counter`]), stores whose calls the test fails, holds up
+//! and counts ([`Probe`]) or whose leases it ends ([`Leased`]), bodies that it feeds ([`frames`]),
+//! what was logged ([`Events`]), and processes of their own ([`alone`]); and histories of what a
+//! store was asked ([`history`]).
 
 mod alone;
 mod ask;
@@ -18,8 +19,9 @@ pub use ask::{Answer, Ask, ask, post};
 pub use events::{Events, Logged, Opened};
 pub use frames::{FrameSender, frames};
 pub use gate::{CountOnDrop, Counter, Gate, Runs, count_ends, is_pending};
+pub use idempotent_runtime::testing::Fault;
 pub use leased::Leased;
-pub use probe::{Fault, Probe, Verb};
+pub use probe::{Probe, Verb};
 pub use wire::{Server, Wire};
 
 use std::{

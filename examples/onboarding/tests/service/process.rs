@@ -114,6 +114,17 @@ async fn an_idle_connection_does_not_hold_the_shutdown() {
 }
 
 #[tokio::test]
+async fn an_open_stream_of_events_does_not_hold_the_shutdown() {
+    let service = Service::start(&[]).await;
+    let stream = send(service.get("/page/events")).await;
+    service.signal("TERM").await;
+    let rest = stream.text().await.expect("it ends, and is not cut off");
+    assert!(rest.starts_with("event: connected\n"), "{rest}");
+    let (status, log) = service.ended().await;
+    assert!(status.success(), "{status}: {log}");
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_service_at_once() {
     let service = Service::start(&[("ONBOARDING_LATENCY", "1h")]).await;
     service.cut_off(INVITE, &fresh_key(), INPUT).await;

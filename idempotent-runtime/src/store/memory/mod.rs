@@ -29,6 +29,9 @@ const MIN_MAX_BYTES: u64 = 64 << 10;
 /// are evicted, counted in [`evicted`](MemoryStore::evicted) and logged at `warn`. A clone is
 /// another handle to the same store.
 ///
+/// It judges ttls by tokio's clock, which a test can
+/// [move on](https://docs.rs/tokio/1/tokio/time/fn.advance.html).
+///
 /// All principals share the room: one whose responses are large evicts those of the others. If that
 /// can be any caller, limit what is stored with
 /// [`max_response_bytes`](crate::Idempotency::max_response_bytes).
