@@ -24,6 +24,9 @@ use crate::{
 /// Shorter than the default, so that an outage of 30 s outlasts it. Three times `store_timeout`.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
 
+/// More than all responses of a row take.
+const NEAR_CACHE: usize = 64 << 20;
+
 /// How long `drain` may take before the test mends the fault.
 const DRAIN_LIMIT: Duration = Duration::from_secs(90);
 
@@ -57,11 +60,12 @@ async fn order(State(history): State<Arc<History>>, key: IdempotencyKey) -> (Sta
 }
 
 impl Service {
-    pub(crate) fn start(access: &Access) -> Self {
+    pub(crate) fn start(access: &Access, has_copies: bool) -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().build().expect("threads start");
         let history = Arc::new(History::default());
         let idempotency = runtime.block_on(idempotency(access, &history)).lease(LEASE);
+        let idempotency = idempotency.near_cache(if has_copies { NEAR_CACHE } else { 0 });
         let orders = Router::new().route("/orders", post(order));
         let router = orders.layer(idempotency.clone()).with_state(Arc::clone(&history));
         let requests = Arc::default();

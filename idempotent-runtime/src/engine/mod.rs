@@ -24,6 +24,7 @@ mod job;
 pub(crate) mod key;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod near;
 mod outage;
 pub(crate) mod record;
 mod records;

@@ -8,6 +8,7 @@ use super::{
     fields::Digesting,
     hand_over::HandOver,
     in_flight::{InFlight, Undrained},
+    near::Near,
     outage::Outage,
     tell::Listeners,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Engine {
     pub(super) in_flight: InFlight,
     pub(super) outage: Arc<Outage>,
     pub(super) listeners: Listeners,
+    /// Copies of what the store holds.
+    pub(super) near: Near,
     /// The queues for keys that are claimed in transactions.
     #[cfg(feature = "postgres")]
     pub(super) turns: Arc<super::transaction::Turns>,
@@ -73,6 +76,7 @@ impl Engine {
             in_flight: InFlight::default(),
             outage: Arc::default(),
             listeners: Listeners::default(),
+            near: Near::default(),
             #[cfg(feature = "postgres")]
             turns: Arc::default(),
         };

@@ -213,6 +213,31 @@ impl Idempotency {
         self.set_engine(|engine| engine.store_timeout = timeout)
     }
 
+    /// Keeps copies of stored responses in the memory of this process, in at most `max_bytes`, so that
+    /// they are replayed without the shared store. Default: none are kept.
+    ///
+    /// What this process has stored, or has replayed once, it replays again from its copy until the
+    /// `ttl` passes, for 10 minutes at most: without a round trip, and while the store is slow or
+    /// down. A key that is [forgotten](crate::OperationKey::forget) on another instance is replayed
+    /// here for as long. A `MemoryStore` needs no copies, so with one this does nothing; nor does 0.
+    ///
+    /// Copies are in plaintext, and count with some 500 bytes each beside theirs. When there is no
+    /// room, those go that are asked for least. A clone of these settings shares them.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use idempotent_runtime::{Idempotency, MemoryStore};
+    ///
+    /// let idempotency = Idempotency::new(MemoryStore::new()).near_cache(32 << 20);
+    /// assert!(format!("{idempotency:?}").contains("near_cache: None"), "it is near already");
+    /// # }
+    /// ```
+    #[cfg(feature = "near-cache")]
+    #[must_use]
+    pub fn near_cache(self, max_bytes: usize) -> Self {
+        self.set_engine(|engine| engine.keep_copies(max_bytes))
+    }
+
     /// What to do if the store fails before the handler has run. Default: [`OnStoreError::Reject`].
     ///
     /// ```
@@ -419,8 +444,10 @@ impl fmt::Debug for Idempotency {
             .field("on_store_error", &settings.engine.on_store_error)
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
             .field("max_detached_runs", &settings.engine.max_detached_runs)
-            .field("keyed_digests", &settings.engine.has_keyed_digests())
-            .finish_non_exhaustive()
+            .field("keyed_digests", &settings.engine.has_keyed_digests());
+        #[cfg(feature = "near-cache")]
+        debug.field("near_cache", &settings.engine.max_copied_bytes());
+        debug.finish_non_exhaustive()
     }
 }
 

@@ -173,7 +173,7 @@ impl Future for Answer {
                     let held = match found {
                         Found::Claimed(claimed) => Held::Claim(claimed),
                         Found::Unprotected => Held::Nothing,
-                        Found::Stored(answer) => {
+                        Found::Stored(answer, _) => {
                             around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
                         }

@@ -19,6 +19,8 @@ pub(crate) struct Row {
     pub(crate) pool: usize,
     /// Whether the server may lose what it has acknowledged.
     pub(crate) loses_writes: bool,
+    /// Whether the service keeps copies of what is stored.
+    pub(crate) has_copies: bool,
     pub(crate) scene: fn() -> Scene,
 }
 

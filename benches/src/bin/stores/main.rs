@@ -1,9 +1,10 @@
 //! What a shared store costs: commands per request, counted on a real server, and the latency they
-//! add over the store in memory, beside that of a bare round trip to the same server.
+//! add over the store in memory, beside that of a bare round trip to the same server. And what a
+//! near cache saves of it: replays a second with and without one.
 //!
-//! Requests are called in the process, one after the other. The server is on the same machine, so
-//! the latency is that of its work, without a network's. Then how many requests a second each store
-//! takes, SQLite's file included, from one client and from many.
+//! Requests are called in the process: one after the other for the latency, by one client and by many
+//! for the rates of each store, SQLite's file included. The server is on the same machine, so the
+//! latency is that of its work, without a network's.
 
 mod rates;
 
@@ -28,6 +29,11 @@ const ROUNDS: usize = 3000;
 const WARM_UP: usize = 200;
 /// Requests whose commands are counted.
 const COUNTED: u64 = 100;
+/// Keys whose replays are counted by the second, that often.
+const REPLAYED: usize = 2000;
+const TIMES: usize = 9;
+const CLIENTS: usize = 16;
+const NEAR_CACHE: usize = 64 << 20;
 
 const REDIS: [(&str, &[&str]); 2] = [
     ("Redis, nothing on disk", &[]),
@@ -41,6 +47,7 @@ fn main() {
     program::runtime(1).block_on(async {
         compare().await;
         rates().await;
+        compare_replays().await;
     });
 }
 
@@ -132,37 +139,44 @@ async fn print(
         format!("{median:.0} [{low:.0}–{high:.0}], {:.2} ×", median / trip[1])
     };
 
-    let of_counting = {
-        let before = commands();
-        commands() - before
-    };
     let keys: Vec<_> = (0..COUNTED).map(|_| key()).collect();
-    let before = commands();
-    for &key in &keys {
-        send(&mut shared, key, false).await;
-    }
-    let between = commands();
-    for &key in &keys {
-        send(&mut shared, key, true).await;
-    }
-    let after = commands();
-    let each = |commands: u64| {
-        let commands = commands - of_counting;
-        assert_eq!(commands % COUNTED, 0, "each request makes the same number");
-        commands / COUNTED
-    };
+    let firsts = made(&commands, send_all(&mut shared, &keys, false)).await;
+    let replays = made(&commands, send_all(&mut shared, &keys, true)).await;
     table::row([
         name.to_owned(),
-        each(between - before).to_string(),
-        each(after - between).to_string(),
+        each(firsts).to_string(),
+        each(replays).to_string(),
         format!("{:.0}", trip[1]),
         added(first, first_in_memory),
         added(replay, replay_in_memory),
     ]);
 }
 
+/// How many commands the server has had for `work`.
+async fn made(commands: impl Fn() -> u64, work: impl Future<Output = ()>) -> u64 {
+    let of_counting = {
+        let before = commands();
+        commands() - before
+    };
+    let before = commands();
+    work.await;
+    commands() - before - of_counting
+}
+
+/// How many each of the counted requests has made.
+fn each(commands: u64) -> u64 {
+    assert_eq!(commands % COUNTED, 0, "each request makes the same number");
+    commands / COUNTED
+}
+
 fn router(store: impl Store) -> Router {
     Handler::Returns.idempotent().layer(Idempotency::new(store))
+}
+
+async fn send_all(router: &mut Router, keys: &[Uuid], is_replay: bool) {
+    for &key in keys {
+        send(router, key, is_replay).await;
+    }
 }
 
 async fn send(router: &mut Router, key: Uuid, is_replay: bool) {
@@ -192,4 +206,73 @@ fn postgres_commands(server: &Postgres) -> u64 {
          WHERE query LIKE '%idempotency_keys%'",
     );
     calls.parse().expect("a number")
+}
+
+/// Replays with and without a near cache.
+async fn compare_replays() {
+    table::head(
+        &format!(
+            "Replays of {CLIENTS} clients: {REPLAYED} keys, medians of {TIMES} times, [quartiles]"
+        ),
+        &["store", "", "commands, replay", "replays a second"],
+    );
+    let server = Redis::start();
+    let store = RedisStore::connect(server.url()).await.expect("the server is up");
+    print_replays("Redis", store, || redis_commands(&server)).await;
+    let server = Postgres::start_with(&["shared_preload_libraries=pg_stat_statements"]);
+    server.execute("CREATE EXTENSION pg_stat_statements");
+    let store = PostgresStore::connect(&server.url()).await.expect("the server is up");
+    store.migrate().await.expect("a superuser may");
+    print_replays("PostgreSQL", store, || postgres_commands(&server)).await;
+}
+
+async fn print_replays(name: &str, store: impl Store + Clone, commands: impl Fn() -> u64) {
+    let near = || {
+        let idempotency = Idempotency::new(store.clone()).near_cache(NEAR_CACHE);
+        Handler::Returns.idempotent().layer(idempotency)
+    };
+    let (mut plain, mut warm) = (router(store.clone()), near());
+    let keys: Vec<_> = (0..REPLAYED).map(|_| key()).collect();
+    send_all(&mut plain, &keys, false).await;
+    send_all(&mut warm, &keys, true).await;
+    let mut rates: [Vec<f64>; 3] = Default::default();
+    for _ in 0..TIMES {
+        // One that has not replayed them yet.
+        let cold = near();
+        for (rates, router) in rates.iter_mut().zip([&plain, &warm, &cold]) {
+            rates.push(rate(router, &keys).await);
+        }
+    }
+    let rows = ["without a near cache", "near cache, hit", "near cache, miss"];
+    let counted = &keys[..usize::try_from(COUNTED).expect("a small number")];
+    for ((row, rates), mut router) in rows.into_iter().zip(rates).zip([plain, warm, near()]) {
+        let made = made(&commands, send_all(&mut router, counted, true)).await;
+        let [low, median, high] = table::quartiles(rates);
+        table::row([
+            name.to_owned(),
+            row.to_owned(),
+            each(made).to_string(),
+            format!("{median:.0} [{low:.0}–{high:.0}]"),
+        ]);
+    }
+}
+
+/// How many of these replays a second `router` gives to all clients.
+async fn rate(router: &Router, keys: &[Uuid]) -> f64 {
+    let runs = handler::runs();
+    let since = Instant::now();
+    let clients = keys.chunks(keys.len().div_ceil(CLIENTS)).map(|keys| {
+        let (mut router, keys) = (router.clone(), keys.to_vec());
+        tokio::spawn(async move {
+            let requests = keys.into_iter().map(|key| request(Some(key), order(100)));
+            drive(&mut router, requests).await;
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.expect("a client does not panic");
+    }
+    let rate = f64::from(u32::try_from(keys.len()).expect("a small number"))
+        / since.elapsed().as_secs_f64();
+    assert_eq!(handler::runs(), runs, "all are replays");
+    rate
 }

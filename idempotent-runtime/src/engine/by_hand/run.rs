@@ -120,7 +120,7 @@ impl OperationKey {
                 let run = self.engine.run_to_end(Box::pin(async move { work(key).await }));
                 run.await.map(fresh).map_err(RunError::Failed)
             }
-            Found::Stored(value) => replay(&value),
+            Found::Stored(value, _) => replay(&value),
             Found::Refused(refusal) => Err(refusal.into()),
         }
     }

@@ -74,13 +74,17 @@ impl Job {
         let mut waiting = Waiting::new(self);
         let mut turn: Option<Ticket> = None;
         loop {
+            if let Some(found) = self.near() {
+                return Err(found);
+            }
+            let moment = self.engine.near.moment();
             let running = match self.read().await {
                 Ok(KeyState::Absent) => None,
                 Ok(KeyState::Running { fingerprint, lease_left }) => {
                     Some((fingerprint, lease_left))
                 }
-                Ok(KeyState::Stored { fingerprint, record, .. }) => {
-                    return Err(self.answer_in(fingerprint, record).into());
+                Ok(KeyState::Stored { fingerprint, record, expires_in }) => {
+                    return Err(self.found_in(fingerprint, record, expires_in, moment));
                 }
                 Err(_) => return Err(Refusal::StoreUnavailable.into()),
             };

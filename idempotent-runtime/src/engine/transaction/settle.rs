@@ -78,6 +78,7 @@ impl Job {
         mut record: Bytes,
     ) -> Result<Decision, Refusal> {
         let Self { engine, attempt, .. } = self;
+        let moment = engine.near.moment();
         let recorded = match self.record(&mut transaction, &record).await {
             Err(Failure::Lasting(error)) if error.is_too_large() => {
                 record = record::not_stored();
@@ -91,6 +92,7 @@ impl Job {
         let store = engine.transactional();
         let timed = self.timed(StoreVerb::Commit);
         timed.end(engine.commit(transaction, || store.fate_of_attempt(attempt)).await)?;
+        self.copy_stored(moment, &record);
         Ok(record::decision(&record))
     }
 
@@ -138,7 +140,7 @@ impl Job {
             loop {
                 match self.claim().await {
                     Ok(Claim::Claimed { .. }) => {
-                        break drop(self.complete(&mut record::unknown()).await);
+                        break drop(self.complete(&mut record::unknown(), None).await);
                     }
                     // The connection whose transaction has the key is being closed.
                     Ok(Claim::Running { fingerprint: None, .. }) => sleep(jittered(PAUSE)).await,
