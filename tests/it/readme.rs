@@ -1,7 +1,7 @@
 //! The README: its first program does what its curl session shows, and its links to this repository lead
 //! somewhere.
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 use idempotent_test_support::Server;
 use test_servers::compare_curl_sessions;
@@ -59,4 +59,21 @@ fn links_to_the_repository_lead_somewhere() {
         }
     }
     assert!(links > 10, "{links}");
+}
+
+#[test]
+fn the_pictures_of_a_page_are_its_svg_files() {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let embedded = ["states", "request"].map(|name| {
+        let svg = fs::read(docs.join(format!("how-it-works-{name}.svg"))).expect("it is there");
+        format!("[{name}]: data:image/svg+xml;base64,{}\n", BASE64_STANDARD.encode(svg))
+    });
+    let file = docs.join("how-it-works-images.md");
+    if env::var_os("BLESS").is_some() {
+        fs::write(&file, embedded.concat()).expect("it can be written");
+    }
+    let kept = fs::read_to_string(file).expect("it is text");
+    assert!(kept == embedded.concat(), "`BLESS=1 cargo test --test it pictures` writes it");
 }
