@@ -9,6 +9,9 @@ use idempotent_test_support::{Counter, post as request};
 #[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/closure.rs"]
 mod closure;
+#[allow(dead_code, reason = "its `main` is not called")]
+#[path = "../../examples/graphql.rs"]
+mod graphql;
 #[cfg(feature = "redis")]
 #[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/queue.rs"]
@@ -32,6 +35,22 @@ async fn a_closure_route_runs_once_for_each_id() {
     let other = request("/greetings/1").body("Bob").send(&app).await;
     assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(greeted.get(), 1);
+}
+
+#[tokio::test]
+async fn a_graphql_mutation_charges_once_for_each_key() {
+    let app = graphql::app(Idempotency::new(MemoryStore::new()));
+    let ask = async |query: &str| {
+        let body = serde_json::json!({ "query": query }).to_string();
+        request("/graphql").json(&body).send(&app).await.text().to_owned()
+    };
+    let charge = "mutation { charge(key: \"1\", cents: 700) { number } }";
+    for _ in 0..2 {
+        assert_eq!(ask(charge).await, r#"{"data":{"charge":{"number":1}}}"#);
+    }
+    let other = ask("mutation { charge(key: \"1\", cents: 800) { number } }").await;
+    assert!(other.contains("the idempotency key is already used, for something else"), "{other}");
+    assert_eq!(ask("{ charges }").await, r#"{"data":{"charges":1}}"#);
 }
 
 #[tokio::test]

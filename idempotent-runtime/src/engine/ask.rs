@@ -75,7 +75,7 @@ impl Refusal {
 }
 
 /// Asking the store. Whether memory has let the key be claimed is known without a future.
-#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Asking {
     /// `None` once it was told.
     Found(Option<Found>),

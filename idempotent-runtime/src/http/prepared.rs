@@ -138,6 +138,7 @@ fn wanted(slot: Option<Slot>) -> Option<Slot> {
 /// The answer to a request, on its way.
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Answer {
     /// Nothing is to be asked: there is no key, or its run is a boundary's already.
     Driven(Handler),

@@ -46,7 +46,7 @@ impl OperationInput for IdempotencyKey {}
 
 /// Adds nothing: its errors are among those of the library.
 #[cfg(feature = "postgres")]
-impl<I> OperationInput for crate::http::Tx<I> {}
+impl<I> OperationInput for crate::Tx<I> {}
 
 impl Key {
     /// Describes an operation by what its handler's attribute says, and marks each 2xx response that
