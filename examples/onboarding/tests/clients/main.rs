@@ -69,7 +69,7 @@ fn the_page_shows_these_clients() {
     for (language, program) in [
         ("js", include_str!("../../../clients/retry.mjs")),
         ("python", include_str!("../../../clients/retry.py")),
-        ("rust,ignore", include_str!("../../../clients/retry.rs")),
+        ("rs", include_str!("../../../clients/retry.rs")),
     ] {
         let block = page.split(&format!("```{language}\n")).nth(1).expect("it is there");
         let block = block.split("```").next().unwrap_or_default();
