@@ -41,6 +41,9 @@ pub use idempotent_runtime::{RedisConnection, RedisStore, RedisStoreBuilder};
 #[doc(hidden)]
 pub use idempotent_runtime::__private;
 
+#[doc = include_str!("../docs/features.md")]
+pub mod features {}
+
 #[doc = include_str!("../docs/choosing-a-store.md")]
 pub mod choosing_a_store {}
 

@@ -7,6 +7,8 @@
 //! was found into a response; `engine/` asks, runs and settles, in data; `store/` is where claims
 //! and responses live.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod engine;
 #[cfg(feature = "postgres")]
 mod failpoint;
