@@ -11,11 +11,11 @@ NOTE = "Available on <strong>crate feature"
 
 
 def pages(folder):
-    """The pages of all items, by their path: redirections and lists are none."""
+    """The pages of all items, by their path: redirections are none."""
     found = {}
     for path in Path(folder).glob("idempotent_*/**/*.html"):
         html = path.read_text()
-        if path.name not in ("all.html", "sidebar-items.js") and "<title>Redirection" not in html:
+        if path.name != "all.html" and "<title>Redirection" not in html:
             found[str(path.relative_to(folder))] = html
     return found
 
@@ -29,8 +29,11 @@ def members(html):
 
 def main():
     without, complete = pages(sys.argv[1]), pages(sys.argv[2])
+    packages = {Path(path).parts[0] for path in without}
     looked_at, silent = 0, []
     for path, html in complete.items():
+        if Path(path).parts[0] not in packages:
+            continue
         if path not in without:
             looked_at += 1
             if NOTE not in html.split("<h2 id=")[0]:

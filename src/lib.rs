@@ -11,30 +11,24 @@ pub use idempotent_runtime::{
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "aide", feature = "utoipa"))))]
 #[doc(inline)]
 pub use idempotent_runtime::openapi;
 #[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[doc(inline)]
 pub use idempotent_runtime::testing;
 #[cfg(feature = "memory")]
-#[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
 #[doc(inline)]
 pub use idempotent_runtime::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 #[doc(inline)]
 pub use idempotent_runtime::{
     PostgresStore, PostgresStoreBuilder, PurgeTask, ReadCommitted, RepeatableRead, Serializable,
     Tx, TxError, TxRejection,
 };
 #[cfg(feature = "redis")]
-#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(inline)]
 pub use idempotent_runtime::{RedisConnection, RedisStore, RedisStoreBuilder};
 
