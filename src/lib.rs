@@ -4,10 +4,11 @@
 pub use idempotent_macros::idempotent;
 #[doc(inline)]
 pub use idempotent_runtime::{
-    Attempt, Claim, Decision, Event, Fingerprint, Forgotten, Hold, Idempotency, IdempotencyKey,
-    IdempotencyService, Idempotent, InstallError, KeyState, OnStoreError, OptionalDisplay, Outcome,
-    Pollers, Problem, ProblemCode, Replayed, RunBoundary, RunBoundaryService, Store, StoreCall,
-    StoreError, StoreKey, StoreResult, StoreVerb, Token, Undrained,
+    Attempt, Claim, Decision, Done, Event, Fingerprint, Forget, Forgotten, Hold, Idempotency,
+    IdempotencyKey, IdempotencyService, Idempotent, InstallError, KeyState, OnStoreError,
+    Operation, OperationKey, OperationState, OptionalDisplay, Outcome, Pollers, Problem,
+    ProblemCode, Replayed, RunBoundary, RunBoundaryService, RunError, Store, StoreCall, StoreError,
+    StoreKey, StoreResult, StoreVerb, StoredKind, Token, Undrained,
 };
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -47,5 +48,13 @@ pub mod what_belongs_to_a_run {}
 #[doc = include_str!("../docs/exactly-once.md")]
 pub mod exactly_once {}
 
+#[doc = include_str!("../docs/keys-by-hand.md")]
+pub mod keys_by_hand {}
+
+#[doc = include_str!("../docs/jobs.md")]
+pub mod jobs {}
+
 #[doc = include_str!("../docs/openapi.md")]
 pub mod describing_an_api {}
+#[doc = include_str!("../docs/operating.md")]
+pub mod operating {}

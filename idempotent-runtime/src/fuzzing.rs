@@ -8,7 +8,10 @@ use http_body_util::BodyExt as _;
 use axum::response::Response;
 
 use crate::{
-    engine::record::{self, Record, Unreadable},
+    engine::{
+        Key,
+        record::{self, Record, Unreadable},
+    },
     http::{
         body::Chunks,
         key,
@@ -54,7 +57,7 @@ pub(crate) fn read_quoted(policy: &Policy, key: &str) -> Option<String> {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::try_from(format!("\"{quoted}\"")).ok()?;
     headers.insert(&policy.header_names()[0], value);
-    key::read(policy, &headers).ok()?.map(key::Key::into_text)
+    key::read(policy, &headers).ok()?.map(Key::into_text)
 }
 
 /// Decodes a record, as it is and in an envelope that says it is whole.
@@ -83,7 +86,7 @@ pub fn decode_record(data: &[u8]) {
 pub(crate) fn decode(record: Bytes) -> Result<Option<Response>, Unreadable> {
     match record::open(record, false)? {
         Record::Answer(answer) => stored::decode(answer).map(Some).ok_or(Unreadable::Corrupt),
-        Record::NotStored | Record::Unknown => Ok(None),
+        Record::Value(_) | Record::NotStored | Record::Unknown => Ok(None),
     }
 }
 

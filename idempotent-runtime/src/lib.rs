@@ -24,8 +24,6 @@ pub mod testing;
 
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub use self::http::openapi;
-#[cfg(feature = "postgres")]
-pub use self::http::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
@@ -36,17 +34,23 @@ pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
 pub use self::{
     engine::{
-        Decision, Event, OnStoreError, ProblemCode, Replayed, StoreCall, StoreResult, StoreVerb,
-        Undrained,
+        Decision, Done, Event, Forget, IdempotencyKey, OnStoreError, Operation, OperationKey,
+        OperationState, OptionalDisplay, ProblemCode, Replayed, RunError, StoreCall, StoreResult,
+        StoreVerb, StoredKind, Undrained,
     },
     http::{
-        Idempotency, IdempotencyKey, IdempotencyService, Idempotent, InstallError, OptionalDisplay,
-        Outcome, Problem, RunBoundary, RunBoundaryService,
+        Idempotency, IdempotencyService, Idempotent, InstallError, Outcome, Problem, RunBoundary,
+        RunBoundaryService,
     },
     store::{
         Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Pollers, Store, StoreError,
         StoreKey, Token,
     },
+};
+#[cfg(feature = "postgres")]
+pub use self::{
+    engine::{ReadCommitted, RepeatableRead, Serializable, Tx},
+    http::{TxError, TxRejection},
 };
 
 /// The target of all spans and log lines, whichever crate and module they are in.
@@ -57,9 +61,12 @@ const TARGET: &str = "idempotent_axum";
 pub mod __private {
     #[cfg(feature = "utoipa")]
     pub use crate::http::openapi;
-    pub use crate::http::{
-        Evaluated, Idempotent, Known, OptionalDisplay, Probe, StableHasher, Via,
-        policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},
+    pub use crate::{
+        engine::{OptionalDisplay, StableHasher},
+        http::{
+            Evaluated, Idempotent, Known, Probe, Via,
+            policy::{FingerprintSource, Format, KeySource, Policy, Replay, Stage},
+        },
     };
     pub use axum::response::{IntoResponse, Response};
     pub use http::HeaderName;

@@ -39,6 +39,7 @@ fn assert_documented(what: &str, bytes: usize) {
     let row = PAGE.lines().find(|line| line.contains(what)).expect("the page says so");
     let figure = row.split('|').rev().find_map(|cell| cell.trim().strip_suffix(" B"));
     let figure: usize = figure.expect("a row ends with bytes").parse().expect("a number");
+    println!("{what}: {bytes} bytes");
     let near = figure * 3 / 4..figure * 5 / 4;
     assert!(near.contains(&bytes), "{what}: {bytes} bytes, not {figure}");
 }

@@ -1,15 +1,17 @@
 //! What the library promises, through real routers and real sockets, as one program: a module for
-//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, outages, settings and
+//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, keys by hand, outages, settings and
 //! sizes.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 
 mod attribute;
 mod bounded_memory;
+mod by_hand;
 mod capacity;
 mod events;
 #[cfg(feature = "postgres")]
 mod exactly_once;
+mod examples;
 mod http;
 mod install;
 mod never_cancelled;

@@ -22,6 +22,8 @@ pub(crate) struct Config {
     /// `ONBOARDING_LEASE`: how long a request's claim in a shared store survives the death of its
     /// instance, such as `2s`. 30 seconds by default. Nothing in memory survives it.
     pub(crate) lease: Duration,
+    /// `ONBOARDING_ADMIN_TOKEN`: who sends it may look at keys and free them. Nobody may by default.
+    pub(crate) admin_token: Option<String>,
 }
 
 impl Config {
@@ -42,12 +44,19 @@ impl Config {
             ensure!(!lease.is_zero(), "a claim would end as it is made");
             Ok(lease)
         })?;
+        let admin_token = value("ONBOARDING_ADMIN_TOKEN").context("ONBOARDING_ADMIN_TOKEN")?;
+        // Without its value: it is a secret.
+        ensure!(
+            admin_token.as_ref().is_none_or(|token| token.trim() == token && token.len() >= 16),
+            "ONBOARDING_ADMIN_TOKEN must have 16 characters or more, and no space around them"
+        );
         Ok(Self {
             addr: addr.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 3000))),
             latency: latency.unwrap_or_default(),
             // Without its value, which may hold a password.
             store: store.context("ONBOARDING_STORE")?.unwrap_or(Store::Memory),
             lease: lease.unwrap_or(Duration::from_secs(30)),
+            admin_token,
         })
     }
 }

@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use idempotent_axum::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,6 +21,12 @@ pub(crate) enum Error {
     NotFound,
     #[error("A member with this email exists already")]
     EmailTaken,
+    #[error("A request with this key is running{}", .lease_left_seconds
+        .map(|seconds| format!("; its lease ends in {seconds} s unless it is renewed"))
+        .unwrap_or_default())]
+    StillRunning { lease_left_seconds: Option<u64> },
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Error {
@@ -28,7 +35,8 @@ impl Error {
             Self::InvalidBody(rejection) => rejection.status(),
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::EmailTaken => StatusCode::CONFLICT,
+            Self::EmailTaken | Self::StillRunning { .. } => StatusCode::CONFLICT,
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -38,6 +46,8 @@ impl Error {
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::EmailTaken => "email_taken",
+            Self::StillRunning { .. } => "still_running",
+            Self::Store(_) => "store_unavailable",
         }
     }
 }
@@ -59,6 +69,9 @@ pub(crate) struct Problem {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
+        if let Self::Store(error) = &self {
+            tracing::warn!(error = error as &dyn std::error::Error, "the store was asked in vain");
+        }
         let (status, message) = (self.status(), self.to_string());
         let problem = axum::Json(Problem {
             title: status.canonical_reason().unwrap_or_default(),

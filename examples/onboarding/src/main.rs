@@ -8,13 +8,17 @@
 //! POST /v1/members                              any key, per client, responses kept for a week
 //! GET  /v1/members, /v1/members/{id}
 //!
+//! POST /admin/keys/state, /admin/keys/forget    for operators, with a token (see [`admin`])
+//! GET  /ready                                   whether the store answers
 //! GET  /openapi.json                            the OpenAPI document, which the handlers make
 //! GET  /docs                                    the same to read and to try out
+//! GET  /metrics                                 for Prometheus
 //! ```
 //!
-//! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE` (see
-//! [`config`]) and `RUST_LOG`.
+//! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE`,
+//! `ONBOARDING_ADMIN_TOKEN` (see [`config`]) and `RUST_LOG`.
 
+mod admin;
 mod api;
 mod app;
 mod auth;
@@ -23,9 +27,11 @@ mod downstream;
 mod entities;
 mod error;
 mod fields;
+mod health;
 mod json;
 mod logging;
 mod members;
+mod metrics;
 mod shutdown;
 mod store;
 
@@ -50,8 +56,14 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     logging::init()?;
     let config = Config::from_env()?;
+    // Before the library counts anything.
+    let metrics = metrics::router()?;
     let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
-    let app = App::new(&config).router().layer(idempotency.clone());
+    let mut app = App::new(&config).router().merge(health::router(idempotency.clone()));
+    if let Some(token) = config.admin_token {
+        app = app.merge(admin::router(token, idempotency.clone()));
+    }
+    let app = app.layer(idempotency.clone()).merge(metrics);
 
     let listener = TcpListener::bind(config.addr)
         .await

@@ -13,7 +13,7 @@ use super::{
     ProblemCode,
     claimed::Claimed,
     job::Job,
-    record::{self, Record, Unreadable},
+    record::{self, Form, Record, Unreadable},
     settings::OnStoreError,
     waiting::{Waiting, WaitingBytes},
 };
@@ -36,6 +36,8 @@ pub(crate) enum Found {
 pub(crate) enum Refusal {
     /// Another request has used the key.
     KeyReused,
+    /// The key holds an answer although this is a job, or the reverse.
+    OtherKind,
     /// The run that holds the key has not ended in time.
     RequestInProgress,
     /// The work is done, its answer could not be stored.
@@ -58,7 +60,7 @@ impl Refusal {
     /// Its code, for the caller.
     pub(crate) fn code(self) -> ProblemCode {
         match self {
-            Self::KeyReused => ProblemCode::KeyReused,
+            Self::KeyReused | Self::OtherKind => ProblemCode::KeyReused,
             Self::RequestInProgress => ProblemCode::RequestInProgress,
             Self::ResponseNotStored => ProblemCode::ResponseNotStored,
             Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
@@ -73,7 +75,7 @@ impl Refusal {
 }
 
 /// Asking the store. Whether memory has let the key be claimed is known without a future.
-#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Asking {
     /// `None` once it was told.
     Found(Option<Found>),
@@ -194,12 +196,17 @@ impl Job {
         fingerprint: Fingerprint,
         record: Bytes,
     ) -> Result<Bytes, Refusal> {
-        if fingerprint != self.attempt.fingerprint {
-            return Err(Refusal::KeyReused);
-        }
         let key = self.attempt.key;
-        match record::open(record, self.engine.store.is_memory()) {
-            Ok(Record::Answer(answer)) => Ok(answer),
+        let record = record::open(record, self.engine.store.is_memory());
+        match (&record, self.form) {
+            (Ok(Record::Answer(_)), Form::Value) | (Ok(Record::Value(_)), Form::Answer) => {
+                return Err(Refusal::OtherKind);
+            }
+            _ if fingerprint != self.attempt.fingerprint => return Err(Refusal::KeyReused),
+            _ => {}
+        }
+        match record {
+            Ok(Record::Answer(answer) | Record::Value(answer)) => Ok(answer),
             Ok(Record::NotStored) => Err(Refusal::ResponseNotStored),
             Ok(Record::Unknown) => Err(Refusal::OutcomeUnknown),
             Err(Unreadable::UnknownVersion) => {

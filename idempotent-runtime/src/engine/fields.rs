@@ -120,6 +120,7 @@ pub(crate) mod version {
     pub(crate) const PATH_FINGERPRINT: u8 = 9;
     pub(crate) const EXPRESSION_FINGERPRINT: u8 = 10;
     pub(crate) const DERIVED_KEY: u8 = 11;
+    pub(crate) const JOB_FINGERPRINT: u8 = 12;
 }
 
 #[cfg(test)]

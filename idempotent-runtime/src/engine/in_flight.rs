@@ -10,6 +10,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use super::gauge::{Gauge, Gauged};
+
 /// Counts the work that is under way, and what is left to do for work that has ended.
 ///
 /// A run counts from its start, not only once its caller has gone: a server may have ended before
@@ -54,13 +56,14 @@ impl InFlight {
     /// Counts one run more until the guard is dropped.
     pub(super) fn run(&self) -> RunGuard {
         self.0.runs.fetch_add(1, Ordering::SeqCst);
-        RunGuard { counts: Arc::clone(&self.0), detached: None }
+        let gauged = Gauged::new(Gauge::Runs);
+        RunGuard { counts: Arc::clone(&self.0), detached: None, _gauged: gauged }
     }
 
     /// Counts one task more until the guard is dropped.
     pub(super) fn background(&self) -> BackgroundGuard {
         self.0.background.fetch_add(1, Ordering::SeqCst);
-        BackgroundGuard(Arc::clone(&self.0))
+        BackgroundGuard(Arc::clone(&self.0), Gauged::new(Gauge::Background))
     }
 
     /// How many runs have outlived their callers.
@@ -100,6 +103,7 @@ pub(super) struct RunGuard {
     counts: Arc<Counts>,
     /// The operation, once the caller has gone.
     detached: Option<Arc<str>>,
+    _gauged: Gauged,
 }
 
 impl RunGuard {
@@ -134,7 +138,10 @@ impl Drop for RunGuard {
 }
 
 #[derive(Debug)]
-pub(super) struct BackgroundGuard(Arc<Counts>);
+pub(super) struct BackgroundGuard(
+    Arc<Counts>,
+    #[allow(dead_code, reason = "counts while it is there")] Gauged,
+);
 
 impl Drop for BackgroundGuard {
     fn drop(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{settings::Engine, tell::Watch};
+use super::{record::Form, settings::Engine, tell::Watch};
 use crate::store::{Attempt, Extracted, Slot};
 
 /// One attempt at a key, and what its operation wants.
@@ -10,6 +10,8 @@ use crate::store::{Attempt, Extracted, Slot};
 pub(crate) struct Job {
     pub(crate) engine: Arc<Engine>,
     pub(crate) attempt: Attempt,
+    /// What its record is.
+    pub(crate) form: Form,
     /// How long its record is replayed.
     pub(crate) ttl: Duration,
     /// How long it waits for a running duplicate, over all runs that it waits for.

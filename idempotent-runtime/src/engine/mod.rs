@@ -4,42 +4,58 @@
 //! [`Job::ask`] claims a key, or waits for whoever holds it, and says what it [`Found`]. If that is
 //! a claim, [`Claimed::settle`] does the work, stores what is to be kept of it or releases the key,
 //! and says how it [`Settled`]. A claim is held by a lease, or is part of a transaction
-//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: it is handed over to a task
-//! if its caller goes away.
+//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: it is handed
+//! over to a task if its caller goes away.
 
 mod ask;
 mod background;
+mod by_hand;
 mod calls;
 mod claimed;
 mod code;
 mod event;
 mod fields;
+mod gauge;
 mod hand_over;
+mod hasher;
+mod idempotency_key;
 mod in_flight;
 mod job;
+pub(crate) mod key;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outage;
 pub(crate) mod record;
 mod renewal;
 mod settings;
 mod tell;
+mod text;
 #[cfg(feature = "postgres")]
 mod transaction;
 mod waiting;
 
 #[cfg(feature = "postgres")]
-pub(crate) use self::transaction::Unkeyed;
+pub(crate) use self::transaction::{Isolation, Unkeyed};
+#[cfg(feature = "postgres")]
+pub use self::transaction::{ReadCommitted, RepeatableRead, Serializable, Tx};
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
-    fields::{Digest, Digesting, Fields, truncate, version},
+    fields::{Digest, Digesting, Fields, version},
     hand_over::HandOver,
     job::Job,
+    key::Key,
     settings::Engine,
     tell::{Watch, is_heard},
+    text::Text,
 };
 pub use self::{
+    by_hand::{Done, Forget, Operation, OperationKey, OperationState, RunError, StoredKind},
     code::ProblemCode,
     event::{Decision, Event, Replayed, StoreCall, StoreResult, StoreVerb},
+    hasher::StableHasher,
+    idempotency_key::IdempotencyKey,
     in_flight::Undrained,
     settings::OnStoreError,
+    text::OptionalDisplay,
 };

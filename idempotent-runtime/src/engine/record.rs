@@ -21,16 +21,26 @@ pub(crate) const ENVELOPE: usize = 9;
 const KIND_ANSWER: u8 = 1;
 const KIND_NOT_STORED: u8 = 2;
 const KIND_UNKNOWN: u8 = 3;
+const KIND_VALUE: u8 = 4;
 
 /// What a record says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// The answer to replay.
+    /// The answer to replay. It begins with its status, a number of two bytes.
     Answer(Bytes),
+    /// The value to give back, as JSON.
+    Value(Bytes),
     /// The work is done, its answer could not be stored.
     NotStored,
     /// Whether the work took effect is not known.
     Unknown,
+}
+
+/// What a job's work gives, and expects of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Answer,
+    Value,
 }
 
 /// Why a record cannot be read.
@@ -52,6 +62,11 @@ impl Draft {
     /// is allocated.
     pub(crate) fn answer(length: usize) -> Self {
         Self::new(KIND_ANSWER, length)
+    }
+
+    /// The record of a value whose JSON has `length` bytes.
+    pub(crate) fn value(length: usize) -> Self {
+        Self::new(KIND_VALUE, length)
     }
 
     fn new(kind: u8, length: usize) -> Self {
@@ -86,6 +101,11 @@ pub(crate) fn not_stored() -> Bytes {
 /// The record of work whose effect is not known.
 pub(crate) fn unknown() -> Bytes {
     Draft::new(KIND_UNKNOWN, 0).seal()
+}
+
+/// What an answer says of itself first.
+pub(crate) fn status(answer: &[u8]) -> Option<u16> {
+    answer.first_chunk().copied().map(u16::from_le_bytes)
 }
 
 /// What a record that this process has made is.
@@ -123,6 +143,10 @@ pub(crate) fn open(mut record: Bytes, is_unchecked: bool) -> Result<Record, Unre
         KIND_ANSWER => {
             record.advance(ENVELOPE);
             Ok(Record::Answer(record))
+        }
+        KIND_VALUE => {
+            record.advance(ENVELOPE);
+            Ok(Record::Value(record))
         }
         KIND_NOT_STORED => Ok(Record::NotStored),
         KIND_UNKNOWN => Ok(Record::Unknown),

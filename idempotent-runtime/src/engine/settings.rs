@@ -52,8 +52,9 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(store: impl Store) -> Self {
-        Self {
-            store: StoreHandle::new(store),
+        let store = StoreHandle::new(store);
+        let engine = Self {
+            store,
             lease: Duration::from_secs(30),
             store_timeout: Duration::from_secs(2),
             on_store_error: OnStoreError::default(),
@@ -64,7 +65,17 @@ impl Engine {
             listeners: Listeners::default(),
             #[cfg(feature = "postgres")]
             turns: Arc::default(),
-        }
+        };
+        #[cfg(feature = "metrics")]
+        let engine = engine.metered();
+        engine
+    }
+
+    /// The same, counted for the metrics.
+    #[cfg(feature = "metrics")]
+    fn metered(mut self) -> Self {
+        self.listeners.add(super::metrics::listener(&self.store));
+        self
     }
 
     /// Whether no run may be started: too many have outlived their callers.

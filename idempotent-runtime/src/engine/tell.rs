@@ -43,10 +43,6 @@ impl Listeners {
         IS_HEARD.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     #[cold]
     fn tell(&self, event: &Event<'_>) {
         for listener in &self.0 {
@@ -64,8 +60,8 @@ impl Listeners {
 /// What is needed to tell what becomes of a job.
 #[derive(Clone)]
 pub(crate) struct Watch {
-    /// The span of its request: the outcome is recorded there.
-    pub(crate) span: Span,
+    /// The span of its request, if it is enabled: the outcome is recorded there.
+    pub(crate) span: Option<Arc<Span>>,
     /// The status in an answer that was stored.
     pub(crate) status: fn(&[u8]) -> Option<u16>,
     /// How long it has waited for others with its key.
@@ -73,7 +69,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(span: Span, status: fn(&[u8]) -> Option<u16>) -> Self {
+    pub(crate) fn new(span: Option<Arc<Span>>, status: fn(&[u8]) -> Option<u16>) -> Self {
         Self { span, status, waited: None }
     }
 
@@ -85,7 +81,7 @@ impl Watch {
 /// No span, and answers without a status.
 impl Default for Watch {
     fn default() -> Self {
-        Self::new(Span::none(), |_| None)
+        Self::new(None, |_| None)
     }
 }
 
@@ -95,14 +91,9 @@ impl Engine {
         self.listeners.add(listener);
     }
 
-    /// How many listen.
-    pub(crate) fn listeners(&self) -> usize {
-        self.listeners.len()
-    }
-
     /// Whether anybody listens to this engine.
     pub(crate) fn is_heard(&self) -> bool {
-        self.listeners.len() > 0
+        !self.listeners.0.is_empty()
     }
 
     /// The time, if anybody is to be told how long something takes.
@@ -113,13 +104,13 @@ impl Engine {
     }
 
     /// Tells a decision about the request with this span.
-    pub(crate) fn tell(&self, span: &Span, event: &Event<'_>) {
+    pub(crate) fn tell(&self, span: Option<&Span>, event: &Event<'_>) {
         if let Some(decision) = event.decision() {
-            if decision.is_answer() && !span.is_disabled() {
+            if let Some(span) = span.filter(|_| decision.is_answer()) {
                 span.record("outcome", decision.as_str());
             }
             // It may be made outside of the span, by a boundary, or after the request.
-            let _entered = span.enter();
+            let _entered = span.map(Span::enter);
             log(decision, event);
         }
         if self.is_heard() {
@@ -138,7 +129,7 @@ impl Engine {
     /// Tells that a request without a key was refused.
     #[cfg(feature = "postgres")]
     pub(crate) fn tell_refused(&self, operation: Option<&str>, refusal: Refusal) {
-        self.tell(&Span::none(), &Event::decided(operation, None, refusal.decision()));
+        self.tell(None, &Event::decided(operation, None, refusal.decision()));
     }
 
     /// Begins to time a call of the store.
@@ -159,7 +150,7 @@ impl Job {
         let event = Event::decided(self.attempt.operation_name(), Some(self.attempt.key), decision)
             .with_status(status)
             .with_times(run_time, self.watch.waited.filter(|_| decision.is_answer()));
-        self.engine.tell(&self.watch.span, &event);
+        self.engine.tell(self.watch.span.as_deref(), &event);
     }
 
     /// Tells what it found, unless that is a claim: of this its end is told.

@@ -7,7 +7,11 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{ask::Refusal, job::Job};
+use super::{
+    ask::Refusal,
+    gauge::{Gauge, Gauged},
+    job::Job,
+};
 use crate::store::Fingerprint;
 
 /// The first pause between two looks at a key whose store says at once that it may have ended.
@@ -67,6 +71,7 @@ static WAITING_BYTES: AtomicUsize = AtomicUsize::new(0);
 pub(super) struct WaitingBytes {
     bytes: usize,
     since: Instant,
+    _gauged: Gauged,
 }
 
 impl WaitingBytes {
@@ -74,7 +79,11 @@ impl WaitingBytes {
     pub(super) fn hold(bytes: usize, most: usize) -> Option<Self> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
         let held = WAITING_BYTES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        held.is_ok().then(|| Self { bytes, since: Instant::now() })
+        held.is_ok().then(|| Self {
+            bytes,
+            since: Instant::now(),
+            _gauged: Gauged::new(Gauge::Waiting),
+        })
     }
 
     /// For how long it has been held.

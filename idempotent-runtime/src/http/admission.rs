@@ -13,14 +13,14 @@ use super::{
     guarded::{Guarded, Head},
     idempotency::{Idempotency, Settings},
     identity::Identification,
-    key::{self, Key},
+    key,
     known::Known,
     policy::{KeySource, Policy, Stage},
     problem::Problem,
-    scope::{Scope, store_key},
+    scope::Scope,
 };
 use crate::{
-    engine::is_heard,
+    engine::{Key, is_heard, key::store_key},
     store::{BoxFuture, Extracted},
 };
 
@@ -37,8 +37,8 @@ pub(super) enum Admission {
 pub(super) enum Admitted {
     /// It has no key.
     Unguarded,
-    /// With the span that it is to be answered in.
-    Guarded(Guarded, Span),
+    /// With the span that it is to be answered in, if it is enabled.
+    Guarded(Guarded, Option<Arc<Span>>),
     /// With what to answer.
     Refused(BoxFuture<'static, Response>),
 }
@@ -119,11 +119,11 @@ fn watch(
     settings: &Settings,
     scope: Scope<'_>,
     identification: &Identification,
-) -> (Span, Option<Arc<str>>) {
+) -> (Option<Arc<Span>>, Option<Arc<str>>) {
     // Looked at first: with `tracing`'s feature `log` a span that nobody wants costs more.
     let is_wanted = LevelFilter::current() >= Level::INFO;
     if !is_wanted && !settings.engine.is_heard() {
-        return (Span::none(), None);
+        return (None, None);
     }
     let span = tracing::info_span!(
         target: crate::TARGET,
@@ -133,13 +133,14 @@ fn watch(
         outcome = field::Empty,
     );
     let operation = scope.name();
-    if !span.is_disabled() {
-        span.record("operation", operation.as_deref().unwrap_or("other"));
-        if let Some(key) = identification.store_key() {
-            span.record("key", field::display(key));
-        }
+    if span.is_disabled() {
+        return (None, operation);
     }
-    (span, operation)
+    span.record("operation", operation.as_deref().unwrap_or("other"));
+    if let Some(key) = identification.store_key() {
+        span.record("key", field::display(key));
+    }
+    (Some(Arc::new(span)), operation)
 }
 
 /// A request without a key is guarded only if its handler may take a transaction.
@@ -155,7 +156,7 @@ fn without_key(
 ) -> Admitted {
     #[cfg(feature = "postgres")]
     let boundary = match Transacted::of(policy, boundary, known, request) {
-        Ok(transacted) => return Admitted::Guarded(Guarded::Unkeyed(transacted), Span::none()),
+        Ok(transacted) => return Admitted::Guarded(Guarded::Unkeyed(transacted), None),
         Err(boundary) => boundary,
     };
     boundary.without_key();
@@ -175,6 +176,6 @@ fn tell_without_key(policy: &Policy, request: &Request) {
 fn refuse(policy: &Policy, problem: Problem, request: &Request) -> BoxFuture<'static, Response> {
     let settings = Idempotency::for_request(request.extensions());
     let operation = Scope::from_request(policy, request).name();
-    let refusal = settings.refuse_unasked(&Span::none(), operation.as_deref(), problem);
+    let refusal = settings.refuse_unasked(None, operation.as_deref(), problem);
     Box::pin(ready(refusal))
 }

@@ -1,9 +1,7 @@
 //! [`Evaluated`]: what the attribute's expressions say about one request.
 
-use std::fmt::Display;
-
-use super::{fingerprint::StableHasher, key::Key, problem::Problem, text::Text};
-use crate::engine::Digest;
+use super::problem::Problem;
+use crate::engine::{Digest, Key, StableHasher, Text};
 
 /// What the attribute's expressions say about one request.
 ///
@@ -58,41 +56,5 @@ impl Evaluated {
             Some(text) => Ok(Some(Key::exact(text))),
             None => Ok(header),
         }
-    }
-}
-
-/// What a `principal` or `key` expression gives: a [`Display`] value, or an [`Option`] of one.
-///
-/// Every such type has it, and no other can: for a type of your own, implement [`Display`]. `Kind`
-/// tells a value from an `Option`; the compiler infers it, for no `Option` is `Display`.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be used as a principal or key",
-    label = "neither `Display` nor an `Option` of a `Display` value",
-    note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
-)]
-pub trait OptionalDisplay<Kind = ()> {
-    /// The value's text, or `None`. Only this crate can name its type, and so implement this.
-    #[doc(hidden)]
-    fn text(&self) -> Option<Text>;
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: Display + ?Sized> OptionalDisplay for T {
-    fn text(&self) -> Option<Text> {
-        Some(Text::from_display(self))
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: Display> OptionalDisplay<Option<()>> for Option<T> {
-    fn text(&self) -> Option<Text> {
-        self.as_ref().map(Text::from_display)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: Display> OptionalDisplay<Option<()>> for &Option<T> {
-    fn text(&self) -> Option<Text> {
-        self.as_ref().map(Text::from_display)
     }
 }

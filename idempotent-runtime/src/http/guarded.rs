@@ -28,7 +28,6 @@ use super::{
     fingerprint::Unsalted,
     handler::Handler,
     idempotency::Settings,
-    idempotency_key::IdempotencyKey,
     identity::{Identification, Identity},
     known::Known,
     policy::Policy,
@@ -38,7 +37,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Decision, Event, Replayed,
+        Decision, Event, IdempotencyKey, Replayed,
         record::{self, Record},
     },
     store::{BoxFuture, Extracted, Slot},
@@ -84,7 +83,7 @@ pub(super) struct Head {
     pub(super) extracted: Extracted,
     /// The operation's name, if anybody has asked for it already.
     pub(super) operation: Option<Arc<str>>,
-    pub(super) span: Span,
+    pub(super) span: Option<Arc<Span>>,
 }
 
 /// What became of a request whose body was read.
@@ -175,7 +174,7 @@ impl Head {
                     let (key, looked) = (Some(store_key), Decision::Replayed(Replayed::Look));
                     let event = Event::decided(operation.as_deref(), key, looked);
                     let status = Some(response.status().as_u16());
-                    settings.engine.tell(&span, &event.with_status(status));
+                    settings.engine.tell(span.as_deref(), &event.with_status(status));
                     return Preparation::Answered(response);
                 }
                 Ok(identity)

@@ -11,6 +11,7 @@ use std::{
     any::TypeId,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -137,7 +138,7 @@ where
 struct Run<E, R, G> {
     guarded: Guarded,
     last: Last<E, R, G>,
-    span: Span,
+    span: Option<Arc<Span>>,
 }
 
 /// Nothing in it is pinned: what has to be is behind a pointer.
@@ -154,7 +155,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         let Self { guarded, last, span } = &mut *self;
-        let _entered = span.enter();
+        let _entered = span.as_deref().map(Span::enter);
         guarded.poll(last, cx)
     }
 }

@@ -309,7 +309,6 @@ impl fmt::Debug for Idempotency {
             .field("on_store_error", &settings.engine.on_store_error)
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
             .field("max_detached_runs", &settings.engine.max_detached_runs)
-            .field("listeners", &settings.engine.listeners())
             .finish_non_exhaustive()
     }
 }
@@ -361,7 +360,7 @@ impl Settings {
     /// Refuses a request before the engine is asked, and tells so.
     pub(super) fn refuse_unasked(
         &self,
-        span: &Span,
+        span: Option<&Span>,
         operation: Option<&str>,
         problem: Problem,
     ) -> Response {

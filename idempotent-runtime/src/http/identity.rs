@@ -1,10 +1,8 @@
 //! [`Identity`]: which key of which operation a request is about, and what it has to equal.
 
-use super::{
-    evaluated::Evaluated, fingerprint::Unsalted, key::Key, problem::Problem, scope::store_key,
-};
+use super::{evaluated::Evaluated, fingerprint::Unsalted, problem::Problem};
 use crate::{
-    engine::{Digest, Fields},
+    engine::{Digest, Fields, Key, key::store_key},
     store::{Fingerprint, StoreKey},
 };
 

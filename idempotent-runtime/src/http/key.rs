@@ -1,56 +1,15 @@
-//! [`Key`]: the idempotency key, read from the request's headers or given as text.
-
-use std::borrow::Cow;
+//! The idempotency key that a request's headers carry.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sfv::visitor::Ignored;
 use uuid::{Uuid, Variant};
 
 use super::{
     policy::{Format, Policy},
     problem::Problem,
 };
-use crate::engine::Fields;
+use crate::engine::Key;
 
 const MAX_LENGTH: usize = 255;
-
-/// An idempotency key, normalised. Nearly all are UUIDs, which take no text.
-///
-/// Two keys are equal if their texts are.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Key {
-    /// Its text is the hyphenated form in lower case.
-    Uuid(Uuid),
-    /// Any other text.
-    Text(Box<str>),
-}
-
-impl Key {
-    /// The key with this text, as it is.
-    pub(crate) fn exact(text: &str) -> Self {
-        match parse_hyphenated(text) {
-            Some(uuid) if text.bytes().all(|byte| !byte.is_ascii_uppercase()) => Self::Uuid(uuid),
-            _ => Self::Text(text.into()),
-        }
-    }
-
-    pub(crate) fn into_text(self) -> String {
-        match self {
-            Self::Uuid(uuid) => {
-                uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
-            }
-            Self::Text(text) => text.into(),
-        }
-    }
-
-    pub(crate) fn put_into(&self, fields: &mut Fields) {
-        let (kind, bytes) = match self {
-            Self::Uuid(uuid) => (0, &uuid.as_bytes()[..]),
-            Self::Text(text) => (1, text.as_bytes()),
-        };
-        fields.put_joined(&[&[kind], bytes]);
-    }
-}
 
 /// The key that `headers` carry, or `None` if they carry none.
 ///
@@ -87,11 +46,7 @@ fn invalid(format: Format, name: &HeaderName) -> Problem {
 
 /// Parses one header value, bare or a String item (RFC 9651, section 3.3.3).
 fn parse(format: Format, value: &HeaderValue) -> Option<Key> {
-    let value = value.as_bytes().trim_ascii();
-    let text = match value.first()? {
-        b'"' => unquote(value)?,
-        _ => Cow::Borrowed(std::str::from_utf8(value).ok()?),
-    };
+    let text = Key::bare(value.as_bytes())?;
     match format {
         Format::Any => {
             let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -105,25 +60,5 @@ fn parse(format: Format, value: &HeaderValue) -> Option<Key> {
 }
 
 fn parse_uuid(text: &str) -> Option<Uuid> {
-    parse_hyphenated(text).filter(|uuid| !uuid.is_nil() && !uuid.is_max())
-}
-
-fn parse_hyphenated(text: &str) -> Option<Uuid> {
-    // Of the forms the crate reads, only the hyphenated one has this length.
-    (text.len() == 36).then(|| Uuid::try_parse(text).ok())?
-}
-
-fn unquote(value: &[u8]) -> Option<Cow<'_, str>> {
-    let mut content = None;
-    let visitor = |item| {
-        if let sfv::BareItemFromInput::String(string) = item {
-            content = Some(string);
-        }
-        Ok::<_, std::convert::Infallible>(Ignored)
-    };
-    sfv::Parser::new(value).parse_item_with_visitor(visitor).ok()?;
-    Some(match content? {
-        Cow::Borrowed(string) => Cow::Borrowed(string.as_str()),
-        Cow::Owned(string) => Cow::Owned(string.into()),
-    })
+    Key::hyphenated(text).filter(|uuid| !uuid.is_nil() && !uuid.is_max())
 }

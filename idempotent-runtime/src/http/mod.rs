@@ -8,6 +8,7 @@
 mod admission;
 pub(crate) mod body;
 mod boundary;
+mod by_hand;
 pub(crate) mod evaluated;
 pub(crate) mod fingerprint;
 mod guarded;
@@ -31,18 +32,15 @@ mod problem;
 pub(crate) mod scope;
 pub(crate) mod stored;
 mod target;
-mod text;
 #[cfg(feature = "postgres")]
 mod tx;
 
 #[cfg(feature = "postgres")]
-pub use self::tx::{ReadCommitted, RepeatableRead, Serializable, Tx, TxError, TxRejection};
+pub use self::tx::{TxError, TxRejection};
 pub use self::{
     boundary::{RunBoundary, RunBoundaryService},
-    evaluated::{Evaluated, OptionalDisplay},
-    fingerprint::StableHasher,
+    evaluated::Evaluated,
     idempotency::Idempotency,
-    idempotency_key::IdempotencyKey,
     idempotent::{Idempotent, Via},
     install::InstallError,
     known::{Known, Probe},

@@ -20,7 +20,6 @@ use super::{
     evaluated::Evaluated,
     handler::Handler,
     idempotency::Settings,
-    idempotency_key::IdempotencyKey,
     identity::{Identity, Unevaluated},
     install::warn_of_missed_store,
     keep::Keeping,
@@ -29,7 +28,10 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{Asking, Claimed, Found, HandOver, Job, Keep, Refusal, Settled, Watch},
+    engine::{
+        Asking, Claimed, Found, HandOver, IdempotencyKey, Job, Keep, Refusal, Settled, Watch,
+        record::Form,
+    },
     store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
 
@@ -46,7 +48,7 @@ pub(super) struct Prepared {
     pub(super) key_place: Option<IdempotencyKey>,
     /// The operation's name, for people.
     pub(super) operation: Option<Arc<str>>,
-    pub(super) span: Span,
+    pub(super) span: Option<Arc<Span>>,
     /// Where the handler finds its transaction, if it may look for one.
     pub(super) transaction: Option<Slot>,
     pub(super) is_connect: bool,
@@ -69,7 +71,9 @@ impl Prepared {
             Ok(identity) => identity,
             Err(unevaluated) => match unevaluated.identity() {
                 Ok(Some(identity)) => {
-                    span.record("key", field::display(identity.store_key));
+                    if let Some(span) = &span {
+                        span.record("key", field::display(identity.store_key));
+                    }
                     identity
                 }
                 Ok(None) => {
@@ -84,7 +88,8 @@ impl Prepared {
                     return Answer::Driven(handler);
                 }
                 Err(problem) => {
-                    let refusal = settings.refuse_unasked(&span, operation.as_deref(), problem);
+                    let refusal =
+                        settings.refuse_unasked(span.as_deref(), operation.as_deref(), problem);
                     return Answer::Driven(Box::pin(ready(refusal)));
                 }
             },
@@ -106,6 +111,7 @@ impl Prepared {
                 Some(operation) => attempt.named(operation),
                 None => attempt,
             },
+            form: Form::Answer,
             ttl: policy.ttl,
             wait: policy.wait,
             input_bytes: self.body_bytes,
@@ -251,7 +257,8 @@ impl Settings {
 
     pub(super) fn refuse(&self, refusal: Refusal) -> Response {
         self.respond(match refusal {
-            Refusal::KeyReused => Problem::key_reused(),
+            // A job has used it.
+            Refusal::KeyReused | Refusal::OtherKind => Problem::key_reused(),
             Refusal::RequestInProgress => Problem::request_in_progress(),
             Refusal::ResponseNotStored => Problem::response_not_stored(),
             Refusal::OutcomeUnknown => Problem::outcome_unknown(),
@@ -307,6 +314,7 @@ mod tests {
         let job = Job {
             engine: Arc::clone(&settings.engine),
             attempt: Attempt::new(key, Fingerprint::from_bytes([2; 16]), Token::random()),
+            form: Form::Answer,
             ttl: POLICY.ttl,
             wait: POLICY.wait,
             input_bytes: 0,

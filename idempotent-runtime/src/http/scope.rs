@@ -1,15 +1,12 @@
-//! [`Scope`]: which operation a request asks for, and the digest that names one key of it.
+//! [`Scope`]: which operation a request asks for.
 
 use std::sync::Arc;
 
 use axum::extract::Request;
 use http::Method;
 
-use super::{key::Key, names, policy::Policy, target::Target};
-use crate::{
-    engine::{Digesting, Fields, version},
-    store::StoreKey,
-};
+use super::{names, policy::Policy, target::Target};
+use crate::engine::{Fields, key, version};
 
 /// The operation that a request asks for: the first part of its store key.
 #[derive(Clone, Copy)]
@@ -45,29 +42,16 @@ impl<'r> Scope<'r> {
 
     /// The digest's fields, as far as the scope tells them.
     pub(crate) fn fields(self) -> Fields {
-        let mut fields = Fields::new(version::STORE_KEY);
         match self {
-            Self::Named(scope) => fields.put_joined(&[b"n", scope.as_bytes()]),
-            Self::Route(method, template) => {
-                let method = method.as_str().as_bytes();
-                fields.put_joined(&[b"n", method, b" ", template.as_bytes()]);
-            }
+            Self::Named(scope) => key::operation(scope),
+            Self::Route(method, template) => key::route(method.as_str(), template),
             Self::Path(method, path) => {
+                let mut fields = Fields::new(version::STORE_KEY);
                 fields.put(b"p");
                 fields.put(method.as_str().as_bytes());
                 fields.put(path.as_bytes());
+                fields
             }
         }
-        fields
     }
-}
-
-/// The digest of scope, principal and key. No principal is a principal of its own.
-pub(crate) fn store_key(scope: &mut Fields, principal: Option<&str>, key: &Key) -> StoreKey {
-    match principal {
-        Some(principal) => scope.put_joined(&[b"p", principal.as_bytes()]),
-        None => scope.put(b""),
-    }
-    key.put_into(scope);
-    StoreKey::from_bytes(scope.digest(Digesting::Stable))
 }

@@ -12,7 +12,6 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 macro_rules! verbs {
     ($($verb:ident($subject:ident: $(&$borrowed:ident)? $($copied:ident)? $(, $argument:ident: $ty:ty)*) -> $output:ty;)*) => {
         /// [`Store`], callable through a pointer.
-        #[expect(dead_code, reason = "no part of the engine reads or forgets a key yet")]
         #[allow(clippy::elidable_lifetime_names, reason = "most of the verbs need the name")]
         pub(crate) trait ErasedStore: Send + Sync {
             $(fn $verb<'a>(

@@ -110,6 +110,17 @@ impl StoreError {
         self.kind == Kind::NotSent
     }
 
+    /// This error of [`Store::forget`](super::Store::forget), told as what it means there: a call that
+    /// may have arrived is not made again, because it has no token.
+    pub(crate) fn of_forget(self) -> Self {
+        if self.is_outage() && !self.is_not_sent() {
+            const UNKNOWN: &str = "whether the key was freed is not known: look at its state before it \
+                                   is forgotten again, which could free what came after";
+            return Self::described(UNKNOWN).because(self);
+        }
+        self
+    }
+
     #[cfg(feature = "postgres")]
     pub(crate) fn is_timed_out(&self) -> bool {
         self.kind == Kind::TimedOut

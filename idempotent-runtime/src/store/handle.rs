@@ -62,6 +62,15 @@ impl StoreHandle {
         }
     }
 
+    /// The store, if it is this process's memory.
+    #[cfg(all(feature = "memory", feature = "metrics"))]
+    pub(crate) fn memory(&self) -> Option<&MemoryStore> {
+        match self {
+            Self::Memory(store) => Some(store),
+            Self::Shared { .. } => None,
+        }
+    }
+
     /// Whether what it holds never leaves this process.
     pub(crate) fn is_memory(&self) -> bool {
         match self {

@@ -64,7 +64,8 @@ pub(crate) type Extracted = fn() -> std::any::TypeId;
 /// A place that holds claims and stored responses.
 ///
 /// Each verb is one atomic step, judged by the store's own clock, and safe to repeat with the same
-/// [`Token`]: the runtime repeats a call whose answer it did not get.
+/// [`Token`]: the runtime repeats a call whose answer it did not get, but for
+/// [`forget`](Store::forget), which has no token.
 ///
 /// A key is in one of three states:
 ///
@@ -302,12 +303,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// A run whose claim is freed so has lost it: it goes on, its record is not stored, and a
     /// retry may run beside it. A claim that is part of a transaction cannot be freed: it is still
-    /// running. The one verb without a token: a call that is repeated may free what
-    /// came after the first.
+    /// running. The one verb without a token: a store sends it once. The runtime does not repeat it
+    /// either, because a second call could free what came after the first.
     ///
     /// # Errors
     ///
-    /// Returns an error if the store could not be asked, or its answer did not arrive.
+    /// Returns an error if the store could not be asked, or its answer did not arrive: the key may
+    /// have been freed, unless the error is [`StoreError::not_sent`].
     fn forget(
         &self,
         key: StoreKey,
@@ -380,6 +382,7 @@ pub enum Hold {
 /// What [`Store::forget`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a running key may have been left alone"]
 pub enum Forgotten {
     /// The key was freed.
     Freed,

@@ -53,7 +53,7 @@ impl<S: Store> Suite<S> {
             let gone = self.stored("gone").await.key;
             poll_once(self.store.forget(gone, false)).await;
             // Freed by this call, or by the cancelled one.
-            self.forget(gone, false).await;
+            let _ = self.forget(gone, false).await;
             let state = self.read(gone).await;
             assert_eq!(state, KeyState::Absent, "`forget` can be repeated after a cancelled one");
         }

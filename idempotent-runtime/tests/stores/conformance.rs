@@ -153,7 +153,7 @@ impl Store for Broken {
             KeyState::Stored { fingerprint, record, expires_in } => {
                 if self.fault == Fault::ReadExtends {
                     let holder = self.holder(key).expect("a stored key was claimed");
-                    self.store.forget(key, false).await?;
+                    let _ = self.store.forget(key, false).await?;
                     self.store.claim(&holder, Duration::ZERO).await?;
                     let _ = self.store.complete(&holder, record.clone(), self.ttl(key)).await?;
                 }
@@ -180,7 +180,7 @@ impl Store for Broken {
                 std::thread::yield_now();
                 match state {
                     KeyState::Stored { .. } => {
-                        self.store.forget(key, even_if_running).await?;
+                        let _ = self.store.forget(key, even_if_running).await?;
                         Ok(Forgotten::Freed)
                     }
                     _ => self.store.forget(key, even_if_running).await,

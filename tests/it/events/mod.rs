@@ -5,6 +5,8 @@ mod claims;
 mod decisions;
 mod listeners;
 mod log;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod store_calls;
 #[cfg(feature = "postgres")]
 mod transactions;

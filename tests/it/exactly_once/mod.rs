@@ -4,9 +4,11 @@
 pub(crate) mod bank;
 mod beside_plain;
 mod boundary;
+mod boundary_in_detail;
 mod cost;
 mod duplicates;
 mod isolation;
+mod jobs;
 #[cfg(feature = "failpoints")]
 mod lost_commits;
 mod misuse;

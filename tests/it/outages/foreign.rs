@@ -70,7 +70,7 @@ mod in_redis {
         assert_eq!(service.app.runs.get(), 1);
         // It is left as it is: its own release reads it again.
         service.idempotency.drain().await;
-        rewrite(&redis, 0, "s");
+        rewrite(&redis, 0, "S");
         assert_eq!(client.send().await, Seen::replay(0));
     }
 
@@ -80,8 +80,11 @@ mod in_redis {
         let service = service(&redis).await;
         let client = service.client();
         assert_eq!(client.send().await, Seen::run(0));
-        // Behind state, token and fingerprint, and the record's magic number.
-        rewrite(&redis, 33 + 2, "Z");
+        // Behind state, token, fingerprint and operation, and the record's magic number.
+        let length = "return string.byte(redis.call('GET', KEYS[1]), 34)";
+        let length = redis.cli(&["EVAL", length, "1", &redis.cli(&["KEYS", "*"])]);
+        let length: usize = length.parse().expect("a number");
+        rewrite(&redis, 33 + 1 + length + 2, "Z");
         for _ in 0..2 {
             assert_eq!(client.send().await, Seen::problem(503, "store_unavailable"));
         }

@@ -1,6 +1,7 @@
-//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Certificates`] for
-//! those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail; where programs written in
-//! Python are ([`python`]); and the curl sessions of a README ([`compare_curl_sessions`]).
+//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Prometheus`],
+//! [`Certificates`] for those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail;
+//! where programs written in Python are ([`python`]); and the curl sessions of a README
+//! ([`compare_curl_sessions`]).
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
 //! can be killed, restarted on the same port and files, paused and resumed. It stops when it is
@@ -29,6 +30,7 @@ mod pgbouncer;
 mod postgres;
 mod process;
 mod program;
+mod prometheus;
 mod proxy;
 mod python;
 mod redis;
@@ -41,6 +43,7 @@ pub use certificates::Certificates;
 pub use console::compare_curl_sessions;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
+pub use prometheus::{Prometheus, test_rules};
 pub use proxy::{Fault, Proxy};
 pub use python::python;
 pub use redis::Redis;

@@ -126,8 +126,8 @@ impl<K: Kind> Server<K> {
             None => "does not serve in time".to_owned(),
         };
         let log = self.directory.log();
-        // The C library's words for EADDRINUSE.
-        if log.contains("Address already in use") {
+        // The words for EADDRINUSE of the C library, and of Go in lower case.
+        if log.to_lowercase().contains("address already in use") {
             return Err(Fault::PortInUse);
         }
         Err(Fault::Other(format!("{} {arguments:?}: {reason}\n{log}", program.display())))

@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+mod admin_api;
 mod document;
 mod members_api;
 mod onboarding_api;

@@ -31,6 +31,7 @@ pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboarding"));
     for variable in [
         "ONBOARDING_ADDR",
+        "ONBOARDING_ADMIN_TOKEN",
         "ONBOARDING_LATENCY",
         "ONBOARDING_LEASE",
         "ONBOARDING_STORE",

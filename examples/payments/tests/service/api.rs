@@ -98,3 +98,22 @@ async fn without_a_key_every_request_is_a_payment(path: &str) {
     let keys = postgres.execute("SELECT count(DISTINCT key) FROM outbox");
     assert_eq!(keys, "2", "a message without a key would be taken for another");
 }
+
+#[tokio::test]
+async fn what_became_of_payments_is_counted() {
+    let postgres = Postgres::start();
+    let service = payments(&postgres.url(), &[]);
+    let key = fresh_key();
+    for _ in 0..2 {
+        assert_eq!(sent(pay(&service, "/payments", &key)).await.0, 201);
+    }
+    let url = format!("http://{}/metrics", service.address());
+    let scraped = send(client().get(url)).await.text().await.expect("it is text");
+    for outcome in ["stored", "replayed"] {
+        let counted = format!(
+            "idempotency_requests_total{{operation=\"POST /payments\",outcome=\"{outcome}\"}} 1\n"
+        );
+        assert!(scraped.contains(&counted), "{counted} in {scraped}");
+    }
+    assert!(scraped.contains("idempotency_store_seconds_bucket{verb=\"commit\""), "{scraped}");
+}

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use test_servers::{Postgres, Proxy, Way};
 
-use crate::{count, fresh_key, pay, payments, sent};
+use crate::{client, count, fresh_key, pay, payments, send, sent};
 
 /// Runs the program, which has to fail, and gives what it says.
 fn refusal(variables: &[(&str, &str)]) -> String {
@@ -54,4 +54,23 @@ async fn a_signal_lets_a_payment_end() {
     hold.pass();
     assert_eq!(sent.await.expect("it does not panic").0, 201);
     assert!(service.ended().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_ready_while_its_database_answers() {
+    let postgres = Postgres::start();
+    let service = payments(&postgres.url(), &[]);
+    let status = async || {
+        let ready = client().get(format!("http://{}/ready", service.address()));
+        send(ready).await.status().as_u16()
+    };
+    assert_eq!(status().await, 200);
+    tokio::task::block_in_place(|| postgres.kill());
+    assert_eq!(status().await, 503);
+    tokio::task::block_in_place(|| postgres.restart());
+    let since = std::time::Instant::now();
+    while status().await != 200 {
+        assert!(since.elapsed().as_secs() < 60, "it is ready again");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }

@@ -11,6 +11,7 @@
 
 mod settle;
 mod turns;
+mod tx;
 mod unkeyed;
 
 use std::{
@@ -21,8 +22,9 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use self::turns::Ticket;
-pub(crate) use self::unkeyed::Unkeyed;
+pub use self::tx::{ReadCommitted, RepeatableRead, Serializable, Tx};
 pub(super) use self::{settle::InTransaction, turns::Turns};
+pub(crate) use self::{tx::Isolation, unkeyed::Unkeyed};
 use super::{
     ask::{Found, Refusal},
     claimed::Claimed,
@@ -36,7 +38,7 @@ use crate::{
     failpoint::failpoint,
     store::{
         Fingerprint, KeyState, Slot, StoreError, Token, jittered,
-        postgres::{Begun, Isolation, PostgresStore, Transaction, Wanted},
+        postgres::{Begun, Isolation as Level, PostgresStore, Transaction, Wanted},
     },
 };
 
@@ -187,7 +189,7 @@ impl Engine {
         static REFUSED: AtomicU64 = AtomicU64::new(0);
 
         let wanted = Wanted {
-            isolation: slot.wanted().unwrap_or(Isolation::ReadCommitted),
+            isolation: slot.wanted().unwrap_or(Level::ReadCommitted),
             mark: claim.unwrap_or_else(Token::random),
             is_claim_next: claim.is_some(),
             lease: self.lease,

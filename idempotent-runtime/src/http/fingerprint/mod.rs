@@ -1,6 +1,5 @@
 //! What makes two requests with one key the same request.
 
-mod hasher;
 mod json;
 mod multipart;
 
@@ -9,10 +8,9 @@ use std::borrow::Cow;
 use axum::extract::Request;
 use http::{HeaderMap, Method, Uri, header};
 
-pub use self::hasher::StableHasher;
-use super::{key::Key, policy::FingerprintSource, target::Target};
+use super::{policy::FingerprintSource, target::Target};
 use crate::{
-    engine::{Digest, Digesting, Fields, version},
+    engine::{Digest, Digesting, Fields, Key, version},
     store::Fingerprint,
 };
 

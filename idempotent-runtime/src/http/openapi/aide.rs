@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Key, document};
-use crate::http::{IdempotencyKey, Idempotent};
+use crate::{engine::IdempotencyKey, http::Idempotent};
 
 /// Adds the headers of the key, as [`Key::new`] describes them, and the errors of the library for each
 /// status that the handler's other parameters and its answer leave free. [`Key::describe`] says what
@@ -46,7 +46,7 @@ impl OperationInput for IdempotencyKey {}
 
 /// Adds nothing: its errors are among those of the library.
 #[cfg(feature = "postgres")]
-impl<I> OperationInput for crate::http::Tx<I> {}
+impl<I> OperationInput for crate::Tx<I> {}
 
 impl Key {
     /// Describes an operation by what its handler's attribute says, and marks each 2xx response that

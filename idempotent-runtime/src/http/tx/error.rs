@@ -12,7 +12,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
-use tracing::Span;
 
 use crate::{
     http::{idempotency::Idempotency, outcome::Outcome, problem::Problem, scope::Scope},
@@ -137,8 +136,7 @@ impl TxRejection {
         }
         drop(told);
         let settings = Idempotency::for_request(&parts.extensions);
-        let refusal =
-            settings.refuse_unasked(&Span::none(), Some(&*name), Problem::misconfigured());
+        let refusal = settings.refuse_unasked(None, Some(&*name), Problem::misconfigured());
         Self(Box::new(refusal))
     }
 }

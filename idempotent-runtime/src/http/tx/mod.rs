@@ -1,19 +1,11 @@
-//! [`Tx`]: the transaction that a handler shares with its claim and its response.
+//! [`Tx`] as an extractor.
 
 mod error;
 mod place;
 mod unkeyed;
 
-use std::{
-    fmt,
-    marker::PhantomData,
-    ops::{Deref, DerefMut},
-    sync::OnceLock,
-};
-
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use sqlx::{PgConnection, Postgres};
 
 pub use self::error::{TxError, TxRejection};
 pub(super) use self::{
@@ -21,144 +13,7 @@ pub(super) use self::{
     unkeyed::{Transacted, run_unkeyed},
 };
 use super::idempotency::Idempotency;
-use crate::store::{
-    Slot,
-    postgres::{Isolation as Level, Transaction},
-};
-
-/// The transaction of a request, for a handler on a [`PostgresStore`](crate::PostgresStore).
-///
-/// Whatever the handler writes with it is committed together with the claim on the key and the stored
-/// response: all of it is there or nothing, whatever dies when, and a retry with the key finds out
-/// which. It stands anywhere among the parameters, also last, or in an extractor of your own.
-///
-/// ```no_run
-/// use axum::{http::StatusCode, response::IntoResponse};
-/// use idempotent_runtime::{Tx, TxError};
-///
-/// // #[idempotent]
-/// async fn pay(mut tx: Tx, amount: String) -> Result<impl IntoResponse, TxError> {
-///     sqlx::query("INSERT INTO payments (amount) VALUES ($1::numeric)")
-///         .bind(&amount)
-///         .execute(&mut *tx)
-///         .await?;
-///     Ok((StatusCode::CREATED, amount))
-/// }
-/// ```
-///
-/// It dereferences to a [`PgConnection`], so `&mut *tx` is an executor, and `tx.begin()` (of
-/// [`sqlx::Connection`] or [`sqlx::Acquire`]) a savepoint.
-///
-/// # What becomes of it
-///
-/// It begins when the key is claimed, before the body of the handler. When the handler has answered,
-///
-/// | the response | the transaction | the key |
-/// |---|---|---|
-/// | is one that `replay` stores, or `Outcome::Final` | committed | holds the response |
-/// | is too large to be stored, a stream or an upgrade | committed | 409 `response_not_stored` |
-/// | carries `Outcome::Unknown` | committed | 409 `outcome_unknown` |
-/// | is any other, or carries `Outcome::Retryable` | rolled back | free |
-///
-/// Without a key it is committed or rolled back by the same rule, and a caller that leaves rolls it
-/// back. A panic always does.
-///
-/// If it cannot be committed for a passing reason (a serialization failure, a deadlock, a limit of the
-/// server, a lost session), the response is 503 with `Retry-After`, and nothing is there; for any
-/// other reason, such as a deferred constraint, 500 `transaction_failed`. If the answer to the commit
-/// is lost, the server is asked what became of it before the caller is answered.
-///
-/// # Isolation
-///
-/// `Tx` is `READ COMMITTED`, [`Tx<RepeatableRead>`](RepeatableRead) and
-/// [`Tx<Serializable>`](Serializable) are what they say. [`TxError`] answers serialization failures of
-/// the handler's own statements with 503; nothing is run again by itself.
-///
-/// # Limits
-///
-/// - It knows this one database. What a handler does elsewhere is not undone.
-/// - Leave `COMMIT` and `ROLLBACK` to the library. A handler that ends the transaction itself gets 500
-///   `transaction_failed`, and its key answers 409 `outcome_unknown` until its `ttl` passes.
-/// - It ends with the handler. Moved into a task, it cannot be committed: the response is 500, and
-///   the key is locked until the task has dropped it. [`std::mem::forget`] locks it until the process
-///   ends.
-/// - Once the response is committed, the key cannot be forgotten before; while the handler runs, other
-///   requests with the key wait, whatever they ask for.
-/// - A service without a `PostgresStore`, or a second `Tx` in one handler: 500 `misconfigured`.
-///
-/// # Panics
-///
-/// Dereferencing it panics before the handler's body runs (an extractor must not use it), after it has
-/// ended, and in a handler without `#[idempotent]`.
-pub struct Tx<I = ReadCommitted> {
-    source: Source,
-    isolation: PhantomData<fn() -> I>,
-}
-
-enum Source {
-    /// A request's, which has its transaction once the body runs.
-    Request(Slot, OnceLock<Option<Box<Transaction>>>),
-    /// A test's.
-    Test(sqlx::Transaction<'static, Postgres>),
-}
-
-/// How much a transaction sees of others that run beside it: [`ReadCommitted`], [`RepeatableRead`] or
-/// [`Serializable`].
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an isolation level",
-    label = "write `Tx`, `Tx<RepeatableRead>` or `Tx<Serializable>`"
-)]
-pub trait Isolation: 'static {
-    #[doc(hidden)]
-    #[expect(private_interfaces, reason = "so nobody else implements it")]
-    const LEVEL: Level;
-}
-
-macro_rules! levels {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub struct $name;
-
-        impl Isolation for $name {
-            #[expect(private_interfaces, reason = "so nobody else implements the trait")]
-            const LEVEL: Level = Level::$name;
-        }
-    )*};
-}
-
-levels! {
-    /// Each statement sees what was committed before it began: what [`Tx`] is by default.
-    ReadCommitted;
-    /// All statements see what was committed before the key was claimed: `Tx<RepeatableRead>`.
-    RepeatableRead;
-    /// As if no other transaction ran beside it: `Tx<Serializable>`.
-    Serializable;
-}
-
-impl<I> Tx<I> {
-    /// A transaction for a unit test that calls a handler directly: it is rolled back when it is
-    /// dropped.
-    ///
-    /// ```no_run
-    /// # async fn test(pool: sqlx::PgPool) -> Result<(), sqlx::Error> {
-    /// use idempotent_runtime::Tx;
-    /// use sqlx::Row as _;
-    ///
-    /// async fn count(mut tx: Tx) -> i64 {
-    ///     let row = sqlx::query("SELECT count(*) FROM payments").fetch_one(&mut *tx).await;
-    ///     row.unwrap().get(0)
-    /// }
-    ///
-    /// assert_eq!(count(Tx::rolling_back(pool.begin().await?)).await, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn rolling_back(transaction: sqlx::Transaction<'static, Postgres>) -> Self {
-        Self { source: Source::Test(transaction), isolation: PhantomData }
-    }
-}
+use crate::engine::{Isolation, Tx};
 
 impl<S: Sync, I: Isolation> FromRequestParts<S> for Tx<I> {
     type Rejection = TxRejection;
@@ -169,56 +24,8 @@ impl<S: Sync, I: Isolation> FromRequestParts<S> for Tx<I> {
             return Err(TxRejection::without_store(parts));
         }
         match Place::take(&mut parts.extensions, I::LEVEL) {
-            Ok(slot) => {
-                let source = Source::Request(slot, OnceLock::new());
-                Ok(Self { source, isolation: PhantomData })
-            }
+            Ok(slot) => Ok(Self::of(slot)),
             Err(_) => Err(TxRejection::twice(parts)),
         }
-    }
-}
-
-const NOT_BEGUN: &str = "a `Tx` was used outside of its handler: its transaction begins when the body \
-                         of an `#[idempotent]` handler does, after all extractors, and ends with it";
-
-impl<I> Deref for Tx<I> {
-    type Target = PgConnection;
-
-    #[track_caller]
-    fn deref(&self) -> &PgConnection {
-        match &self.source {
-            Source::Request(slot, transaction) => {
-                transaction.get_or_init(|| slot.take()).as_deref().expect(NOT_BEGUN)
-            }
-            Source::Test(transaction) => transaction,
-        }
-    }
-}
-
-impl<I> DerefMut for Tx<I> {
-    #[track_caller]
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        match &mut self.source {
-            Source::Request(slot, transaction) => {
-                transaction.get_or_init(|| slot.take());
-                transaction.get_mut().and_then(Option::as_deref_mut).expect(NOT_BEGUN)
-            }
-            Source::Test(transaction) => transaction,
-        }
-    }
-}
-
-/// Gives the transaction back to the request.
-impl<I> Drop for Tx<I> {
-    fn drop(&mut self) {
-        if let Source::Request(slot, transaction) = &mut self.source {
-            slot.leave(transaction.take().flatten());
-        }
-    }
-}
-
-impl<I> fmt::Debug for Tx<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tx").finish_non_exhaustive()
     }
 }

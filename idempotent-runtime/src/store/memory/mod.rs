@@ -93,9 +93,30 @@ impl MemoryStore {
         self.table.bytes()
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn downgrade(&self) -> WeakMemoryStore {
+        WeakMemoryStore(Arc::downgrade(&self.table))
+    }
+
     /// Its verbs, which need no future.
     pub(crate) fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+}
+
+/// A store that may be gone.
+#[cfg(feature = "metrics")]
+pub(crate) struct WeakMemoryStore(std::sync::Weak<Table>);
+
+#[cfg(feature = "metrics")]
+impl WeakMemoryStore {
+    pub(crate) fn upgrade(&self) -> Option<MemoryStore> {
+        self.0.upgrade().map(|table| MemoryStore { table })
+    }
+
+    /// Whether it is this one, or a clone of it.
+    pub(crate) fn is(&self, store: &MemoryStore) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&store.table))
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) const READ_ONLY_SERVER: &str = "the server is read-only, as a replica
 pub(super) const NO_RIGHT: &str = "42501";
 pub(super) const LOCKED: &str = "55P03";
 const UNDEFINED_TABLE: &str = "42P01";
+pub(super) const UNDEFINED_COLUMN: &str = "42703";
 /// A prepared statement that is missing, or that is there though this connection never made it.
 const FOREIGN_SESSION: [&str; 2] = ["26000", "42P05"];
 const TIMED_OUT: &str = "57014";
@@ -37,7 +38,12 @@ fn ends_session(code: &str) -> bool {
 
 /// Whether the same call may succeed at once: on another connection, or after another transaction.
 pub(super) fn is_passing(error: &Error) -> bool {
-    is_dead_connection(error) || CONFLICT.contains(&&*code(error))
+    is_dead_connection(error) || is_conflict(error)
+}
+
+/// Whether another transaction was met, and this one rolled back.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    CONFLICT.contains(&&*code(error))
 }
 
 /// Whether a whole transaction that failed so may succeed another time.
@@ -88,6 +94,8 @@ pub(super) fn describe(error: Error, table: &Table) -> StoreError {
         READ_ONLY_SERVER.to_owned()
     } else if code == UNDEFINED_TABLE {
         format!("the table {table} does not exist: call `PostgresStore::migrate`")
+    } else if code == UNDEFINED_COLUMN {
+        format!("the table {table} is one of an earlier release: call `PostgresStore::migrate`")
     } else if FOREIGN_SESSION.contains(&&*code) {
         "a prepared statement was met in another session: behind a transaction pooler such as \
          PgBouncer the store needs `PostgresStore::builder().transaction_pooler()`"

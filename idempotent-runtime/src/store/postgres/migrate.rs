@@ -5,6 +5,7 @@ use std::fmt;
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection, Row as _};
 
 use super::{
+    error::{self, code},
     rights::{self, Missing},
     sql::UNBOUNDED,
 };
@@ -12,7 +13,7 @@ use crate::store::{ConnectError, StoreError, cause::Cause};
 
 /// The table's comment tells it from a stranger's table of the same name, and its format from
 /// those of other releases.
-const COMMENT: &str = "idempotent-axum, format 1";
+const COMMENT: &str = "idempotent-axum, format 2";
 const OWN_COMMENTS: &str = "idempotent-axum,";
 /// The advisory lock of all migrations.
 const LOCK: i64 = i64::from_be_bytes(*b"idempokx");
@@ -53,7 +54,8 @@ impl Table {
     }
 
     /// `key`, `fingerprint` and `token` are 16 bytes each. A row without a record is a claim, and
-    /// `expires` is the end of its lease; otherwise it is the end of the record's ttl.
+    /// `expires` is the end of its lease; otherwise it is the end of the record's ttl. `operation` and
+    /// `created` are for people: a row of an earlier release has neither.
     ///
     /// The index serves purging. It also means that a renewal writes the index, which is rare: a
     /// handler that ends within a third of its lease never renews.
@@ -69,9 +71,23 @@ impl Table {
     fingerprint bytea NOT NULL,
     token bytea NOT NULL,
     record bytea,
-    expires timestamptz NOT NULL
+    expires timestamptz NOT NULL,
+    operation text,
+    created timestamptz
 );
 CREATE INDEX ON {self} (expires);
+COMMENT ON TABLE {self} IS '{COMMENT}';
+"
+        )
+    }
+
+    /// What brings a table of an earlier release up to date. Its rows stay as they are, and an instance
+    /// of that release goes on with it. Nobody is kept waiting behind a transaction for long.
+    fn alter(&self) -> String {
+        format!(
+            "SET LOCAL lock_timeout = 2000;
+ALTER TABLE {self} ADD COLUMN IF NOT EXISTS operation text,
+    ADD COLUMN IF NOT EXISTS created timestamptz;
 COMMENT ON TABLE {self} IS '{COMMENT}';
 "
         )
@@ -86,8 +102,16 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         ))
     }
 
-    /// Makes schema and table if they are missing.
+    /// Makes schema and table if they are missing, and the columns that a table of an earlier release
+    /// lacks.
     pub(crate) async fn migrate(&self, connection: &mut PgConnection) -> Result<Migrated, Error> {
+        match self.migrate_once(connection).await? {
+            Migrated::Altered => self.migrate_once(connection).await,
+            migrated => Ok(migrated),
+        }
+    }
+
+    async fn migrate_once(&self, connection: &mut PgConnection) -> Result<Migrated, Error> {
         let Self { schema, .. } = self;
         // The simple protocol in one transaction, so that it works through any pooler.
         let mut transaction = connection.begin().await?;
@@ -104,6 +128,16 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
                 return Ok(Migrated::Usable);
             }
             Found::Foreign => Migrated::Foreign,
+            Found::Old => {
+                match sqlx::raw_sql(AssertSqlSafe(self.alter())).execute(&mut *transaction).await {
+                    Ok(_) => {
+                        transaction.commit().await?;
+                        return Ok(Migrated::Altered);
+                    }
+                    Err(error) if code(&error) == error::NO_RIGHT => Migrated::Unalterable(error),
+                    Err(error) => return Err(error),
+                }
+            }
             Found::Own => match rights::probe(self, &mut transaction).await? {
                 Some(missing) => Migrated::Forbidden(missing),
                 None => Migrated::Usable,
@@ -121,7 +155,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         let mut transaction = connection.begin().await?;
         let missing = match self.look(&mut transaction).await? {
             Found::Own => rights::probe(self, &mut transaction).await?,
-            Found::Nothing | Found::Foreign => None,
+            Found::Nothing | Found::Foreign | Found::Old => None,
         };
         transaction.rollback().await?;
         Ok(missing)
@@ -130,16 +164,20 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
     async fn look(&self, connection: &mut PgConnection) -> Result<Found, Error> {
         let query = format!(
             "SELECT to_regclass('{self}') IS NULL,
-                obj_description(to_regclass('{self}'), 'pg_class')"
+                obj_description(to_regclass('{self}'), 'pg_class'),
+                (SELECT count(*) = 2 FROM pg_attribute WHERE attrelid = to_regclass('{self}')
+                    AND attname IN ('operation', 'created') AND NOT attisdropped)"
         );
         let row = sqlx::raw_sql(AssertSqlSafe(query)).fetch_one(connection).await?;
         let comment: Option<String> = row.try_get(1)?;
         Ok(if row.try_get(0)? {
             Found::Nothing
-        } else if comment.is_some_and(|comment| comment.starts_with(OWN_COMMENTS)) {
+        } else if !comment.is_some_and(|comment| comment.starts_with(OWN_COMMENTS)) {
+            Found::Foreign
+        } else if row.try_get(2)? {
             Found::Own
         } else {
-            Found::Foreign
+            Found::Old
         })
     }
 }
@@ -148,6 +186,8 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
 enum Found {
     Nothing,
     Own,
+    /// The same, of an earlier release.
+    Old,
     Foreign,
 }
 
@@ -155,6 +195,10 @@ enum Found {
 #[derive(Debug)]
 pub(crate) enum Migrated {
     Usable,
+    /// It has the columns that it lacked.
+    Altered,
+    /// It lacks columns that the role may not add.
+    Unalterable(Error),
     /// The table is somebody else's.
     Foreign,
     Forbidden(Missing),
@@ -163,7 +207,15 @@ pub(crate) enum Migrated {
 impl Migrated {
     pub(crate) fn into_result(self, table: &Table) -> Result<(), StoreError> {
         match self {
-            Self::Usable => Ok(()),
+            Self::Usable | Self::Altered => Ok(()),
+            Self::Unalterable(refusal) => {
+                let lacking = format!(
+                    "the table {table} is one of an earlier release, and the role may not add columns \
+                     to it: its owner has to run `ALTER TABLE {table} ADD COLUMN operation text, ADD \
+                     COLUMN created timestamptz`"
+                );
+                Err(StoreError::described(lacking).because(Cause(refusal)))
+            }
             Self::Foreign => Err(table.taken_error()),
             Self::Forbidden(missing) => {
                 let error = StoreError::described(missing.to_string());

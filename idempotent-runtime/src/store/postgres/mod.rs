@@ -138,11 +138,12 @@ impl PostgresStore {
         PostgresStoreBuilder::new()
     }
 
-    /// Makes the table, unless it is there; then it tries out whether the role may do there what the
-    /// verbs do, with a row that it rolls back.
+    /// Makes the table, unless it is there; then it adds the columns that one of an earlier release
+    /// lacks, and tries out whether the role may do there what the verbs do, with a row that it rolls
+    /// back. Rows are kept, and instances of that release go on with the table.
     ///
     /// Any number of instances may call it at once: an advisory lock of the transaction lets one of
-    /// them do it. If the table exists, the role needs no right to create anything.
+    /// them do it. If the table exists and is up to date, the role needs no right to create anything.
     /// [`schema_sql`](Self::schema_sql) is the same as text, for a migration tool.
     ///
     /// # Errors
@@ -254,7 +255,7 @@ impl Store for PostgresStore {
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
         let statement = self.inner.statements.forget(&key, even_if_running);
         for _ in 0..LOOKS {
-            let row = self.inner.run(Purpose::Ask, &statement).await?;
+            let row = self.inner.run_once(Purpose::Ask, &statement).await?;
             let forgotten = sql::forgotten(row.as_ref(), even_if_running);
             if let Some(forgotten) = forgotten.map_err(|error| self.inner.describe(error))? {
                 return Ok(forgotten);

@@ -33,8 +33,8 @@ pub(super) async fn probe(
             "INSERT",
             format!(
                 "SET LOCAL lock_timeout = 500;
-                 INSERT INTO {table} (key, fingerprint, token, expires) VALUES
-                    (decode('{key:032x}', 'hex'), '', '', now() + interval '1 minute')"
+                 INSERT INTO {table} (key, fingerprint, token, expires, operation, created)
+                 VALUES (decode('{key:032x}', 'hex'), '', '', now() + interval '1 minute', '', now())"
             ),
         ),
         ("SELECT", format!("SELECT FROM {table} WHERE {row}")),
@@ -47,8 +47,11 @@ pub(super) async fn probe(
             Ok(done) if done.rows_affected() == 0 => return Ok(missing(None)),
             Ok(_) => {}
             Err(error) if code(&error) == error::NO_RIGHT => return Ok(missing(Some(error))),
-            // Somebody is changing the table. What the role may do then shows later.
-            Err(error) if code(&error) == error::LOCKED => return Ok(None),
+            // Somebody is changing the table, or has to, as `migrate` does with one of an earlier
+            // release. What the role may do then shows later.
+            Err(error) if matches!(&*code(&error), error::LOCKED | error::UNDEFINED_COLUMN) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         }
     }

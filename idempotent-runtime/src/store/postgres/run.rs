@@ -30,10 +30,29 @@ pub(super) struct Inner {
 impl Inner {
     /// Runs `statement` and gives its first row.
     ///
-    /// After a restart of the server all connections may be dead, hence the bound. Every verb may be
-    /// repeated, so it does not matter whether the server got to run it.
+    /// After a restart of the server all connections may be dead, hence the bound. Every verb but one
+    /// may be repeated, so it does not matter whether the server got to run it.
     pub(super) async fn run(
         &self,
+        purpose: Purpose,
+        statement: &Statement<'_>,
+    ) -> Result<Option<PgRow>, StoreError> {
+        self.run_while(error::is_passing, purpose, statement).await
+    }
+
+    /// The same for a statement that must not take effect twice: again only if the server says that
+    /// it was rolled back.
+    pub(super) async fn run_once(
+        &self,
+        purpose: Purpose,
+        statement: &Statement<'_>,
+    ) -> Result<Option<PgRow>, StoreError> {
+        self.run_while(error::is_conflict, purpose, statement).await
+    }
+
+    async fn run_while(
+        &self,
+        is_to_be_repeated: fn(&sqlx::Error) -> bool,
         purpose: Purpose,
         statement: &Statement<'_>,
     ) -> Result<Option<PgRow>, StoreError> {
@@ -48,7 +67,7 @@ impl Inner {
             let result = statement.run(&mut connection).await;
             connection.settle(result.as_ref().err());
             match result {
-                Err(error) if tries_left > 0 && error::is_passing(&error) => {
+                Err(error) if tries_left > 0 && is_to_be_repeated(&error) => {
                     tracing::debug!(
                         target: crate::TARGET,
                         error = &error as &dyn std::error::Error,

@@ -58,11 +58,11 @@ impl Statements {
             ), free AS (
                 SELECT WHERE NOT EXISTS (SELECT FROM found) AND {is_free}
             ), claimed AS (
-                INSERT INTO {table} AS old (key, fingerprint, token, expires)
-                SELECT $1, $2, $3, {lease} FROM free
+                INSERT INTO {table} AS old (key, fingerprint, token, expires, operation, created)
+                SELECT $1, $2, $3, {lease}, $6, clock_timestamp() FROM free
                 ON CONFLICT (key) DO UPDATE
                 SET fingerprint = excluded.fingerprint, token = excluded.token, record = NULL,
-                    expires = {lease}
+                    expires = {lease}, operation = excluded.operation, created = excluded.created
                 WHERE old.expires <= clock_timestamp()
                     OR (old.token = excluded.token AND old.record IS NULL)
                 RETURNING fingerprint
@@ -156,6 +156,7 @@ impl Statements {
                 Argument::Bytes(attempt.token.as_bytes()),
                 Argument::millis(lease),
                 self.lock(&attempt.key),
+                Argument::operation(attempt),
             ],
         )
     }

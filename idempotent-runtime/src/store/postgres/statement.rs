@@ -1,12 +1,14 @@
 //! One statement with its arguments, and how it travels to the server.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Error, PgConnection,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
+
+use crate::store::Attempt;
 
 /// Within what a `timestamptz` can hold.
 const LONGEST_MILLIS: i64 = 100 * 366 * 24 * 3_600_000;
@@ -48,18 +50,34 @@ impl Statement<'_> {
 }
 
 /// An argument of a statement.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Argument<'a> {
     Bytes(&'a [u8]),
     Millis(i64),
     /// The number of an advisory lock.
     Lock(i64),
     Bool(bool),
+    /// ASCII without NUL, which every database can hold.
+    Text(Cow<'a, str>),
 }
 
 type Bound<'q> = Query<'q, sqlx::Postgres, PgArguments>;
 
-impl Argument<'_> {
+impl<'a> Argument<'a> {
+    /// The name of the attempt's operation, for people.
+    pub(super) fn operation(attempt: &'a Attempt) -> Self {
+        let is_plain = |c: char| matches!(c, ' '..='~');
+        let name = attempt.operation();
+        if name.chars().all(is_plain) {
+            return Self::Text(Cow::Borrowed(name));
+        }
+        let mut plain = String::with_capacity(name.len());
+        for c in name.chars() {
+            if is_plain(c) { plain.push(c) } else { plain.extend(c.escape_unicode()) }
+        }
+        Self::Text(Cow::Owned(plain))
+    }
+
     /// `duration` in milliseconds, rounded up: the shortest one is not nothing.
     pub(super) fn millis(duration: Duration) -> Self {
         let millis = duration.as_nanos().div_ceil(1_000_000);
@@ -67,31 +85,39 @@ impl Argument<'_> {
     }
 
     fn bind<'q>(&self, query: Bound<'q>) -> Bound<'q> {
-        match *self {
-            Self::Bytes(bytes) => query.bind(bytes),
-            Self::Millis(number) | Self::Lock(number) => query.bind(number),
-            Self::Bool(is_set) => query.bind(is_set),
+        match self {
+            Self::Bytes(bytes) => query.bind(*bytes),
+            Self::Millis(number) | Self::Lock(number) => query.bind(*number),
+            Self::Bool(is_set) => query.bind(*is_set),
+            Self::Text(text) => query.bind(&**text),
         }
     }
 
     /// Writes the literal, whatever `standard_conforming_strings` is. Hex digits need no quoting.
     fn write(&self, sql: &mut String) {
-        match *self {
-            Self::Bytes(bytes) => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                sql.push_str("decode('");
-                for byte in bytes {
-                    sql.push(char::from(DIGITS[usize::from(byte >> 4)]));
-                    sql.push(char::from(DIGITS[usize::from(byte & 15)]));
-                }
-                sql.push_str("', 'hex')");
+        match self {
+            Self::Bytes(bytes) => write_hex(bytes, sql),
+            Self::Text(text) => {
+                sql.push_str("convert_from(");
+                write_hex(text.as_bytes(), sql);
+                sql.push_str(", 'UTF8')");
             }
             Self::Millis(number) | Self::Lock(number) => {
                 write!(sql, "{number}").expect("a string takes all that is written");
             }
-            Self::Bool(is_set) => sql.push_str(if is_set { "true" } else { "false" }),
+            Self::Bool(is_set) => sql.push_str(if *is_set { "true" } else { "false" }),
         }
     }
+}
+
+fn write_hex(bytes: &[u8], sql: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    sql.push_str("decode('");
+    for byte in bytes {
+        sql.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        sql.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    sql.push_str("', 'hex')");
 }
 
 /// `sql` with each `$n` replaced by its argument.
@@ -119,6 +145,26 @@ mod tests {
             with_literals("key = $1 AND $2 * $1 OR $3", &arguments),
             "key = decode('275c00ff', 'hex') AND 1500 * decode('275c00ff', 'hex') OR true"
         );
+    }
+
+    #[test]
+    fn an_operation_is_text_that_every_database_holds() {
+        use crate::store::{Fingerprint, StoreKey, Token};
+
+        let text = |operation: &str| {
+            let (key, fingerprint) =
+                (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+            let attempt = Attempt::new(key, fingerprint, Token::random()).named(operation);
+            match Argument::operation(&attempt) {
+                Argument::Text(text) => text.into_owned(),
+                _ => unreachable!("an operation is a text"),
+            }
+        };
+        assert_eq!(text("POST /it's/{id}"), "POST /it's/{id}");
+        assert_eq!(text("zahlung für\0"), r"zahlung f\u{fc}r\u{0}");
+        let operation = Argument::Text("it's".into());
+        let literal = "convert_from(decode('69742773', 'hex'), 'UTF8')";
+        assert_eq!(with_literals("$1", &[operation]), literal);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 -- Claims KEYS[1], or reads what it holds.
 --
--- ARGV[1] the claim: 'r', token (16 bytes), fingerprint (16 bytes)
+-- ARGV[1] the claim: 'R', token (16 bytes), fingerprint (16 bytes), operation (its length in 1 byte, its text)
 -- ARGV[2] the lease, in milliseconds
 --
 -- Answers the entry and what is left of its time, in milliseconds.

@@ -6,15 +6,16 @@
 --
 -- Answers 1: stored, by this call or an earlier one, 0: lost, -1: no memory, and the claim holds for the ttl.
 
-local head = redis.call('GETRANGE', KEYS[1], 0, 32)
+-- A claim is no longer than this: state, token, fingerprint, operation.
+local head = redis.call('GETRANGE', KEYS[1], 0, 288)
 local state, token = string.sub(head, 1, 1), string.sub(head, 2, 17)
-if token ~= ARGV[1] or (state ~= 'r' and state ~= 's') then
+if token ~= ARGV[1] or (state ~= 'R' and state ~= 'S') then
   return 0
-elseif state == 's' then
+elseif state == 'S' then
   return 1
 end
 
-local entry = 's' .. string.sub(head, 2) .. ARGV[2]
+local entry = 'S' .. string.sub(head, 2) .. ARGV[2]
 local reply = redis.pcall('SET', KEYS[1], entry, 'PX', ARGV[3])
 if not reply.err then
   return 1

@@ -16,7 +16,9 @@ use super::{cluster::Cluster, failure::Failure, server::Server};
 ///
 /// For a cluster prefer [`RedisStore::connect_cluster`](super::RedisStore::connect_cluster): in
 /// redis 1.8 a `ClusterConnection` answers for no node while it looks for one that is dead, and a
-/// burst of calls at that moment can stop it for good.
+/// burst of calls at that moment can stop it for good. It also sends a command again by itself, as
+/// often as its `retries` say: a [`forget`](crate::Store::forget), which has no token, could so free
+/// what came after it.
 #[derive(Clone)]
 pub struct RedisConnection(Connection);
 
@@ -57,22 +59,31 @@ pub(super) enum Connection {
     ManagedCluster(ClusterConnection),
 }
 
+/// How often a command is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// Once more if the connection broke under it: only then is it known to be broken, and replaced.
+    Again,
+    /// Once: the server may have got it, and a second one could do something else.
+    Once,
+}
+
 impl Connection {
-    /// Sends `command`, which concerns `key`, and once more if the connection broke under it: only
-    /// then is it known to be broken, and replaced.
+    /// Sends `command`, which concerns `key`.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
         key: &str,
         command: &Cmd,
+        sending: Sending,
     ) -> Result<T, Failure> {
-        match self.send(key, command).await {
-            Err(lost) if lost.is_lost_connection() => {
+        match self.send(key, command, sending).await {
+            Err(lost) if lost.is_lost_connection() && sending == Sending::Again => {
                 tracing::debug!(
                     target: crate::TARGET,
                     error = &lost.error as &dyn std::error::Error,
                     "connection to Redis lost"
                 );
-                self.send(key, command).await.map_err(|failure| failure.after(&lost))
+                self.send(key, command, sending).await.map_err(|failure| failure.after(&lost))
             }
             result => result,
         }
@@ -85,14 +96,21 @@ impl Connection {
     ) -> Vec<RedisResult<T>> {
         match self {
             Self::Cluster(cluster) => cluster.send_to_all(command).await,
-            _ => vec![self.send("", command).await.map_err(|failure| failure.error)],
+            _ => {
+                vec![self.send("", command, Sending::Again).await.map_err(|failure| failure.error)]
+            }
         }
     }
 
-    async fn send<T: FromRedisValue>(&self, key: &str, command: &Cmd) -> Result<T, Failure> {
+    async fn send<T: FromRedisValue>(
+        &self,
+        key: &str,
+        command: &Cmd,
+        sending: Sending,
+    ) -> Result<T, Failure> {
         match self {
             Self::Server(server) => Ok(server.send(command).await?),
-            Self::Cluster(cluster) => cluster.send(key, command).await,
+            Self::Cluster(cluster) => cluster.send(key, command, sending).await,
             Self::Managed(connection) => Ok(command.query_async(&mut connection.clone()).await?),
             // It sends a command again by itself, and tells the last error alone.
             Self::ManagedCluster(connection) => {

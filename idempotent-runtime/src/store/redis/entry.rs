@@ -1,8 +1,8 @@
 //! What a key of Redis holds: the layout, written here and by the scripts.
 //!
-//! State (`r`, running, or `s`, stored), token, fingerprint and, once stored, the record. A later
-//! release that changes the layout takes other letters for the states: this one answers them with
-//! an error, never a miss.
+//! State (`R`, running, or `S`, stored), token, fingerprint, the operation's name with its length in
+//! one byte, for people, and, once stored, the record. A later release that changes the layout takes
+//! other letters for the states: this one answers them with an error, never a miss.
 
 use std::{ops::Range, time::Duration};
 
@@ -10,11 +10,13 @@ use bytes::Bytes;
 
 use crate::store::{Attempt, Claim, Fingerprint, KeyState, StoreError, Token};
 
-pub(super) const RUNNING: u8 = b'r';
-const STORED: u8 = b's';
+pub(super) const RUNNING: u8 = b'R';
+const STORED: u8 = b'S';
 const TOKEN: Range<usize> = 1..17;
 const FINGERPRINT: Range<usize> = 17..HEAD;
 const HEAD: usize = 33;
+/// The longest operation's name, in bytes; of a longer one this is the beginning.
+const LONGEST_OPERATION: usize = 255;
 
 /// The entry of a key that is not absent.
 pub(super) enum Entry {
@@ -31,13 +33,17 @@ impl Entry {
         else {
             return Err(StoreError::foreign_entry());
         };
+        let record = entry.get(HEAD).map(|length| HEAD + 1 + usize::from(*length));
+        let Some(record) = record.filter(|record| *record <= entry.len()) else {
+            return Err(StoreError::foreign_entry());
+        };
         let (token, fingerprint) = (Token::from_bytes(token), Fingerprint::from_bytes(fingerprint));
         let left = time_left(left);
         match *state {
             RUNNING => Ok(Self::Running { token, fingerprint, lease_left: left }),
             STORED => Ok(Self::Stored {
                 fingerprint,
-                record: entry.slice(HEAD..),
+                record: entry.slice(record..),
                 expires_in: left.unwrap_or_default(),
             }),
             _ => Err(StoreError::foreign_entry()),
@@ -73,7 +79,11 @@ impl Entry {
 
 /// The entry of a claim.
 pub(super) fn claimed_by(attempt: &Attempt) -> Vec<u8> {
-    [&held_by(attempt.token), &attempt.fingerprint.as_bytes()[..]].concat()
+    let operation = attempt.operation();
+    let operation = &operation[..operation.floor_char_boundary(LONGEST_OPERATION)];
+    let length = u8::try_from(operation.len()).unwrap_or(u8::MAX);
+    let fingerprint = &attempt.fingerprint.as_bytes()[..];
+    [&held_by(attempt.token), fingerprint, &[length], operation.as_bytes()].concat()
 }
 
 /// What the entry of a claim by `token` begins with.
@@ -98,6 +108,26 @@ pub(super) fn milliseconds(time: Duration) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// An entry in this state, of an operation with an empty name.
+    fn whole(state: u8) -> Vec<u8> {
+        [&[state; HEAD][..], &[0]].concat()
+    }
+
+    #[test]
+    fn the_entry_of_a_claim_says_its_operation_however_long_it_is() {
+        let named = |operation: &str| {
+            let fingerprint = Fingerprint::from_bytes([7; 16]);
+            let key = crate::StoreKey::from_bytes([1; 16]);
+            let attempt = Attempt::new(key, fingerprint, Token::random()).named(operation);
+            let claim = claimed_by(&attempt);
+            assert!(matches!(Entry::parse(&claim.clone().into(), 1), Ok(Entry::Running { .. })));
+            String::from_utf8(claim[HEAD + 1..].to_vec()).unwrap()
+        };
+        assert_eq!(named("POST /payments/{id}"), "POST /payments/{id}");
+        assert_eq!(named(""), "");
+        assert_eq!(named(&"ä".repeat(200)), "ä".repeat(127));
+    }
+
     #[test]
     fn times_are_what_redis_accepts() {
         assert_eq!(milliseconds(Duration::ZERO), b"1");
@@ -109,19 +139,22 @@ mod tests {
     #[test]
     fn an_unknown_entry_is_foreign_and_never_a_miss() {
         let parse = |entry: &[u8]| Entry::parse(&Bytes::copy_from_slice(entry), 1);
-        for entry in [&b""[..], b"r", b"s0123456789abcdef", &[b't'; HEAD], &[b'R'; 2 * HEAD]] {
+        let (no_operation, half) =
+            (&[b'S'; HEAD][..], &[&[b'R'; HEAD][..], &[9], b"POST /"].concat());
+        let others = [&b""[..], b"R", b"S0123456789abcdef", &[b't'; HEAD + 1], &[b'r'; 300]];
+        for entry in others.into_iter().chain([no_operation, half]) {
             let error = parse(entry).err().unwrap_or_else(|| panic!("{entry:?} is read"));
             assert!(error.is_foreign_entry(), "{entry:?}: {error}");
         }
         assert!(
-            matches!(parse(&[b's'; HEAD]), Ok(Entry::Stored { record, .. }) if record.is_empty())
+            matches!(parse(&whole(STORED)), Ok(Entry::Stored { record, .. }) if record.is_empty())
         );
-        assert!(matches!(parse(&[b'r'; HEAD]), Ok(Entry::Running { .. })));
+        assert!(matches!(parse(&whole(RUNNING)), Ok(Entry::Running { .. })));
     }
 
     #[test]
     fn an_entry_that_lost_its_expiry_cannot_lapse_or_is_about_to_expire() {
-        let parse = |state: u8| Entry::parse(&vec![state; HEAD].into(), -1).unwrap().state();
+        let parse = |state: u8| Entry::parse(&whole(state).into(), -1).unwrap().state();
         assert!(matches!(parse(RUNNING), KeyState::Running { lease_left: None, .. }));
         assert!(
             matches!(parse(STORED), KeyState::Stored { expires_in, .. } if expires_in.is_zero())

@@ -8,9 +8,9 @@ if left == -2 then
   return { 'absent', left }
 end
 local state = redis.call('GETRANGE', KEYS[1], 0, 0)
-if state ~= 'r' and state ~= 's' then
+if state ~= 'R' and state ~= 'S' then
   return { 'foreign', left }
-elseif state == 'r' and ARGV[1] ~= '1' then
+elseif state == 'R' and ARGV[1] ~= '1' then
   return { 'running', left }
 end
 redis.call('DEL', KEYS[1])

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 pub use self::{builder::RedisStoreBuilder, connection::RedisConnection};
 use self::{
-    connection::Connection,
+    connection::{Connection, Sending},
     entry::{Entry, claimed_by, held_by, milliseconds},
     script::Script,
 };
@@ -101,7 +101,8 @@ impl RedisStore {
         key: StoreKey,
         arguments: &[&[u8]],
     ) -> Result<T, StoreError> {
-        Ok(script.run(&self.connection, &self.name(key), arguments).await?)
+        let name = self.name(key);
+        Ok(script.run(&self.connection, &name, arguments, Sending::Again).await?)
     }
 
     /// Whether `key` is claimed; false also if that cannot be told.
@@ -114,7 +115,7 @@ impl RedisStore {
         let name = self.name(key);
         let mut state = ::redis::cmd("GETRANGE");
         state.arg(&name).arg(0).arg(0);
-        Ok(self.connection.query(&name, &state).await?)
+        Ok(self.connection.query(&name, &state, Sending::Again).await?)
     }
 }
 
@@ -178,7 +179,9 @@ impl Store for RedisStore {
 
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
         let argument: &[u8] = if even_if_running { b"1" } else { b"0" };
-        let (outcome, left): (String, i64) = self.run(&script::FORGET, key, &[argument]).await?;
+        let (connection, name, arguments) = (&self.connection, self.name(key), [argument]);
+        let forget = script::FORGET.run(connection, &name, &arguments, Sending::Once);
+        let (outcome, left): (String, i64) = forget.await?;
         match &*outcome {
             "freed" => Ok(Forgotten::Freed),
             "absent" => Ok(Forgotten::Absent),

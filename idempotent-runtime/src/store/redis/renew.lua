@@ -1,6 +1,6 @@
 -- Holds the claim on KEYS[1] for another lease.
 --
--- ARGV[1] the claim's head: 'r', token (16 bytes)
+-- ARGV[1] the claim's head: 'R', token (16 bytes)
 -- ARGV[2] the lease, in milliseconds
 --
 -- Answers 1: held, 0: lost.

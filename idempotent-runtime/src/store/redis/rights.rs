@@ -37,6 +37,6 @@ async fn verbs(store: &RedisStore, attempt: &Attempt) -> Result<(), StoreError> 
     let _: Hold = store.renew(attempt, 2 * SOON).await?;
     store.read(attempt.key).await?;
     let _: Hold = store.complete(attempt, Bytes::new(), SOON).await?;
-    store.forget(attempt.key, false).await?;
+    let _ = store.forget(attempt.key, false).await?;
     store.release(attempt).await
 }

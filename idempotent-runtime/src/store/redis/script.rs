@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use ::redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
 
-use super::{connection::Connection, failure::Failure};
+use super::{
+    connection::{Connection, Sending},
+    failure::Failure,
+};
 
 /// The script of one verb.
 pub(super) struct Script {
@@ -23,18 +26,19 @@ impl Script {
         connection: &Connection,
         name: &str,
         arguments: &[&[u8]],
+        sending: Sending,
     ) -> Result<T, Failure> {
         let command = |eval: &str, script: &str| -> Cmd {
             let mut command = ::redis::cmd(eval);
             command.arg(script).arg(1).arg(name).arg(arguments);
             command
         };
-        match connection.query(name, &command("EVALSHA", &self.hash)).await {
+        match connection.query(name, &command("EVALSHA", &self.hash), sending).await {
             // The server was restarted or has dropped the script. `EVAL` runs it and keeps it.
             Err(Failure { error, .. })
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {
-                connection.query(name, &command("EVAL", self.code)).await
+                connection.query(name, &command("EVAL", self.code), sending).await
             }
             result => result,
         }

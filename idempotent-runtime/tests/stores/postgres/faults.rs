@@ -311,3 +311,25 @@ async fn a_server_without_room_for_a_connection_is_asked_again() {
     drop(others);
     until("there is room again", async || store.claim(&fresh(), LONG).await.is_ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forget_that_may_have_arrived_is_not_sent_again() {
+    let server = Postgres::start();
+    let proxy = Proxy::start(server.address());
+    // In one message, so that it is not only prepared.
+    let builder = PostgresStore::builder().transaction_pooler();
+    let store = migrated(builder, &server.url_through(&proxy)).await;
+    let other = migrated(PostgresStore::builder(), &server.url()).await;
+    let key = stored(&store).await;
+    // So that a connection is there.
+    assert_stored(&store, key).await;
+    proxy.set(Fault::LoseReplies);
+    let error = store.forget(key, true).await.expect_err("the answer is lost");
+    assert_ne!(error.to_string(), NOT_SENT);
+    // Somebody claims what it has freed; a second one would free that.
+    let next = at(key);
+    until("the first call is done", async || is_claimed(&claim(&other, &next).await)).await;
+    proxy.set(Fault::None);
+    assert!(!is_claimed(&claim(&store, &at(key)).await), "the store goes on");
+    assert!(is_held(other.renew(&next, LONG).await));
+}

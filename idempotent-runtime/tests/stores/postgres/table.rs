@@ -2,7 +2,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use idempotent_runtime::{PostgresStore, Store};
+use idempotent_runtime::{Attempt, PostgresStore, Store, StoreKey, Token};
 use idempotent_test_support::chain;
 use test_servers::Postgres;
 use tokio::task::JoinSet;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::{
     LONG, SHARED, assert_stored, claim, fresh_table, is_claimed, migrated, store_at, stored,
 };
-use crate::{assert_told_once, at, fresh, fresh_key};
+use crate::{assert_told_once, at, fresh, fresh_key, is_held};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_instances_migrate_at_once() {
@@ -153,4 +153,130 @@ async fn a_role_without_a_right_is_refused_by_name() {
     assert_stored(&clerk, key).await;
     let rows = server.execute("SELECT count(*) FROM idempotency_keys");
     assert_eq!(rows.trim(), "1", "nothing is left of the probes");
+}
+
+/// The table of a release before the columns for people, with a record and a claim in it.
+fn old_table() -> String {
+    let table = fresh_table();
+    SHARED.execute(&format!(
+        "CREATE TABLE {table} (key bytea PRIMARY KEY, fingerprint bytea NOT NULL, \
+             token bytea NOT NULL, record bytea, expires timestamptz NOT NULL);
+         CREATE INDEX ON {table} (expires);
+         COMMENT ON TABLE {table} IS 'idempotent-axum, format 1'"
+    ));
+    for (key, record) in [("01", "decode('7265636f7264', 'hex')"), ("02", "NULL")] {
+        SHARED.execute(&format!(
+            "INSERT INTO {table} VALUES (decode(repeat('{key}', 16), 'hex'), \
+             decode(repeat('07', 16), 'hex'), decode(repeat('09', 16), 'hex'), {record}, \
+             now() + interval '5 minutes')"
+        ));
+    }
+    table
+}
+
+#[tokio::test]
+async fn a_table_of_an_earlier_release_gets_its_columns_and_keeps_its_rows() {
+    let table = old_table();
+    let store = PostgresStore::builder().table(&table).connect(&SHARED.url()).await.unwrap();
+    let error = store.claim(&fresh(), LONG).await.expect_err("columns are missing");
+    assert!(error.to_string().contains("PostgresStore::migrate"), "{error}");
+    store.migrate().await.expect("the table is brought up to date");
+    store.migrate().await.expect("and is from then on");
+
+    assert_stored(&store, StoreKey::from_bytes([1; 16])).await;
+    let running =
+        Attempt::new(StoreKey::from_bytes([2; 16]), crate::FINGERPRINT, Token::from_bytes([9; 16]));
+    assert!(is_held(store.renew(&running, LONG).await));
+    assert!(is_held(store.complete(&running, crate::RECORD, LONG).await));
+    let known = SHARED.execute(&format!(
+        "SELECT count(*) FROM {table} WHERE operation IS NULL AND created IS NULL"
+    ));
+    assert_eq!(known.trim(), "2");
+    // What that release goes on writing is read.
+    SHARED.execute(&format!(
+        "INSERT INTO {table} (key, fingerprint, token, record, expires) SELECT \
+         decode(repeat('03', 16), 'hex'), fingerprint, token, record, expires FROM {table} LIMIT 1"
+    ));
+    assert_stored(&store, StoreKey::from_bytes([3; 16])).await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_add_columns_is_told_what_their_owner_has_to_run() {
+    let table = old_table();
+    let role = format!("{table}_clerk");
+    SHARED.execute(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}"
+    ));
+    let url = SHARED.url().replace("postgres@", &format!("{role}@"));
+    let store = PostgresStore::builder().table(&table).connect(&url).await.unwrap();
+    let error = store.migrate().await.expect_err("it is not its owner");
+    assert_told_once(&error);
+    let text = error.to_string();
+    let (_, sql) = text.split_once("has to run `").expect("it says what to run");
+    SHARED.execute(sql.trim_end_matches('`'));
+    store.migrate().await.expect("nothing is left to add");
+    assert_stored(&store, StoreKey::from_bytes([1; 16])).await;
+}
+
+#[tokio::test]
+async fn a_row_says_its_operation_and_when_it_was_made() {
+    for pooled in [false, true] {
+        let table = fresh_table();
+        let builder = PostgresStore::builder().table(&table);
+        let builder = if pooled { builder.transaction_pooler() } else { builder };
+        let store = migrated(builder, &SHARED.url()).await;
+        for (operation, shown) in
+            [("POST /it's/{id}", "POST /it's/{id}"), ("für\0", r"f\u{fc}r\u{0}")]
+        {
+            let attempt = fresh().named(operation);
+            assert!(is_claimed(&claim(&store, &attempt).await));
+            let row = |what: &str| {
+                let row = format!("key = decode('{}', 'hex')", attempt.key);
+                SHARED.execute(&format!("SELECT {what} FROM {table} WHERE {row}")).trim().to_owned()
+            };
+            assert_eq!(row("operation"), shown);
+            let is_now = "created BETWEEN now() - interval '1 minute' AND clock_timestamp()";
+            assert_eq!(row(is_now), "t");
+            let made = row("created");
+            assert!(is_held(store.complete(&attempt, crate::RECORD, LONG).await));
+            assert_eq!((row("operation").as_str(), row("created")), (shown, made));
+        }
+        // One that has lapsed is another's from then on.
+        let (old, new) = (fresh().named("old"), "new");
+        assert!(is_claimed(&claim(&store, &old).await));
+        SHARED.execute(&format!(
+            "UPDATE {table} SET expires = now(), created = now() - interval '1 day' \
+             WHERE key = decode('{}', 'hex')",
+            old.key
+        ));
+        assert!(is_claimed(&claim(&store, &at(old.key).named(new)).await));
+        let operation = format!(
+            "SELECT operation FROM {table} WHERE operation IN ('old', 'new') AND \
+                                 created > now() - interval '1 hour'"
+        );
+        assert_eq!(SHARED.execute(&operation).trim(), new);
+    }
+}
+
+#[tokio::test]
+async fn the_view_of_the_page_shows_what_each_key_holds() {
+    let page = include_str!("../../../../docs/keys-by-hand.md");
+    let mut sql = page.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let (view, summary) = (sql.next().expect("a view"), sql.next().expect("a summary"));
+    let server = Postgres::start();
+    let store = migrated(PostgresStore::builder(), &server.url()).await;
+    server.execute(view);
+    let (running, done, lapsed) =
+        (fresh().named("POST /a"), fresh().named("POST /b"), fresh().named("POST /c"));
+    for attempt in [&running, &done, &lapsed] {
+        assert!(is_claimed(&claim(&store, attempt).await));
+    }
+    assert!(is_held(store.complete(&done, crate::RECORD, LONG).await));
+    server.execute("UPDATE idempotency_keys SET expires = now() WHERE operation = 'POST /c'");
+    let rows = server.execute("SELECT digest || operation || state FROM idempotency");
+    for (attempt, state) in [(&running, "running"), (&done, "stored"), (&lapsed, "absent")] {
+        let row = format!("{}{}{state}", attempt.key, attempt.operation());
+        assert!(rows.contains(&row), "{row} in {rows}");
+    }
+    assert!(server.execute(summary).contains("POST /b"));
 }

@@ -12,7 +12,7 @@ use test_servers::{Fault, Proxy, Redis};
 use tokio::time::timeout;
 
 use super::{LEASE, TTL, assert_claimed, claim, claimed, connect, look};
-use crate::{NOT_SENT, RECORD, assert_told_once, fresh, is_held};
+use crate::{NOT_SENT, RECORD, assert_told_once, at, fresh, is_held};
 
 #[tokio::test]
 async fn a_server_that_forgot_the_scripts_gets_them_again() {
@@ -231,4 +231,25 @@ async fn a_host_without_an_address_gets_no_call() {
     let manager = ConnectionManager::new_lazy_with_config(client, config).unwrap();
     let error = claim(&RedisStore::new(manager), &fresh()).await.expect_err("no such host");
     assert_eq!(error.to_string(), NOT_SENT, "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn a_forget_that_may_have_arrived_is_not_sent_again() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(redis.address());
+    let store = RedisStore::connect(redis.url_through(&proxy)).await.unwrap();
+    let other = connect(&redis).await;
+    let attempt = claimed(&store).await;
+    proxy.set(Fault::LoseReplies);
+    let error = store.forget(attempt.key, true).await.expect_err("the answer is lost");
+    assert_ne!(error.to_string(), NOT_SENT);
+    // Somebody claims what it has freed; a second one would free that.
+    let next = at(attempt.key);
+    assert_claimed(claim(&other, &next).await);
+    proxy.set(Fault::None);
+    let look = async || claim(&store, &at(attempt.key)).await;
+    let first = look().await;
+    let found = first.or(look().await).expect("the store goes on");
+    assert!(matches!(found, Claim::Running { .. }), "{found:?}");
+    assert!(is_held(other.renew(&next, LEASE).await));
 }

@@ -137,7 +137,7 @@ async fn every_verb_is_one_round_trip() {
     assert_eq!(monitor.commands(&redis), ["EVALSHA"], "a release");
     for _ in 0..2 {
         store.read(attempt.key).await.unwrap();
-        store.forget(fresh_key(), false).await.unwrap();
+        let _ = store.forget(fresh_key(), false).await.unwrap();
         monitor.commands(&redis); // the first ones load their scripts
     }
     assert!(matches!(store.read(attempt.key).await.unwrap(), KeyState::Stored { .. }));
@@ -189,4 +189,20 @@ async fn a_look_leaves_every_entry_as_it_is() {
     }
     assert_eq!((all("GET"), all("PEXPIRETIME")), (entries, ends));
     assert_eq!(redis.cli(&["DBSIZE"]), "2");
+}
+
+#[tokio::test]
+async fn an_entry_says_its_operation() {
+    let redis = Redis::start();
+    let store = connect(&redis).await;
+    let attempt = fresh().named("POST /payments/{id}");
+    assert!(matches!(claim(&store, &attempt).await, Ok(Claim::Claimed { .. })));
+    let says = || redis.cli(&["GETRANGE", &format!("idempotent:{}", attempt.key), "34", "52"]);
+    assert_eq!(says(), "POST /payments/{id}");
+    assert!(is_held(store.complete(&attempt, RECORD, TTL).await));
+    assert_eq!(says(), "POST /payments/{id}");
+    let Claim::Stored { record, .. } = look(&store, attempt.key).await else {
+        panic!("it is stored")
+    };
+    assert_eq!(record, RECORD);
 }

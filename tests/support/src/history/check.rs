@@ -169,6 +169,11 @@ pub(super) fn check(
 
 impl<'a> Search<'a> {
     fn begin(&mut self, call: &'a Call, repeats: Repeats) {
+        let repeats = match call.asked {
+            // A store sends it once.
+            Asked::Forget { .. } => Repeats::Never,
+            _ => repeats,
+        };
         let at_any_time = call.told.is_none() || repeats == Repeats::Later;
         if at_any_time && call.asked.may_change() && !self.any_time.contains(&&call.asked) {
             self.any_time.push(&call.asked);

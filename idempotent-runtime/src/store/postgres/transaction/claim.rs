@@ -20,11 +20,12 @@ pub(super) fn sql(table: &str) -> String {
         "WITH lock AS (
             SELECT pg_try_advisory_xact_lock($6) AS is_ours
         ), claimed AS (
-            INSERT INTO {table} AS old (key, fingerprint, token, record, expires)
-            SELECT $1, $2, $3, $4, {expires} FROM lock WHERE is_ours
+            INSERT INTO {table} AS old (key, fingerprint, token, record, expires, operation, created)
+            SELECT $1, $2, $3, $4, {expires}, $7, clock_timestamp() FROM lock WHERE is_ours
             ON CONFLICT (key) DO UPDATE
             SET fingerprint = excluded.fingerprint, token = excluded.token,
-                record = excluded.record, expires = excluded.expires
+                record = excluded.record, expires = excluded.expires,
+                operation = excluded.operation, created = excluded.created
             WHERE old.expires <= clock_timestamp()
             RETURNING true
         )
@@ -54,6 +55,7 @@ impl Transaction {
                 Argument::Bytes(note),
                 Argument::millis(ttl),
                 store.statements.lock(&attempt.key),
+                Argument::operation(attempt),
             ],
         };
         match statement.run(&mut self.connection).await {

@@ -27,8 +27,8 @@ use crate::{
 /// begun does not, nor does none.
 pub(super) fn sql(table: &str) -> String {
     format!(
-        "INSERT INTO {table} AS old (key, fingerprint, token, record, expires)
-        SELECT $1, $2, $3, $4, {expires}
+        "INSERT INTO {table} AS old (key, fingerprint, token, record, expires, operation, created)
+        SELECT $1, $2, $3, $4, {expires}, $7, clock_timestamp()
         WHERE current_setting('idempotent_axum.tx', true) = encode($6, 'hex')
         ON CONFLICT (key) DO UPDATE SET record = excluded.record, expires = excluded.expires
         WHERE old.token = excluded.token
@@ -82,6 +82,7 @@ impl Transaction {
                 Argument::Bytes(record),
                 Argument::millis(ttl),
                 Argument::Bytes(self.mark.as_bytes()),
+                Argument::operation(attempt),
             ],
         };
         let row = statement.run(&mut self.connection).await;

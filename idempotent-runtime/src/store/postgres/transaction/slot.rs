@@ -29,6 +29,11 @@ enum State {
 pub(crate) struct Taken;
 
 impl Slot {
+    /// A slot that was asked for a transaction.
+    pub(crate) fn wanting(isolation: Isolation) -> Self {
+        Self(Arc::new(Mutex::new(State::Wanted(isolation))))
+    }
+
     /// Asks for a transaction.
     pub(crate) fn want(&self, isolation: Isolation) -> Result<(), Taken> {
         let mut state = self.state();

@@ -28,7 +28,7 @@ use self::{
     address::{Address, Redirect},
     slots::{SLOTS, slot_of},
 };
-use super::{failure::Failure, server::Server};
+use super::{connection::Sending, failure::Failure, server::Server};
 
 /// How often one call is sent on to another node. A slot that moves takes two.
 const REDIRECTS: usize = 5;
@@ -83,6 +83,7 @@ impl Cluster {
         self: &Arc<Self>,
         key: &str,
         command: &Cmd,
+        sending: Sending,
     ) -> Result<T, Failure> {
         let slot = slot_of(key.as_bytes());
         let mut target = Target { node: self.node_of(slot)?, asking: false };
@@ -93,7 +94,9 @@ impl Cluster {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let next = self.next_target(slot, &target.node, &error);
+            // A node that redirects has answered, one that is lost may have done it.
+            let may_repeat = sending == Sending::Again || !error.is_io_error();
+            let next = self.next_target(slot, &target.node, &error).filter(|_| may_repeat);
             let failure = Failure::from(error);
             let failure = match &earlier {
                 Some(earlier) => failure.after(earlier),

@@ -1,8 +1,8 @@
-//! [`StableHasher`]: the hash of a `fingerprint` expression's value.
+//! [`StableHasher`]: the hash of a fingerprint's value.
 
 use std::hash::Hasher;
 
-use crate::engine::{Digest, truncate, version};
+use super::fields::{Digest, truncate, version};
 
 /// A [`Hasher`] that gives the same result in every process and on every machine: fixed width,
 /// little endian, BLAKE3.

@@ -3,8 +3,10 @@
 use std::fmt::{self, Display, Write as _};
 
 /// A text of which the first bytes, as many as a UUID has, need no allocation.
+#[derive(Clone)]
 pub struct Text(Form);
 
+#[derive(Clone)]
 enum Form {
     Short { bytes: [u8; Text::SHORT], length: u8 },
     Long(String),
@@ -54,6 +56,42 @@ impl fmt::Write for Text {
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Text(…)")
+    }
+}
+
+/// What a `principal` or `key` expression gives: a [`Display`] value, or an [`Option`] of one.
+///
+/// Every such type has it, and no other can: for a type of your own, implement [`Display`]. `Kind`
+/// tells a value from an `Option`; the compiler infers it, for no `Option` is `Display`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be used as a principal or key",
+    label = "neither `Display` nor an `Option` of a `Display` value",
+    note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
+)]
+pub trait OptionalDisplay<Kind = ()> {
+    /// The value's text, or `None`. Only this crate can name its type, and so implement this.
+    #[doc(hidden)]
+    fn text(&self) -> Option<Text>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Display + ?Sized> OptionalDisplay for T {
+    fn text(&self) -> Option<Text> {
+        Some(Text::from_display(self))
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Display> OptionalDisplay<Option<()>> for Option<T> {
+    fn text(&self) -> Option<Text> {
+        self.as_ref().map(Text::from_display)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Display> OptionalDisplay<Option<()>> for &Option<T> {
+    fn text(&self) -> Option<Text> {
+        self.as_ref().map(Text::from_display)
     }
 }
 

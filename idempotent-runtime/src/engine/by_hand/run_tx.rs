@@ -1,0 +1,70 @@
+//! Work without a request that is done in the transaction of its claim and its value.
+
+use std::future::Future;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Done, OperationKey, RunError};
+use crate::{
+    engine::{IdempotencyKey, Isolation, Tx},
+    store::Slot,
+};
+
+impl OperationKey {
+    /// Does `work` as [`run`](Self::run) does, in a transaction that also holds the claim and the
+    /// value: what `work` writes with its [`Tx`] and the value are there together or not at all,
+    /// whatever dies when. It needs a [`PostgresStore`](crate::PostgresStore).
+    ///
+    /// An `Ok` value is committed; so is what was written beside a value that cannot be stored, with
+    /// a note that later calls get [`RunError::ValueNotStored`] for. An `Err` or a panic rolls back
+    /// and frees the key. The type of the parameter says how isolated the transaction is: `Tx`,
+    /// [`Tx<RepeatableRead>`](crate::RepeatableRead) or [`Tx<Serializable>`](crate::Serializable).
+    ///
+    /// ```no_run
+    /// # async fn consume(store: idempotent_runtime::PostgresStore) -> Result<(), Box<dyn std::error::Error>> {
+    /// use idempotent_runtime::{Idempotency, Tx};
+    ///
+    /// let idempotency = Idempotency::new(store);
+    /// let key = idempotency.operation("charge-card").principal("tenant-7").key("message-1");
+    /// let done = key
+    ///     .run_tx(|mut tx: Tx, key| async move {
+    ///         sqlx::query("INSERT INTO charges (id, cents) VALUES ($1, 1000)")
+    ///             .bind(key.derive("charge").to_string())
+    ///             .execute(&mut *tx)
+    ///             .await?;
+    ///         Ok::<_, sqlx::Error>("charged".to_owned())
+    ///     })
+    ///     .await?;
+    /// assert_eq!(done.value, "charged");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the work fails, or cannot be done, committed or given back: [`RunError`]
+    /// says why, and whether the call is [worth retrying](RunError::is_worth_retrying).
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` promises no `Send`")]
+    pub fn run_tx<I, T, E, F, Fut>(
+        self,
+        work: F,
+    ) -> impl Future<Output = Result<Done<T>, RunError<E>>> + Send + 'static
+    where
+        I: Isolation,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Tx<I>, IdempotencyKey) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        async move {
+            if self.engine.store.transactional().is_none() {
+                return Err(RunError::NoTransactions);
+            }
+            let slot = Slot::wanting(I::LEVEL);
+            let mut job = self.job();
+            job.transaction = Some(slot.clone());
+            let tx = Tx::of(slot);
+            self.ask_and_run(job, |key| work(tx, key)).await
+        }
+    }
+}
