@@ -13,38 +13,30 @@ pub use idempotent_runtime::{
 };
 
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))))]
 #[doc(inline)]
 pub use idempotent_runtime::ConnectError;
 #[cfg(feature = "seal")]
-#[cfg_attr(docsrs, doc(cfg(feature = "seal")))]
 #[doc(inline)]
 pub use idempotent_runtime::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "aide", feature = "utoipa"))))]
 #[doc(inline)]
 pub use idempotent_runtime::openapi;
 #[cfg(feature = "testing")]
-#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 #[doc(inline)]
 pub use idempotent_runtime::testing;
 #[cfg(feature = "memory")]
-#[cfg_attr(docsrs, doc(cfg(feature = "memory")))]
 #[doc(inline)]
 pub use idempotent_runtime::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
-#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 #[doc(inline)]
 pub use idempotent_runtime::{
     PostgresStore, PostgresStoreBuilder, PurgeTask, ReadCommitted, RepeatableRead, Serializable,
     Tx, TxError, TxRejection,
 };
 #[cfg(feature = "redis")]
-#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(inline)]
 pub use idempotent_runtime::{RedisConnection, RedisStore, RedisStoreBuilder};
 #[cfg(feature = "sqlite")]
-#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 #[doc(inline)]
 pub use idempotent_runtime::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 
@@ -58,6 +50,8 @@ pub mod how_it_works {}
 
 #[doc = include_str!("../docs/choosing-keys.md")]
 pub mod choosing_keys {}
+#[doc = include_str!("../docs/features.md")]
+pub mod features {}
 
 #[doc = include_str!("../docs/choosing-a-store.md")]
 pub mod choosing_a_store {}

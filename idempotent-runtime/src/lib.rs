@@ -8,6 +8,8 @@
 //! into responses; `engine/` asks, runs and settles, working on data; `store/` holds claims and
 //! responses.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod engine;
 #[cfg(feature = "postgres")]
 mod failpoint;

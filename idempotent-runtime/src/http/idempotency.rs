@@ -467,9 +467,12 @@ impl Settings {
                 );
             }
             #[cfg(feature = "postgres")]
-            if let Some(store) = self.engine.store.transactional()
-                && let Some(statement_timeout) = store.statement_timeout()
-                && statement_timeout < *store_timeout
+            if let Some(statement_timeout) = self
+                .engine
+                .store
+                .transactional()
+                .and_then(crate::PostgresStore::statement_timeout)
+                .filter(|statement_timeout| statement_timeout < store_timeout)
             {
                 tracing::warn!(
                     target: crate::TARGET,
