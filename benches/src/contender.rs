@@ -12,13 +12,13 @@ use axum::{
 };
 use axum_idempotent::{IdempotentLayer, IdempotentOptions};
 use bytes::Bytes;
-use idempotent_axum::{Idempotency, MemoryStore, RunBoundary};
+use idempotent_axum::{Idempotency, MemoryStore, RunBoundary, Sealing};
 use moka::sync::Cache;
 use ruts::{CookieOptions, SessionLayer, store::moka::MokaStore};
 use tower_cookies::CookieManagerLayer;
 use uuid::Uuid;
 
-use crate::{Handler, request::request};
+use crate::{Handler, request::request, shared::Shared};
 
 /// Clients of a service: the sessions that `axum-idempotent`'s responses are spread over. It walks
 /// all responses of a session to store another one.
@@ -38,6 +38,13 @@ pub enum Contender {
     /// As [`Ours`](Self::Ours), inside a `RunBoundary`. Not one of [`ALL`](Self::ALL): what it costs
     /// beyond them is counted, not timed.
     OursInBoundary,
+    /// As [`Ours`](Self::Ours), on a store in this process that is asked as one on a server is. Like
+    /// the two below counted alone: they seal what such a store keeps, and key its digests as well.
+    OursShared,
+    /// With `seal`.
+    OursSealed,
+    /// With `seal` and `digest_secret`.
+    OursSealedAndKeyed,
     /// The crate of that name.
     AxumIdempotent,
     /// The crate of that name.
@@ -64,6 +71,9 @@ impl Contender {
             Self::Ours => "idempotent-axum",
             Self::OursWithoutLayer => "idempotent-axum, no layer",
             Self::OursInBoundary => "idempotent-axum, in a boundary",
+            Self::OursShared => "a shared store",
+            Self::OursSealed => "sealed",
+            Self::OursSealedAndKeyed => "sealed, with keyed digests",
             Self::AxumIdempotent => "axum-idempotent 0.6, unsafe",
             Self::Idempotent => "idempotent 2.0",
         }
@@ -101,6 +111,9 @@ impl Contender {
             Self::OursInBoundary => {
                 handler.idempotent().layer(RunBoundary::new()).layer(settings())
             }
+            Self::OursShared => handler.idempotent().layer(shared()),
+            Self::OursSealed => handler.idempotent().layer(sealed()),
+            Self::OursSealedAndKeyed => handler.idempotent().layer(sealed().digest_secret([8; 32])),
             Self::AxumIdempotent => axum_idempotent(handler.bare()),
             Self::Idempotent => idempotent(handler.bare()),
         };
@@ -139,7 +152,19 @@ impl Service {
 
 /// On a store that evicts nothing here.
 fn settings() -> Idempotency {
-    Idempotency::new(MemoryStore::builder().max_bytes(4 << 30).build())
+    Idempotency::new(memory())
+}
+
+fn memory() -> MemoryStore {
+    MemoryStore::builder().max_bytes(4 << 30).build()
+}
+
+fn shared() -> Idempotency {
+    Idempotency::new(Shared(memory()))
+}
+
+fn sealed() -> Idempotency {
+    shared().seal(Sealing::new("2026-11", [7; 32]))
 }
 
 /// What people write: no claim, so two requests at once both run; no fingerprint, no scope.

@@ -6,6 +6,7 @@ pub mod contender;
 pub mod handler;
 pub mod program;
 pub mod request;
+mod shared;
 pub mod table;
 
 pub use contender::{Contender, Service};

@@ -8,6 +8,8 @@
 //! into responses; `engine/` asks, runs and settles, working on data; `store/` holds claims and
 //! responses.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod engine;
 #[cfg(feature = "postgres")]
 mod failpoint;
@@ -21,9 +23,11 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "seal")]
+pub use self::engine::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub use self::http::openapi;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
 pub use self::store::{MemoryStore, MemoryStoreBuilder};
@@ -31,6 +35,8 @@ pub use self::store::{MemoryStore, MemoryStoreBuilder};
 pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::store::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 pub use self::{
     engine::{
         Decision, Done, Event, Forget, IdempotencyKey, OnStoreError, Operation, OperationKey,

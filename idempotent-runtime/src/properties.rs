@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use crate::{
-    engine::{Digesting, Key, key::store_key, record::Unreadable},
+    engine::{DigestSecret, Digesting, Key, key::store_key, record::Unreadable},
     fuzzing::{self, decode, now},
     http::{
         body::Chunks,
@@ -184,13 +184,15 @@ proptest! {
 
     #[test]
     fn fingerprints_are_equal_where_the_requests_are(a in asked(), b in asked()) {
-        for digesting in [Digesting::Stable, Digesting::Process] {
+        let keyed = Digesting::Keyed(DigestSecret::new([7; 32]));
+        for digesting in [Digesting::Stable, Digesting::Process, keyed] {
             let of = |asked: &Asked, parameters: &str| {
-                asked.fingerprint(FingerprintSource::Request, digesting, parameters)
+                asked.fingerprint(FingerprintSource::Request, digesting.clone(), parameters)
             };
             prop_assert_eq!(of(&a, "") == of(&b, ""), a == b);
             prop_assert_eq!(of(&a, "; charset=utf-8"), of(&a, " ;q"));
-            let of = |asked: &Asked| asked.fingerprint(FingerprintSource::Path, digesting, "");
+            let path = FingerprintSource::Path;
+            let of = |asked: &Asked| asked.fingerprint(path, digesting.clone(), "");
             let same_target = (&a.method, &a.path) == (&b.method, &b.path);
             prop_assert_eq!(of(&a) == of(&b), same_target);
         }
@@ -204,7 +206,7 @@ proptest! {
         let store_key = |(path, principal, key): &(String, Option<String>, String)| {
             let request = Request::post(format!("/{path}")).body(()).expect("a request");
             let mut scope = Scope::from_request(&UUID, &request).fields();
-            store_key(&mut scope, principal.as_deref(), &Key::exact(key))
+            store_key(&mut scope, principal.as_deref(), &Key::exact(key), &Digesting::Stable)
         };
         prop_assert_eq!(store_key(&a) == store_key(&b), a == b);
     }
@@ -239,7 +241,7 @@ impl Kept {
     fn encode(&self) -> Bytes {
         let status = StatusCode::from_u16(self.status).expect("a status");
         let body: Chunks = self.body.iter().cloned().map(Bytes::from).collect();
-        stored::encode(status, &self.headers(), |_| true, &body).0.seal()
+        stored::encode(status, &self.headers(), |_| true, &body).0.checked()
     }
 }
 

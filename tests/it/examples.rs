@@ -16,6 +16,10 @@ mod graphql;
 #[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/queue.rs"]
 mod queue;
+#[cfg(feature = "testing")]
+#[allow(dead_code, reason = "its `main` is not called")]
+#[path = "../../examples/testing_a_handler.rs"]
+mod testing_a_handler;
 #[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/webhook.rs"]
 mod webhook;
@@ -130,4 +134,14 @@ async fn a_message_that_is_delivered_again_charges_once() {
     let refused = server.cli(&["XRANGE", "charges:refused", "-", "+"]);
     assert!(refused.contains("already used"), "{refused}");
     assert!(pending().starts_with('0'), "{}", pending());
+}
+
+#[cfg(feature = "testing")]
+#[tokio::test(start_paused = true)]
+async fn a_handler_is_tested_directly_after_its_ttl_and_without_its_store() {
+    let expected = "\
+called directly: 201 Created
+after the ttl: 201 Created
+without the store: 503 Service Unavailable";
+    assert_eq!(testing_a_handler::report().await, expected);
 }

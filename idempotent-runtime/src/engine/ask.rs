@@ -12,8 +12,10 @@ use bytes::Bytes;
 use super::{
     ProblemCode,
     claimed::Claimed,
+    event::Replayed,
     job::Job,
-    record::{self, Form, Record, Unreadable},
+    near::Moment,
+    record::{Form, Record, Unreadable},
     settings::OnStoreError,
     waiting::{Waiting, WaitingBytes},
 };
@@ -26,8 +28,8 @@ pub(crate) enum Found {
     Claimed(Claimed),
     /// The store could not be asked, and the service chose to run regardless.
     Unprotected,
-    /// The answer to replay.
-    Stored(Bytes),
+    /// The answer to replay, and where it comes from.
+    Stored(Bytes, Replayed),
     Refused(Refusal),
 }
 
@@ -76,7 +78,7 @@ impl Refusal {
 
 /// Asking the store. If the store is in memory, whether the key is claimed is known without a
 /// future.
-#[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Asking {
     /// `None` once it has been returned.
     Found(Option<Found>),
@@ -102,12 +104,6 @@ impl From<Refusal> for Found {
     }
 }
 
-impl From<Result<Bytes, Refusal>> for Found {
-    fn from(answer: Result<Bytes, Refusal>) -> Self {
-        answer.map_or_else(Self::Refused, Self::Stored)
-    }
-}
-
 impl Job {
     /// Asks the store until it says what to do.
     pub(crate) fn ask(self) -> Asking {
@@ -117,7 +113,11 @@ impl Job {
         }
         match self.engine.store.claim_at_once(&self.attempt) {
             Some(Claim::Claimed { lease }) => Asking::Found(Some(self.claimed(lease))),
-            claim => Asking::Asked(Box::pin(self.follow(claim.map(Ok)))),
+            Some(claim) => Asking::Asked(Box::pin(self.follow(Some(Ok(claim))))),
+            None => match self.near() {
+                Some(found) => Asking::Found(Some(self.told(found))),
+                None => Asking::Asked(Box::pin(self.follow(None))),
+            },
         }
     }
 
@@ -137,14 +137,15 @@ impl Job {
         &mut self,
         claim: Option<Result<Claim, StoreError>>,
     ) -> Result<Option<Duration>, Found> {
+        let moment = self.engine.near.moment();
         let claim = match claim {
             Some(claim) => claim,
             None => self.claim().await,
         };
         match claim {
             Ok(Claim::Claimed { lease }) => Ok(lease),
-            Ok(Claim::Stored { fingerprint, record, .. }) => {
-                Err(self.answer_in(fingerprint, record).into())
+            Ok(Claim::Stored { fingerprint, record, expires_in }) => {
+                Err(self.found_in(fingerprint, record, expires_in, moment))
             }
             Ok(Claim::Running { fingerprint, lease_left }) => {
                 let (input, most) = (self.input_bytes, self.engine.max_waiting_bytes);
@@ -177,10 +178,15 @@ impl Job {
         let mut waiting = Waiting::new(self);
         loop {
             waiting.wait(running, lease_left).await?;
+            // It may have ended in this process.
+            if let Some(found) = self.near() {
+                return Err(found);
+            }
+            let moment = self.engine.near.moment();
             match self.claim().await {
                 Ok(Claim::Claimed { lease }) => return Ok(lease),
-                Ok(Claim::Stored { fingerprint, record, .. }) => {
-                    return Err(self.answer_in(fingerprint, record).into());
+                Ok(Claim::Stored { fingerprint, record, expires_in }) => {
+                    return Err(self.found_in(fingerprint, record, expires_in, moment));
                 }
                 Ok(Claim::Running { fingerprint, lease_left: left }) => {
                     (running, lease_left) = (fingerprint, left);
@@ -191,6 +197,24 @@ impl Job {
         }
     }
 
+    /// What this job finds in a stored record, of which a call said at `moment` or later that it
+    /// is held for `expires_in`.
+    pub(super) fn found_in(
+        &self,
+        fingerprint: Fingerprint,
+        record: Bytes,
+        expires_in: Duration,
+        moment: Option<Moment>,
+    ) -> Found {
+        match self.answer_in(fingerprint, record) {
+            Ok(answer) => {
+                self.copy_replayed(moment, &answer, expires_in);
+                Found::Stored(answer, self.source())
+            }
+            Err(refusal) => Found::Refused(refusal),
+        }
+    }
+
     /// The answer in a stored record, if this job may have it.
     pub(super) fn answer_in(
         &self,
@@ -198,13 +222,19 @@ impl Job {
         record: Bytes,
     ) -> Result<Bytes, Refusal> {
         let key = self.attempt.key;
-        let record = record::open(record, self.engine.store.is_memory());
-        match (&record, self.form) {
-            (Ok(Record::Answer(_)), Form::Value) | (Ok(Record::Value(_)), Form::Answer) => {
-                return Err(Refusal::OtherKind);
-            }
-            _ if fingerprint != self.attempt.fingerprint => return Err(Refusal::KeyReused),
-            _ => {}
+        let record = self.engine.read_record(key, fingerprint, record);
+        // If it does not open, nobody knows whether this is the fingerprint that it was stored with.
+        #[cfg(feature = "seal")]
+        let is_known = !matches!(record, Err(Unreadable::NotAdmitted | Unreadable::NotOpened));
+        #[cfg(not(feature = "seal"))]
+        let is_known = true;
+        let form = match &record {
+            Ok(Record::Answer(_)) => Form::Answer,
+            Ok(Record::Value(_)) => Form::Value,
+            Ok(Record::NotStored | Record::Unknown) | Err(_) => self.form,
+        };
+        if let Some(refusal) = self.refusal_of_other(form, fingerprint).filter(|_| is_known) {
+            return Err(refusal);
         }
         match record {
             Ok(Record::Answer(answer) | Record::Value(answer)) => Ok(answer),
@@ -221,7 +251,27 @@ impl Job {
                 tracing::error!(target: crate::TARGET, %key, "a stored response is corrupt");
                 Err(Refusal::OutcomeUnknown)
             }
+            #[cfg(feature = "seal")]
+            Err(Unreadable::NotAdmitted) => Err(Refusal::StoreUnavailable),
+            #[cfg(feature = "seal")]
+            Err(Unreadable::NotOpened) => {
+                tracing::error!(
+                    target: crate::TARGET,
+                    %key,
+                    "a sealed response does not open: it was changed, it was stored under another \
+                     key or fingerprint, or two sealing keys have one id"
+                );
+                Err(Refusal::OutcomeUnknown)
+            }
         }
+    }
+
+    /// Why this job may not have an answer of that form, stored by a request with `fingerprint`.
+    pub(super) fn refusal_of_other(&self, form: Form, fingerprint: Fingerprint) -> Option<Refusal> {
+        if form != self.form {
+            return Some(Refusal::OtherKind);
+        }
+        (fingerprint != self.attempt.fingerprint).then_some(Refusal::KeyReused)
     }
 
     /// The very first call to the store failed.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
-use super::{event::Decision, job::Job, renewal::Renewal};
+use super::{event::Decision, job::Job, near::Moment, renewal::Renewal};
 use crate::store::{Claim, Hold, StoreError, jittered};
 
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -61,6 +61,10 @@ impl Job {
     /// Frees the key of an abandoned claim. The call may still be on its way, or waiting for a
     /// lock, and no store makes a release wait for it, so the release is repeated.
     pub(super) fn release_given_up(&self) {
+        // A store in this process has stopped working on a call that was dropped.
+        if self.engine.store.release_at_once(&self.attempt).is_some() {
+            return;
+        }
         let (job, deadline) = (self.clone(), self.deadline());
         self.in_background(MOST_RELEASES, async move {
             for pause in BEFORE_RELEASES {
@@ -72,11 +76,18 @@ impl Job {
         });
     }
 
-    /// Stores `record` after its caller has got the response.
-    pub(super) fn complete_in_background(&self, record: Bytes, renewal: Option<Renewal>) {
+    /// Stores `record`, first given to the store at `first`, after its caller has got the response.
+    pub(super) fn complete_in_background(
+        &self,
+        record: Bytes,
+        renewal: Option<Renewal>,
+        first: Option<Moment>,
+    ) {
         let (job, deadline) = (self.clone(), self.deadline());
+        let freed = FreedAtOnce(self.clone());
         let has_begun = self.in_background(MOST_TASKS, async move {
-            let complete = || async { job.complete_or_leave(&record).await.ok() };
+            let _freed = freed;
+            let complete = || async { job.complete_or_leave(&record, first).await.ok() };
             if let Some(decision) = job.repeat(deadline, complete).await {
                 job.tell(decision, None, None);
                 return;
@@ -93,10 +104,14 @@ impl Job {
 
     /// Stores `record`, under a new claim if the first one lapsed while the store was unreachable.
     /// If someone else holds the key by now, there is nothing left to do.
-    async fn complete_or_leave(&self, record: &Bytes) -> Result<Decision, StoreError> {
+    async fn complete_or_leave(
+        &self,
+        record: &Bytes,
+        first: Option<Moment>,
+    ) -> Result<Decision, StoreError> {
         let mut record = record.clone();
         loop {
-            if self.complete(&mut record).await? == Hold::Held {
+            if self.complete(&mut record, first).await? == Hold::Held {
                 return Ok(Decision::StoredLate);
             }
             match self.claim_again().await? {
@@ -146,6 +161,16 @@ impl Job {
         };
         runtime.spawn(task.in_current_span());
         true
+    }
+}
+
+/// A claim without a lease, held in this process: released on drop unless its record is stored by
+/// then. The task that holds it may never start, or may end with its runtime.
+struct FreedAtOnce(Job);
+
+impl Drop for FreedAtOnce {
+    fn drop(&mut self) {
+        self.0.engine.store.release_at_once(&self.0.attempt);
     }
 }
 

@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
-use super::{event::StoreVerb, job::Job, record, settings::Engine};
+use super::{event::StoreVerb, job::Job, near::Moment, record, settings::Engine};
 use crate::store::{Claim, Hold, StoreError};
 
 impl Job {
@@ -67,15 +67,24 @@ impl Job {
         self.within_limit(renew).await
     }
 
-    /// Stores `record`, or a note in its place if the store can never accept it.
-    pub(super) async fn complete(&self, record: &mut Bytes) -> Result<Hold, StoreError> {
-        match self.complete_with(record).await {
+    /// Stores `record`, first given to the store at `first`, or a note in its place if the store can
+    /// never accept it.
+    pub(super) async fn complete(
+        &self,
+        record: &mut Bytes,
+        first: Option<Moment>,
+    ) -> Result<Hold, StoreError> {
+        let result = match self.complete_with(record).await {
             Err(error) if error.is_too_large() => {
                 *record = record::not_stored();
                 Box::pin(self.complete_with(record)).await
             }
             result => result,
+        };
+        if let Ok(Hold::Held) = result {
+            self.copy_stored(first, record);
         }
+        result
     }
 
     async fn complete_with(&self, record: &Bytes) -> Result<Hold, StoreError> {
@@ -83,9 +92,10 @@ impl Job {
         if let Some(result) = engine.store.complete_at_once(attempt, record, *ttl, *extracted) {
             return result;
         }
+        let record = engine.write_record(attempt, record)?;
         let complete = async {
             let timed = self.timed(StoreVerb::Complete);
-            timed.end(engine.store.store().complete(attempt, record.clone(), *ttl).await)
+            timed.end(engine.store.store().complete(attempt, record, *ttl).await)
         };
         Box::pin(self.within_limit(complete)).await
     }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 #[cfg(feature = "postgres")]
 use super::transaction::InTransaction;
 use super::{
-    ask::Refusal, event::Decision, hand_over::HandOver, job::Job, record, renewal::Renewal,
-    waiting::Waiting,
+    ask::Refusal, event::Decision, hand_over::HandOver, job::Job, near::Moment, record,
+    renewal::Renewal, waiting::Waiting,
 };
 use crate::store::{BoxFuture, Claim, Hold};
 
@@ -127,13 +127,14 @@ impl Claimed {
     /// Stores what is to be kept, or releases the key; then the caller can be answered.
     pub(crate) async fn settle(&mut self, keep: Keep) -> Settled {
         let run_time = self.since.map(|since| since.elapsed());
+        let first = self.job.engine.near.moment();
         let Ended { settled, decision, left } = match &mut self.held {
             Held::ByLease(renewal) => match keep {
                 Keep::Nothing | Keep::Unstorable => {
                     self.job.release().await;
                     Ended::new(Settled::Own, Decision::Released)
                 }
-                Keep::Record(mut record) => match self.job.complete(&mut record).await {
+                Keep::Record(mut record) => match self.job.complete(&mut record, first).await {
                     Ok(Hold::Held) => Ended::new(Settled::Own, record::decision(&record)),
                     Ok(Hold::Lost) => {
                         // No longer renewed, so nothing else reports the loss from here on.
@@ -141,7 +142,7 @@ impl Claimed {
                         if was_held {
                             self.job.tell(Decision::ClaimLost, self.status, run_time);
                         }
-                        Box::pin(self.job.after_loss(record)).await
+                        Box::pin(self.job.after_loss(record, first)).await
                     }
                     Err(error) => {
                         tracing::debug!(
@@ -164,7 +165,9 @@ impl Claimed {
         };
         self.job.tell(decision, status, run_time);
         match left {
-            Some((record, renewal)) => self.job.complete_in_background(record, renewal),
+            Some((record, renewal)) => {
+                self.job.complete_in_background(record, renewal, first);
+            }
             None if decision == Decision::Unstored => {
                 self.job.tell(Decision::GivenUp, None, None);
             }
@@ -192,13 +195,14 @@ impl Drop for Claimed {
 
 impl Job {
     /// The claim lapsed during the work, so this caller is a duplicate of whoever holds it now.
-    async fn after_loss(&mut self, mut record: Bytes) -> Ended {
+    async fn after_loss(&mut self, mut record: Bytes, first: Option<Moment>) -> Ended {
         let since = Instant::now();
         let (mut has_waited, lost) = (false, self.clone());
         let mut waiting = Waiting::new(&lost);
         let settled = loop {
+            let moment = lost.engine.near.moment();
             match lost.claim().await {
-                Ok(Claim::Claimed { .. }) => match lost.complete(&mut record).await {
+                Ok(Claim::Claimed { .. }) => match lost.complete(&mut record, first).await {
                     Ok(Hold::Held) => break Ended::new(Settled::Own, record::decision(&record)),
                     Ok(Hold::Lost) => {}
                     Err(_) => break Ended::unstored(Some((record, None))),
@@ -209,9 +213,13 @@ impl Job {
                         break Ended::refused(refusal);
                     }
                 }
-                Ok(Claim::Stored { fingerprint, record, .. }) => {
+                Ok(Claim::Stored { fingerprint, record, expires_in }) => {
                     break match lost.answer_in(fingerprint, record) {
-                        Ok(answer) => Ended::new(Settled::Stored(answer), lost.replayed()),
+                        Ok(answer) => {
+                            lost.copy_replayed(moment, &answer, expires_in);
+                            let replayed = Decision::Replayed(lost.source());
+                            Ended::new(Settled::Stored(answer), replayed)
+                        }
                         Err(refusal) => Ended::refused(refusal),
                     };
                 }

@@ -106,12 +106,17 @@ pub enum Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replayed {
-    /// The memory of this process, without extracting the request's last parameter again.
+    /// The memory of this process: a `MemoryStore`, without extracting the request's last parameter
+    /// again.
     Look,
     /// The memory of this process: a `MemoryStore`.
     Memory,
     /// A shared store.
     Store,
+    /// The memory of this process, which has a copy of what the shared store holds
+    /// (`Idempotency::near_cache`): before the request's last parameter was extracted again, or
+    /// after.
+    Near,
 }
 
 /// A finished call to a shared store. A `MemoryStore` is read directly, not called.
@@ -424,6 +429,7 @@ impl Replayed {
             Self::Look => "look",
             Self::Memory => "memory",
             Self::Store => "store",
+            Self::Near => "near",
         }
     }
 }

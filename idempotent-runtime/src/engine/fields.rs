@@ -1,17 +1,24 @@
 //! [`Fields`]: lists of fields, hashed so that no two lists collide; and the two hashes.
 
-use std::sync::LazyLock;
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use highway::{HighwayHash as _, HighwayHasher, Key};
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// A 128-bit digest.
 pub(crate) type Digest = [u8; 16];
 
 /// Which hash to use for a digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Digesting {
     /// BLAKE3: the same in every process, on every machine and in every release.
     Stable,
+    /// Keyed BLAKE3: the same in every process that has the secret. Without it, nobody can compute
+    /// the digest of a guess.
+    Keyed(DigestSecret),
     /// `HighwayHash` keyed with a random secret of this process, at a fraction of BLAKE3's cost. It
     /// is a pseudorandom function: without the secret, nobody can find two inputs that collide. For
     /// values that never leave the process.
@@ -19,14 +26,37 @@ pub(crate) enum Digesting {
 }
 
 impl Digesting {
-    pub(crate) fn digest(self, bytes: &[u8]) -> Digest {
+    pub(crate) fn digest(&self, bytes: &[u8]) -> Digest {
         match self {
             Self::Stable => truncate(blake3::hash(bytes)),
+            Self::Keyed(DigestSecret(secret)) => truncate(blake3::keyed_hash(secret, bytes)),
             Self::Process => {
                 let [low, high] = HighwayHasher::new(*SECRET).hash128(bytes);
                 (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
             }
         }
+    }
+}
+
+/// The secret of a service's digests. Wiped when its last handle is dropped, and never shown.
+#[derive(Clone)]
+pub(crate) struct DigestSecret(Arc<Zeroizing<[u8; 32]>>);
+
+impl DigestSecret {
+    pub(crate) fn new(mut secret: [u8; 32]) -> Self {
+        // Filled where it stays: a move would leave a copy behind.
+        let mut place = Arc::new(Zeroizing::new([0; 32]));
+        if let Some(place) = Arc::get_mut(&mut place) {
+            place.copy_from_slice(&secret);
+        }
+        secret.zeroize();
+        Self(place)
+    }
+}
+
+impl fmt::Debug for DigestSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestSecret(…)")
     }
 }
 
@@ -106,7 +136,7 @@ impl Fields {
         }
     }
 
-    pub(crate) fn digest(&self, digesting: Digesting) -> Digest {
+    pub(crate) fn digest(&self, digesting: &Digesting) -> Digest {
         let all = if self.long.is_empty() { &self.buffer[..self.length] } else { &self.long };
         digesting.digest(all)
     }
@@ -148,9 +178,12 @@ mod tests {
                     }
                     plain.extend(field);
                 }
-                let digest = fields.digest(Digesting::Stable);
+                let digest = fields.digest(&Digesting::Stable);
                 assert_eq!(digest, truncate(blake3::hash(&plain)), "{one} and {other} bytes");
-                assert_eq!(fields.digest(Digesting::Process), Digesting::Process.digest(&plain));
+                let secret = [7; 32];
+                let keyed = fields.digest(&Digesting::Keyed(DigestSecret::new(secret)));
+                assert_eq!(keyed, truncate(blake3::keyed_hash(&secret, &plain)));
+                assert_eq!(fields.digest(&Digesting::Process), Digesting::Process.digest(&plain));
             }
         }
     }

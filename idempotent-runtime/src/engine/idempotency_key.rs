@@ -38,6 +38,7 @@ pub struct IdempotencyKey(Arc<OnceLock<Value>>);
 struct Value {
     key: String,
     store_key: StoreKey,
+    digesting: Digesting,
 }
 
 impl IdempotencyKey {
@@ -50,9 +51,10 @@ impl IdempotencyKey {
     #[must_use]
     pub fn new(key: &str) -> Self {
         let key = Key::exact(key);
-        let store_key = store_key(&mut operation(""), None, &key);
+        let digesting = Digesting::Stable;
+        let store_key = store_key(&mut operation(""), None, &key, &digesting);
         let place = Self::default();
-        place.set(key, store_key);
+        place.set(key, store_key, digesting);
         place
     }
 
@@ -73,7 +75,8 @@ impl IdempotencyKey {
     ///
     /// A retry gets the same UUID (version 8, RFC 9562 section 5.8), so that the other system
     /// recognises it. Use a different label for each call that a handler makes. If the request has
-    /// no key, the result is random.
+    /// no key, the result is random. A different
+    /// [`digest_secret`](crate::Idempotency::digest_secret) gives a different UUID.
     ///
     /// ```
     /// # use idempotent_runtime::IdempotencyKey;
@@ -87,13 +90,13 @@ impl IdempotencyKey {
         let mut fields = Fields::new(version::DERIVED_KEY);
         fields.put(value.store_key.as_bytes());
         fields.put(label.as_bytes());
-        uuid::Builder::from_custom_bytes(fields.digest(Digesting::Stable)).into_uuid()
+        uuid::Builder::from_custom_bytes(fields.digest(&value.digesting)).into_uuid()
     }
 
     /// Sets the key, just before the body runs.
-    pub(crate) fn set(&self, key: Key, store_key: StoreKey) {
+    pub(crate) fn set(&self, key: Key, store_key: StoreKey, digesting: Digesting) {
         // The place is empty, and a request is looked up only once.
-        let _ = self.0.set(Value { key: key.into_text(), store_key });
+        let _ = self.0.set(Value { key: key.into_text(), store_key, digesting });
     }
 }
 

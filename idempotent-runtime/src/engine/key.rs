@@ -102,11 +102,16 @@ pub(crate) fn route(method: &str, template: &str) -> Fields {
 }
 
 /// The digest of scope, principal and key. "No principal" is itself a principal.
-pub(crate) fn store_key(scope: &mut Fields, principal: Option<&str>, key: &Key) -> StoreKey {
+pub(crate) fn store_key(
+    scope: &mut Fields,
+    principal: Option<&str>,
+    key: &Key,
+    digesting: &Digesting,
+) -> StoreKey {
     match principal {
         Some(principal) => scope.put_joined(&[b"p", principal.as_bytes()]),
         None => scope.put(b""),
     }
     key.put_into(scope);
-    StoreKey::from_bytes(scope.digest(Digesting::Stable))
+    StoreKey::from_bytes(scope.digest(digesting))
 }

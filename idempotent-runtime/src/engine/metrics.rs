@@ -26,6 +26,8 @@ const WAITING: &str = "idempotency_waiting";
 const BACKGROUND: &str = "idempotency_background_tasks";
 const LOST: &str = "idempotency_claims_lost_total";
 const GIVEN_UP: &str = "idempotency_given_up_total";
+#[cfg(feature = "near-cache")]
+const NEAR: &str = "idempotency_near_replays_total";
 #[cfg(feature = "memory")]
 const BYTES: &str = "idempotency_memory_bytes";
 #[cfg(feature = "memory")]
@@ -85,6 +87,10 @@ fn count(event: &Event<'_>) {
         Decision::ClaimLost => increment(&Key::from_static_name(LOST), 1),
         Decision::GivenUp => increment(&Key::from_static_name(GIVEN_UP), 1),
         decision if decision.is_answer() => {
+            #[cfg(feature = "near-cache")]
+            if decision == Decision::Replayed(super::event::Replayed::Near) {
+                increment(&Key::from_static_name(NEAR), 1);
+            }
             let key = REQUEST_KEYS.get(event.operation(), decision.as_str());
             increment(&key, 1);
             if let Some(time) = event.run_time() {
@@ -176,6 +182,12 @@ fn describe(is_memory: bool) {
         for name in [LOST, GIVEN_UP] {
             recorder.register_counter(&Key::from_static_name(name), &METADATA).increment(0);
         }
+        #[cfg(feature = "near-cache")]
+        if !is_memory {
+            let text = "Responses replayed from the near cache, without the store";
+            recorder.describe_counter(NEAR.into(), Some(Unit::Count), text.into());
+            recorder.register_counter(&Key::from_static_name(NEAR), &METADATA).increment(0);
+        }
         #[cfg(feature = "memory")]
         if is_memory {
             let text = "Bytes that the responses in the memory of this process take up";
@@ -185,7 +197,7 @@ fn describe(is_memory: bool) {
             memory::read();
         }
     });
-    #[cfg(not(feature = "memory"))]
+    #[cfg(not(any(feature = "memory", feature = "near-cache")))]
     let _ = is_memory;
 }
 

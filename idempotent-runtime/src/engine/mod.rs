@@ -24,9 +24,13 @@ mod job;
 pub(crate) mod key;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod near;
 mod outage;
 pub(crate) mod record;
+mod records;
 mod renewal;
+#[cfg(feature = "seal")]
+mod sealing;
 mod settings;
 mod tell;
 mod text;
@@ -34,6 +38,8 @@ mod text;
 mod transaction;
 mod waiting;
 
+#[cfg(feature = "seal")]
+pub use self::sealing::Sealing;
 #[cfg(feature = "postgres")]
 pub(crate) use self::transaction::{Isolation, Unkeyed};
 #[cfg(feature = "postgres")]
@@ -41,7 +47,7 @@ pub use self::transaction::{ReadCommitted, RepeatableRead, Serializable, Tx};
 pub(crate) use self::{
     ask::{Asking, Found, Refusal},
     claimed::{Claimed, Keep, Settled},
-    fields::{Digest, Digesting, Fields, version},
+    fields::{Digest, DigestSecret, Digesting, Fields, version},
     hand_over::HandOver,
     job::Job,
     key::Key,

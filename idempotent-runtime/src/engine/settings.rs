@@ -2,9 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "seal")]
+use super::sealing::Seals;
 use super::{
+    fields::Digesting,
     hand_over::HandOver,
     in_flight::{InFlight, Undrained},
+    near::Near,
     outage::Outage,
     tell::Listeners,
 };
@@ -42,9 +46,15 @@ pub(crate) struct Engine {
     pub(crate) max_waiting_bytes: usize,
     /// The limit for runs that have outlived their callers.
     pub(crate) max_detached_runs: usize,
+    /// How digests are made that other processes make as well.
+    pub(crate) digesting: Digesting,
+    #[cfg(feature = "seal")]
+    pub(crate) seals: Seals,
     pub(super) in_flight: InFlight,
     pub(super) outage: Arc<Outage>,
     pub(super) listeners: Listeners,
+    /// Copies of what the store holds.
+    pub(super) near: Near,
     /// The queues for keys that are claimed in transactions.
     #[cfg(feature = "postgres")]
     pub(super) turns: Arc<super::transaction::Turns>,
@@ -60,9 +70,13 @@ impl Engine {
             on_store_error: OnStoreError::default(),
             max_waiting_bytes: 64 << 20,
             max_detached_runs: 1024,
+            digesting: Digesting::Stable,
+            #[cfg(feature = "seal")]
+            seals: Seals::default(),
             in_flight: InFlight::default(),
             outage: Arc::default(),
             listeners: Listeners::default(),
+            near: Near::default(),
             #[cfg(feature = "postgres")]
             turns: Arc::default(),
         };
@@ -76,6 +90,11 @@ impl Engine {
     fn metered(mut self) -> Self {
         self.listeners.add(super::metrics::listener(&self.store));
         self
+    }
+
+    /// Whether nobody can compute the digest of a guess without a secret of this service.
+    pub(crate) fn has_keyed_digests(&self) -> bool {
+        matches!(self.digesting, Digesting::Keyed(_))
     }
 
     /// Whether no run may start because too many have outlived their callers.

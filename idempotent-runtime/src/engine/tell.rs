@@ -158,18 +158,17 @@ impl Job {
         match &found {
             Found::Claimed(_) => {}
             Found::Unprotected => self.tell(Decision::Unprotected, None, None),
-            Found::Stored(answer) => {
-                self.tell(self.replayed(), (self.watch.status)(answer), None);
+            Found::Stored(answer, from) => {
+                self.tell(Decision::Replayed(*from), (self.watch.status)(answer), None);
             }
             Found::Refused(refusal) => self.tell(refusal.decision(), None, None),
         }
         found
     }
 
-    /// The decision that this job gets what its store holds.
-    pub(super) fn replayed(&self) -> Decision {
-        let is_memory = self.engine.store.is_memory();
-        Decision::Replayed(if is_memory { Replayed::Memory } else { Replayed::Store })
+    /// The source of what its store holds.
+    pub(super) fn source(&self) -> Replayed {
+        if self.engine.store.is_memory() { Replayed::Memory } else { Replayed::Store }
     }
 
     /// Starts timing a call to the store.

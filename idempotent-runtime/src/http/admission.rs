@@ -83,6 +83,7 @@ pub(super) fn admit(
     let Admission::WithKey(key) = admission else {
         return without_key(policy, boundary, known, request);
     };
+    let settings = Arc::clone(Idempotency::for_request(request.extensions()));
     let named = Scope::from_request(policy, request);
     let mut scope = named.fields();
     let identification = match policy.evaluated {
@@ -92,12 +93,12 @@ pub(super) fn admit(
                 Ok(None) => return without_key(policy, boundary, known, request),
                 Err(problem) => return Admitted::Refused(refuse(policy, problem, request)),
             };
-            let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
+            let digesting = &settings.engine.digesting;
+            let store_key = store_key(&mut scope, evaluated.principal_text(), &key, digesting);
             Identification::Known { key, store_key, expression: evaluated.fingerprint }
         }
         Stage::AfterExtraction => Identification::open(key, scope),
     };
-    let settings = Arc::clone(Idempotency::for_request(request.extensions()));
     let (span, operation) = watch(&settings, named, &identification);
     let around = boundary.with_key(policy, request);
     *request = take(request).with_limited_body();

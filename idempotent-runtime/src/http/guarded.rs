@@ -36,10 +36,7 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{
-        Decision, Event, IdempotencyKey, Replayed,
-        record::{self, Record},
-    },
+    engine::{Decision, Event, IdempotencyKey, Replayed},
     store::{BoxFuture, Extracted, Slot},
 };
 
@@ -173,8 +170,8 @@ impl Head {
             Identification::Known { key, store_key, expression } => {
                 let fingerprint = unsalted.salted(expression, &key);
                 let identity = Identity { key, store_key, fingerprint };
-                if let Some(response) = look(&settings, &around, &identity, extracted) {
-                    let (key, looked) = (Some(store_key), Decision::Replayed(Replayed::Look));
+                if let Some((response, from)) = look(&settings, &around, &identity, extracted) {
+                    let (key, looked) = (Some(store_key), Decision::Replayed(from));
                     let event = Event::decided(operation.as_deref(), key, looked);
                     let status = Some(response.status().as_u16());
                     settings.engine.tell(span.as_deref(), &event.with_status(status));
@@ -232,13 +229,12 @@ fn look(
     around: &Around,
     identity: &Identity,
     extracted: Option<Extracted>,
-) -> Option<Response> {
+) -> Option<(Response, Replayed)> {
     let Identity { store_key, fingerprint, .. } = *identity;
-    let record = settings.engine.store.look(store_key, fingerprint, extracted?)?;
-    let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
+    let (answer, from) = settings.engine.look(store_key, fingerprint, extracted?)?;
     around.replays(&answer);
     let response = stored::decode(answer)?;
-    Some(stored::replay(response))
+    Some((stored::replay(response), from))
 }
 
 /// The response to an unreadable body, as Axum's own extractor gives it: 413 past the limit.

@@ -19,6 +19,8 @@ use axum::{extract::Request, response::Response};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
+#[cfg(feature = "testing")]
+use super::origin::Origin;
 use super::{
     admission::{Admission, Admitted, admit},
     boundary::Taken,
@@ -124,7 +126,15 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
             let running = match self.as_mut().project() {
-                Stage::Running { body, respond } => return body.poll(cx).map(*respond),
+                Stage::Running { body, respond } => {
+                    let response = body.poll(cx).map(*respond);
+                    #[cfg(feature = "testing")]
+                    let response = response.map(|mut response| {
+                        response.extensions_mut().insert(Origin::Handler);
+                        response
+                    });
+                    return response;
+                }
                 Stage::Extracting { last } => match ready!(last.poll_body(None, cx)) {
                     Ok(body) => Self::Running { body, respond: last.respond },
                     Err(rejection) => return Poll::Ready(rejection),

@@ -14,6 +14,8 @@ use http::{HeaderValue, header};
 
 use tracing::Span;
 
+#[cfg(feature = "testing")]
+use super::origin::Origin;
 use super::problem::Problem;
 use crate::{
     engine::{Decision, Digesting, Engine, Event, OnStoreError, Undrained},
@@ -130,7 +132,7 @@ impl Idempotency {
         self
     }
 
-    fn set_engine(self, change: impl FnOnce(&mut Engine)) -> Self {
+    pub(super) fn set_engine(self, change: impl FnOnce(&mut Engine)) -> Self {
         self.set(|settings| change(Arc::make_mut(&mut settings.engine)))
     }
 
@@ -209,6 +211,31 @@ impl Idempotency {
     pub fn store_timeout(self, timeout: Duration) -> Self {
         assert!(!timeout.is_zero(), "`store_timeout` must be longer than zero, such as 2 seconds");
         self.set_engine(|engine| engine.store_timeout = timeout)
+    }
+
+    /// Keeps copies of stored responses in the memory of this process, in at most `max_bytes`, so that
+    /// they are replayed without the shared store. Default: none are kept.
+    ///
+    /// What this process has stored, or has replayed once, it replays again from its copy until the
+    /// `ttl` passes, for 10 minutes at most: without a round trip, and while the store is slow or
+    /// down. A key that is [forgotten](crate::OperationKey::forget) on another instance is replayed
+    /// here for as long. A `MemoryStore` needs no copies, so with one this does nothing; nor does 0.
+    ///
+    /// Copies are in plaintext, and count with some 500 bytes each beside theirs. When there is no
+    /// room, those go that are asked for least. A clone of these settings shares them.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use idempotent_runtime::{Idempotency, MemoryStore};
+    ///
+    /// let idempotency = Idempotency::new(MemoryStore::new()).near_cache(32 << 20);
+    /// assert!(format!("{idempotency:?}").contains("near_cache: None"), "it is near already");
+    /// # }
+    /// ```
+    #[cfg(feature = "near-cache")]
+    #[must_use]
+    pub fn near_cache(self, max_bytes: usize) -> Self {
+        self.set_engine(|engine| engine.keep_copies(max_bytes))
     }
 
     /// What to do if the store fails before the handler has run. Default: [`OnStoreError::Reject`].
@@ -406,7 +433,10 @@ impl Idempotency {
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.settings;
-        f.debug_struct("Idempotency")
+        let mut debug = f.debug_struct("Idempotency");
+        #[cfg(feature = "seal")]
+        debug.field("sealing", &settings.engine.seals.sealing());
+        debug
             .field("max_response_bytes", &settings.max_response_bytes)
             .field("max_capture_time", &settings.max_capture_time)
             .field("lease", &settings.engine.lease)
@@ -414,7 +444,10 @@ impl fmt::Debug for Idempotency {
             .field("on_store_error", &settings.engine.on_store_error)
             .field("max_waiting_bytes", &settings.engine.max_waiting_bytes)
             .field("max_detached_runs", &settings.engine.max_detached_runs)
-            .finish_non_exhaustive()
+            .field("keyed_digests", &settings.engine.has_keyed_digests());
+        #[cfg(feature = "near-cache")]
+        debug.field("near_cache", &settings.engine.max_copied_bytes());
+        debug.finish_non_exhaustive()
     }
 }
 
@@ -434,9 +467,12 @@ impl Settings {
                 );
             }
             #[cfg(feature = "postgres")]
-            if let Some(store) = self.engine.store.transactional()
-                && let Some(statement_timeout) = store.statement_timeout()
-                && statement_timeout < *store_timeout
+            if let Some(statement_timeout) = self
+                .engine
+                .store
+                .transactional()
+                .and_then(crate::PostgresStore::statement_timeout)
+                .filter(|statement_timeout| statement_timeout < store_timeout)
             {
                 tracing::warn!(
                     target: crate::TARGET,
@@ -458,7 +494,11 @@ impl Settings {
 
     /// How this service computes fingerprints.
     pub(super) fn digesting(&self) -> Digesting {
-        if self.engine.store.is_memory() { Digesting::Process } else { Digesting::Stable }
+        if self.engine.store.is_memory() {
+            Digesting::Process
+        } else {
+            self.engine.digesting.clone()
+        }
     }
 
     /// Refuses a request before the engine is asked, and reports the refusal.
@@ -477,10 +517,14 @@ impl Settings {
     pub(super) fn respond(&self, mut problem: Problem) -> Response {
         problem.docs_url.clone_from(&self.docs_url);
         let retry_after: Option<HeaderValue> = problem.retry_after();
+        #[cfg(feature = "testing")]
+        let origin = Origin::Refusal(problem.code());
         let mut response = match &self.error_response {
             Some(respond) => respond(problem),
             None => problem.into_response(),
         };
+        #[cfg(feature = "testing")]
+        response.extensions_mut().insert(origin);
         if let Some(seconds) = retry_after {
             response.headers_mut().entry(header::RETRY_AFTER).or_insert(seconds);
         }

@@ -2,7 +2,7 @@
 
 use super::{evaluated::Evaluated, fingerprint::Unsalted, problem::Problem};
 use crate::{
-    engine::{Digest, Fields, Key, key::store_key},
+    engine::{Digest, Digesting, Fields, Key, key::store_key},
     store::{Fingerprint, StoreKey},
 };
 
@@ -55,12 +55,12 @@ impl Unevaluated {
     /// # Errors
     ///
     /// Returns an error if the key is empty.
-    pub(super) fn identity(self) -> Result<Option<Identity>, Problem> {
+    pub(super) fn identity(self, digesting: &Digesting) -> Result<Option<Identity>, Problem> {
         let Self { key, mut scope, unsalted, evaluated } = self;
         let (Some(key), Some(unsalted)) = (evaluated.key_or(key)?, unsalted) else {
             return Ok(None);
         };
-        let store_key = store_key(&mut scope, evaluated.principal_text(), &key);
+        let store_key = store_key(&mut scope, evaluated.principal_text(), &key, digesting);
         let fingerprint = unsalted.salted(evaluated.fingerprint, &key);
         Ok(Some(Identity { key, store_key, fingerprint }))
     }

@@ -139,11 +139,7 @@ impl Keeping {
             !unstored.includes(name) || (body_left_out && name == header::CONTENT_LENGTH)
         };
         let (draft, body_at) = stored::encode(parts.status, &parts.headers, is_stored, &chunks);
-        let record = if self.settings.engine.store.is_memory() {
-            draft.seal_unchecked()
-        } else {
-            draft.seal()
-        };
+        let record = self.settings.engine.finish(draft);
         let body = record.slice(body_at..);
         (Keep::Record(record), Response::from_parts(parts, Body::from(body)))
     }

@@ -25,16 +25,21 @@ mod layer;
 mod names;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub mod openapi;
+#[cfg(feature = "testing")]
+mod origin;
 mod outcome;
 pub(crate) mod policy;
 mod prepared;
 mod problem;
 pub(crate) mod scope;
+mod sealing;
 pub(crate) mod stored;
 mod target;
 #[cfg(feature = "postgres")]
 mod tx;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::origin::Origin;
 #[cfg(feature = "postgres")]
 pub use self::tx::{TxError, TxRejection};
 pub use self::{

@@ -69,7 +69,7 @@ impl Prepared {
         let transaction = wanted(self.transaction);
         let identity = match identity {
             Ok(identity) => identity,
-            Err(unevaluated) => match unevaluated.identity() {
+            Err(unevaluated) => match unevaluated.identity(&settings.engine.digesting) {
                 Ok(Some(identity)) => {
                     if let Some(span) = &span {
                         span.record("key", field::display(identity.store_key));
@@ -96,7 +96,7 @@ impl Prepared {
         };
         let key = identity.store_key;
         if let Some(place) = key_place {
-            place.set(identity.key, key);
+            place.set(identity.key, key, settings.engine.digesting.clone());
         }
         if let Some(lent) = around.again(key) {
             return Answer::Driven(Box::pin(lent.run(handler)));
@@ -138,6 +138,7 @@ fn wanted(slot: Option<Slot>) -> Option<Slot> {
 /// The answer to a request, in progress.
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
+#[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Answer {
     /// Nothing to ask: there is no key, or a boundary already has its run.
     Driven(Handler),
@@ -172,7 +173,7 @@ impl Future for Answer {
                     let held = match found {
                         Found::Claimed(claimed) => Held::Claim(claimed),
                         Found::Unprotected => Held::Nothing,
-                        Found::Stored(answer) => {
+                        Found::Stored(answer, _) => {
                             around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
                         }

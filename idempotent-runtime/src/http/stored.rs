@@ -15,7 +15,7 @@ use super::body::Chunks;
 use crate::engine::record::{Draft, ENVELOPE};
 
 /// Marks a replay.
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Length of status and count.
 const HEAD: usize = 2 + 4;

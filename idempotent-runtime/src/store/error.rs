@@ -29,7 +29,7 @@ enum Kind {
     NotSent,
     TimedOut,
     TooLarge,
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     ForeignEntry,
     #[cfg(not(feature = "memory"))]
     Unconfigured,
@@ -86,7 +86,7 @@ impl StoreError {
 
     /// The key holds an entry that this release cannot read. Another release may be running it, so
     /// it counts neither as absent nor as a store failure.
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     pub(crate) fn foreign_entry() -> Self {
         Self { kind: Kind::ForeignEntry, source: None }
     }
@@ -115,7 +115,7 @@ impl StoreError {
     /// Whether the key holds an entry that this release cannot read: the request must not run.
     pub(crate) fn is_foreign_entry(&self) -> bool {
         match self.kind {
-            #[cfg(any(feature = "postgres", feature = "redis"))]
+            #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
             Kind::ForeignEntry => true,
             _ => false,
         }
@@ -158,7 +158,7 @@ impl fmt::Display for StoreError {
             Kind::NotSent => "the idempotency store could not be reached",
             Kind::TimedOut => "the idempotency store did not answer within `store_timeout`",
             Kind::TooLarge => "the record is larger than the idempotency store allows",
-            #[cfg(any(feature = "postgres", feature = "redis"))]
+            #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
             Kind::ForeignEntry => {
                 "the key holds an entry that this release cannot read: it was written by another \
                  release or another program"

@@ -8,12 +8,15 @@ use bytes::Bytes;
 use super::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 use super::postgres::PostgresStore;
+#[cfg(feature = "sqlite")]
+use super::sqlite::SqliteStore;
 use super::{
     Attempt, Claim, ErasedStore, Extracted, Fingerprint, Hold, Store, StoreError, StoreKey,
 };
 
 /// Any store behind a pointer, except for this process's memory, which answers without a future:
-/// its methods are the `…_at_once` ones, which return `None` for any other store.
+/// its methods are the `…_at_once` ones, which return `None` for any other store. The claims on a
+/// SQLite file are in memory as well, and are released at once.
 #[derive(Clone)]
 pub(crate) enum StoreHandle {
     #[cfg(feature = "memory")]
@@ -23,12 +26,15 @@ pub(crate) enum StoreHandle {
         /// The same store, if it supports transactions.
         #[cfg(feature = "postgres")]
         postgres: Option<PostgresStore>,
+        /// The same, if its claims are in this process.
+        #[cfg(feature = "sqlite")]
+        sqlite: Option<SqliteStore>,
     },
 }
 
 #[cfg_attr(
     not(feature = "memory"),
-    allow(unused_variables, reason = "no other store is asked without a future")
+    allow(unused_variables, reason = "no other store answers without a future")
 )]
 impl StoreHandle {
     pub(crate) fn new(store: impl Store) -> Self {
@@ -39,6 +45,8 @@ impl StoreHandle {
         Self::Shared {
             #[cfg(feature = "postgres")]
             postgres: known(&store),
+            #[cfg(feature = "sqlite")]
+            sqlite: known(&store),
             store: Arc::new(store),
         }
     }
@@ -129,13 +137,18 @@ impl StoreHandle {
                 store.table().release(attempt);
                 Some(())
             }
+            #[cfg(feature = "sqlite")]
+            Self::Shared { sqlite: Some(store), .. } => {
+                store.release_at_once(attempt);
+                Some(())
+            }
             Self::Shared { .. } => None,
         }
     }
 }
 
 /// `store`, if it is an `S` or a shared handle to one.
-#[cfg(any(feature = "memory", feature = "postgres"))]
+#[cfg(any(feature = "memory", feature = "postgres", feature = "sqlite"))]
 fn known<S: Store + Clone>(store: &impl Store) -> Option<S> {
     let store: &dyn std::any::Any = store;
     store.downcast_ref::<S>().or_else(|| store.downcast_ref::<Arc<S>>().map(|it| &**it)).cloned()

@@ -9,13 +9,15 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 
 mod attempt;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod cause;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod connect_error;
 pub(crate) mod digest;
 mod erased;
 mod error;
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+mod evictions;
 mod handle;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
@@ -24,10 +26,12 @@ mod poll;
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub use self::connect_error::ConnectError;
 pub use self::{
     attempt::{Attempt, Token},
@@ -54,6 +58,8 @@ pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 pub use self::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 #[cfg(not(feature = "memory"))]
 pub(crate) use self::unconfigured::Unconfigured;
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use idempotent_runtime::{
     Attempt, Claim, Forgotten, Hold, KeyState, MemoryStore, Store, StoreError, StoreKey,
-    testing::conformance,
+    testing::{FailingStore, conformance},
 };
 
 use crate::{assert_found, at};
@@ -194,6 +194,11 @@ impl Store for Broken {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_memory_store_conforms() {
     conformance(MemoryStore::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_store_without_faults_conforms_as_the_one_inside_it() {
+    conformance(FailingStore::new(MemoryStore::new())).await;
 }
 
 macro_rules! found {

@@ -115,6 +115,11 @@ async fn a_handler_that_its_layers_cut_short_or_that_panics_is_rolled_back() {
         // Whatever a layer says of it.
         (bank(|routes| routes.layer(timeout).layer(map_response(word))).await, "waits", 504),
         (bank(|routes| routes.layer(CatchPanicLayer::new())).await, "panics", 500),
+        (
+            bank(|routes| routes.layer(CatchPanicLayer::new()).layer(map_response(word))).await,
+            "panics",
+            500,
+        ),
     ] {
         for key in keys() {
             for _ in 0..2 {

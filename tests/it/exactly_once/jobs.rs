@@ -7,7 +7,7 @@ use idempotent_axum::{
     Done, Idempotency, IdempotencyKey, MemoryStore, OperationKey, OperationState, RunError,
     Serializable, StoredKind, Tx, TxError,
 };
-use idempotent_test_support::{fresh_key, is_pending};
+use idempotent_test_support::{Counter, fresh_key, is_pending};
 use sqlx::Row as _;
 use tokio::task::JoinSet;
 
@@ -149,23 +149,29 @@ async fn the_type_of_the_transaction_says_how_isolated_it_is() {
 
 #[tokio::test]
 async fn its_key_derives_the_same_keys_as_that_of_a_plain_run() {
+    fn derived(key: &IdempotencyKey) -> String {
+        key.derive("card").to_string()
+    }
     let bank = bank().await;
-    let derived = |key: IdempotencyKey| key.derive("card").to_string();
-    let plain = bank.job("1").run(|key| async move { Ok::<_, TxError>(derived(key)) });
+    let plain = bank.job("1").run(|key| async move { Ok::<_, TxError>(derived(&key)) });
     let plain = value(plain.await).0;
     let forgotten = bank.job("1").forget().await.expect("the server is up");
-    let again = bank.job("1").run_tx(|_: Tx, key| async move { Ok::<_, TxError>(derived(key)) });
+    let again = bank.job("1").run_tx(|_: Tx, key| async move { Ok::<_, TxError>(derived(&key)) });
     assert_eq!(value(again.await), (plain, false), "{forgotten:?}");
 }
 
 #[tokio::test]
 async fn a_store_without_transactions_runs_nothing() {
     let key = Idempotency::new(MemoryStore::new()).operation("pay").key(fresh_key());
-    let run = key.clone().run_tx(|_: Tx, _| async { Ok::<(), TxError>(panic!("it runs")) });
+    let runs = Counter::default();
+    let run = key.clone().run_tx({
+        let runs = runs.clone();
+        async move |_: Tx, _| Ok::<_, TxError>(runs.add())
+    });
     let error = run.await.expect_err("memory has no transactions");
     assert!(matches!(error, RunError::NoTransactions) && !error.is_worth_retrying());
     assert_eq!(error.to_string(), "a transaction needs a `PostgresStore`");
-    assert_eq!(key.state().await.unwrap(), OperationState::Absent);
+    assert_eq!((runs.get(), key.state().await.unwrap()), (0, OperationState::Absent));
 }
 
 #[tokio::test]

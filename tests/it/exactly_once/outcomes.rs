@@ -140,7 +140,7 @@ async fn rows_and_key_follow_the_response() {
 }
 
 /// Each transfer is of another payment, which is judged at the commit.
-const TRANSFERS: &str = "CREATE TABLE IF NOT EXISTS transfers
+pub(super) const TRANSFERS: &str = "CREATE TABLE IF NOT EXISTS transfers
     (payment bigint REFERENCES payments DEFERRABLE INITIALLY DEFERRED)";
 
 /// Asks for each case, and again.

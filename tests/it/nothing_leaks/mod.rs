@@ -3,4 +3,4 @@
 
 mod isolation;
 mod secrets;
-mod witness;
+pub(crate) mod witness;

@@ -74,7 +74,7 @@ impl Witness {
 
 /// Whether `secret` is in `text`: as it is, in hex, in base64 or as a list of bytes; of a UUID its
 /// bytes as well.
-fn tells(text: &str, secret: &str) -> bool {
+pub(crate) fn tells(text: &str, secret: &str) -> bool {
     let lower = text.to_lowercase();
     let uuid = secret.parse::<uuid::Uuid>().ok().map(|uuid| uuid.into_bytes().to_vec());
     lower.contains(&secret.to_lowercase())

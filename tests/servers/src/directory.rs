@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, DirBuilder, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -43,18 +43,29 @@ impl Directory {
 
     /// Mounts a filesystem of `size` bytes on a new directory in this one, for `owner`.
     pub(crate) fn mount(&self, name: &str, size: u64, owner: Option<User>) -> &Path {
+        let options = format!("size={size},mode=0700");
+        let path = self.mount_with(name, &["-t", "tmpfs", "-o", &options, "test-servers"]);
+        if let Some(owner) = owner {
+            owner.own(path);
+        }
+        path
+    }
+
+    /// Mounts the filesystem that a file holds on a new directory in this one.
+    pub(crate) fn mount_image(&self, name: &str, image: &Path) -> &Path {
+        let image = image.to_str().expect("it is UTF-8");
+        self.mount_with(name, &["-o", "loop,noatime", image])
+    }
+
+    fn mount_with(&self, name: &str, arguments: &[&str]) -> &Path {
         let path = self.path.join(name);
         DirBuilder::new().mode(0o700).create(&path).expect("it is writable");
         let mut mount = Command::new(program::find("mount", "mount"));
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "test-servers"]);
-        if let Err(error) = program::output(mount.arg(&path)) {
+        if let Err(error) = program::output(mount.args(arguments).arg(&path)) {
             panic!(
-                "a disk that can be filled needs the right to mount one: run the tests as root, \
-                 in a container with the capability SYS_ADMIN\n{error}"
+                "a disk of a test's own needs the right to mount one: run the tests as root, in a \
+                 container with the capability SYS_ADMIN\n{error}"
             );
-        }
-        if let Some(owner) = owner {
-            owner.own(&path);
         }
         self.mount.get_or_init(|| path)
     }
@@ -62,6 +73,28 @@ impl Directory {
     /// Where [`mount`](Self::mount) has mounted a filesystem.
     pub(crate) fn mounted(&self) -> Option<&Path> {
         self.mount.get().map(PathBuf::as_path)
+    }
+
+    /// Fills what is mounted: from now on no file can grow there, and none can be made.
+    pub(crate) fn fill(&self) {
+        let fill = || {
+            let mut hog = File::create(self.hog())?;
+            loop {
+                hog.write_all(&[0; 4096])?;
+            }
+        };
+        let ended: io::Result<()> = fill();
+        let error = ended.expect_err("a disk is full at some time");
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    }
+
+    /// Undoes [`fill`](Self::fill).
+    pub(crate) fn free(&self) {
+        fs::remove_file(self.hog()).expect("the disk was filled");
+    }
+
+    fn hog(&self) -> PathBuf {
+        self.mounted().expect("it has a small disk").join("hog")
     }
 
     /// An empty file for the server's output.
@@ -109,7 +142,7 @@ const JANITOR: &str = r#"
     for file in "$0"/*/data/postmaster.pid; do
         ipcrm -m "$(sed -n '7s/.* //p' "$file")"
     done
-    umount --lazy "$0"/*/data
+    umount --lazy "$0"/*/data "$0"/*/disk
     for try in 1 2 3 4 5; do
         rm -rf "$0" && exit
         sleep 1

@@ -1,7 +1,8 @@
 //! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`],
-//! [`Prometheus`]; [`Certificates`] for those that use TLS; a TCP [`Proxy`] that makes the network
-//! fail; the location of Python programs ([`python`]); and a runner for the curl sessions of a
-//! README ([`compare_curl_sessions`]).
+//! [`Prometheus`]; [`Certificates`] for those that use TLS; a [`Disk`] for files and one that hangs
+//! ([`SlowDisk`]); a TCP [`Proxy`] that makes the network
+//! fail; a browser ([`ChromeDriver`]); the location of Python programs ([`python`],
+//! [`python_file`]); and a runner for the curl sessions of a README ([`compare_curl_sessions`]).
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in its own directory, and can
 //! be killed, restarted on the same port and files, paused and resumed. It stops when it is
@@ -23,8 +24,10 @@
 )]
 
 mod certificates;
+mod chromium;
 mod console;
 mod directory;
+mod disk;
 mod pgbouncer;
 mod postgres;
 mod process;
@@ -35,16 +38,20 @@ mod python;
 mod redis;
 mod redis_cluster;
 mod server;
+mod slow_disk;
 mod tap;
 mod user;
 
 pub use certificates::Certificates;
+pub use chromium::ChromeDriver;
 pub use console::compare_curl_sessions;
+pub use disk::Disk;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use prometheus::{Prometheus, test_rules};
 pub use proxy::{Fault, Proxy};
-pub use python::python;
+pub use python::{python, python_file};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
+pub use slow_disk::SlowDisk;
 pub use tap::{Hold, Way};

@@ -1,7 +1,6 @@
 //! One Postgres server.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,26 +61,13 @@ impl Postgres {
     /// Fills the disk of a server [on a small one](Self::start_on_small_disk): from now on no file
     /// can grow or be created.
     pub fn fill_disk(&self) {
-        let fill = || {
-            let mut hog = File::create(self.hog())?;
-            loop {
-                hog.write_all(&[0; 4096])?;
-            }
-        };
-        let ended: io::Result<()> = fill();
-        let error = ended.expect_err("a disk is full at some time");
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+        self.0.directory().fill();
     }
 
     /// Undoes [`fill_disk`](Self::fill_disk). A server that has [ended](Self::await_end) because
     /// the disk was full stays down until a [`restart`](Self::restart).
     pub fn free_disk(&self) {
-        fs::remove_file(self.hog()).expect("the disk was filled");
-    }
-
-    fn hog(&self) -> PathBuf {
-        let disk = self.0.directory().mounted();
-        disk.expect("the server was started on a small disk").join("hog")
+        self.0.directory().free();
     }
 
     /// A server that also accepts TLS, with these certificates.

@@ -18,8 +18,9 @@ pub use ask::{Answer, Ask, ask, post};
 pub use events::{Events, Logged, Opened};
 pub use frames::{FrameSender, frames};
 pub use gate::{CountOnDrop, Counter, Gate, Runs, count_ends, is_pending};
+pub use idempotent_runtime::testing::Fault;
 pub use leased::Leased;
-pub use probe::{Fault, Probe, Verb};
+pub use probe::{Probe, Verb};
 pub use wire::{Server, Wire};
 
 use std::{

@@ -12,6 +12,9 @@ use uuid::Builder;
 /// first.
 pub const SIZES: [usize; 3] = [100, 4 << 10, 64 << 10];
 
+/// Those of what sealing costs.
+pub const SEALED_SIZES: [usize; 2] = [200, 64 << 10];
+
 /// A row of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Row {
@@ -41,6 +44,13 @@ impl Row {
         Self::new("boundary", "idempotent-axum, in a boundary", Contender::OursInBoundary),
         Self::new("axum-idempotent", "axum-idempotent 0.6, unsafe", Contender::AxumIdempotent),
         Self::new("idempotent", "idempotent 2.0", Contender::Idempotent),
+    ];
+
+    /// Of what sealing costs, its yardstick first.
+    pub const SEALING: [Self; 3] = [
+        Self::new("shared", "a shared store", Contender::OursShared),
+        Self::new("sealed", "sealed", Contender::OursSealed),
+        Self::new("keyed", "sealed, with keyed digests", Contender::OursSealedAndKeyed),
     ];
 
     /// Whether this is the library's.
@@ -97,17 +107,23 @@ pub struct Case {
 }
 
 impl Case {
-    /// Everything with bodies of these sizes.
-    pub fn all(sizes: &[usize]) -> Vec<Self> {
-        let paths = |row: Row| row.paths().iter().map(move |&path| (row, path));
+    /// These rows, with bodies of these sizes.
+    pub fn all(rows: &[Row], sizes: &[usize]) -> Vec<Self> {
+        let paths = |row: &Row| {
+            let row = *row;
+            row.paths().iter().map(move |&path| (row, path))
+        };
         let cases = |&bytes: &usize| {
-            Row::ALL.into_iter().flat_map(paths).map(move |(row, path)| Self { row, path, bytes })
+            rows.iter().flat_map(paths).map(move |(row, path)| Self { row, path, bytes })
         };
         sizes.iter().flat_map(cases).collect()
     }
 
-    /// The bare handler with the same extractors and bodies.
+    /// The bare handler with the same extractors and bodies; of what is sealed, the same unsealed.
     pub fn yardstick(self) -> Self {
+        if Row::SEALING.contains(&self.row) {
+            return Self { row: Row::SEALING[0], ..self };
+        }
         Self { row: self.row.yardstick(), path: Path::NoKey, ..self }
     }
 
@@ -118,7 +134,8 @@ impl Case {
 
     /// The one of that name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::all(&SIZES).into_iter().find(|case| case.name() == name)
+        let all = [Self::all(&Row::ALL, &SIZES), Self::all(&Row::SEALING, &SEALED_SIZES)];
+        all.concat().into_iter().find(|case| case.name() == name)
     }
 
     /// How many requests are counted: with small bodies enough to even out hash seeds and the

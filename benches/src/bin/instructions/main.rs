@@ -4,6 +4,7 @@
 //! `benches/run instructions` counts every contender with bodies of 100 B, and fails if a path of
 //! the library takes more than `baseline.toml` allows; `--update` writes that file anew. `--all`
 //! counts with larger bodies as well, and `--details` shows the instructions by source and function.
+//! `--sealing` alone counts what `seal` and `digest_secret` cost on a shared store.
 //! An allocation is a call of `malloc` and its like, a call of `realloc` included.
 //!
 //! Now and then glibc's allocator merges what has been freed, and whether a path pays for that hangs
@@ -26,19 +27,24 @@ use std::{
 use baseline::Baseline;
 use benches::{program, table};
 use callgrind::Profile;
-use case::{Case, Path, Row, SIZES};
+use case::{Case, Path, Row, SEALED_SIZES, SIZES};
 use count::{Count, aim};
 
 enum Task {
+    Seal,
     Compare { all: bool, details: bool, merging: bool, update: bool },
     Run(Case),
 }
 
 fn main() -> ExitCode {
     const OPTIONS: [&str; 4] = ["--all", "--details", "--merging", "--update"];
-    let usage = format!("instructions [{}]", OPTIONS.join("] ["));
+    let usage = format!(
+        "instructions [{}]\n       benches/run instructions --sealing",
+        OPTIONS.join("] [")
+    );
     let task = program::arguments(&usage, |arguments| match arguments {
         ["run", name] => Case::named(name).map(Task::Run),
+        ["--sealing"] => Some(Task::Seal),
         options if options.iter().all(|option| OPTIONS.contains(option)) => {
             let [all, details, merging, update] = OPTIONS.map(|option| options.contains(&option));
             (!(merging && update)).then_some(Task::Compare { all, details, merging, update })
@@ -50,11 +56,19 @@ fn main() -> ExitCode {
             case.run();
             ExitCode::SUCCESS
         }
+        Task::Seal => {
+            let profiles = Profiles::count(Case::all(&Row::SEALING, &SEALED_SIZES), false);
+            for bytes in SEALED_SIZES {
+                profiles.print("Beyond the same unsealed", &Row::SEALING, bytes, false);
+            }
+            ExitCode::SUCCESS
+        }
         Task::Compare { all, details, merging, update } => {
             let sizes = if all { &SIZES[..] } else { &SIZES[..1] };
-            let profiles = Profiles::count(Case::all(sizes), merging);
+            let profiles = Profiles::count(Case::all(&Row::ALL, sizes), merging);
             for &bytes in sizes {
-                profiles.print(bytes, merging && bytes == SIZES[0]);
+                let with_aims = merging && bytes == SIZES[0];
+                profiles.print("Beyond the bare handler", &Row::ALL, bytes, with_aims);
             }
             if details {
                 profiles.print_details();
@@ -110,17 +124,16 @@ impl Profiles {
     }
 
     /// The table for bodies of this size, with what is aimed at if that is of the same kind.
-    fn print(&self, bytes: usize, with_aims: bool) {
-        let title = format!(
-            "Beyond the bare handler, bodies of {bytes} B: instructions / allocations of a request"
-        );
+    fn print(&self, beyond: &str, rows: &[Row], bytes: usize, with_aims: bool) {
+        let title =
+            format!("{beyond}, bodies of {bytes} B: instructions / allocations of a request");
         let columns: &[_] = if with_aims {
             &["", "no key", "aim", "first", "aim", "replay", "aim"]
         } else {
             &["", "no key", "first", "replay"]
         };
         table::head(&title, columns);
-        for row in Row::ALL {
+        for &row in rows {
             let mut cells = vec![row.title.to_owned()];
             for path in Path::ALL {
                 let case = Case { row, path, bytes };

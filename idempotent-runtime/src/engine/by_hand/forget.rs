@@ -29,6 +29,9 @@ pub struct Forget {
 impl OperationKey {
     /// Frees the key when awaited, so that the next request with it runs.
     ///
+    /// With a near cache, this process's copy is dropped as well; other instances replay theirs for
+    /// up to 10 minutes.
+    ///
     /// A running key is left alone: [`Forgotten::StillRunning`], with what is left of its lease.
     /// The same goes, in any case, for a key held by a `Tx`: it is freed when its transaction ends.
     ///
@@ -93,6 +96,7 @@ impl IntoFuture for Forget {
     fn into_future(self) -> Self::IntoFuture {
         let Self { key: OperationKey { engine, digest, operation, .. }, even_if_running } = self;
         Box::pin(async move {
+            let _forgetting = engine.near.forgetting(digest);
             let forget = engine.store.store().forget(digest, even_if_running);
             let forgotten = engine.within_limit(forget).await;
             let forgotten = forgotten.map_err(StoreError::of_forget)?;

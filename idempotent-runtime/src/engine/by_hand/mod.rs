@@ -19,7 +19,7 @@ pub use self::{
     state::{OperationState, StoredKind},
 };
 use super::{
-    fields::{Digest, Digesting, Fields, version},
+    fields::{Digest, Fields, version},
     hasher::StableHasher,
     key::{Key, operation, store_key},
     settings::Engine,
@@ -132,7 +132,8 @@ impl Operation {
 
     fn with(self, key: Key) -> OperationKey {
         let Self { engine, max_value_bytes, name, principal } = self;
-        let digest = store_key(&mut operation(&name), principal.as_ref().map(Text::as_str), &key);
+        let principal = principal.as_ref().map(Text::as_str);
+        let digest = store_key(&mut operation(&name), principal, &key, &engine.digesting);
         OperationKey {
             engine,
             max_value_bytes,
@@ -233,7 +234,7 @@ impl OperationKey {
             fields.put(digest);
         }
         self.key.put_into(&mut fields);
-        Fingerprint::from_bytes(fields.digest(Digesting::Stable))
+        Fingerprint::from_bytes(fields.digest(&self.engine.digesting))
     }
 }
 

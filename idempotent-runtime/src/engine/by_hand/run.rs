@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{OperationKey, RunError};
 use crate::{
     engine::{
-        Claimed, Found, IdempotencyKey, Job, Keep, Settled, Watch,
+        Claimed, Engine, Found, IdempotencyKey, Job, Keep, Settled, Watch,
         record::{self, Draft, Form},
     },
     store::{Attempt, Token},
@@ -111,7 +111,7 @@ impl OperationKey {
         }
         let keeping = self.keeping();
         let key = IdempotencyKey::default();
-        key.set(self.key, self.digest);
+        key.set(self.key, self.digest, self.engine.digesting.clone());
         match job.ask().await {
             Found::Claimed(claimed) => {
                 claimed.run_to_end(|claimed| Box::pin(run(work, key, keeping, claimed))).await
@@ -120,7 +120,7 @@ impl OperationKey {
                 let run = self.engine.run_to_end(Box::pin(async move { work(key).await }));
                 run.await.map(fresh).map_err(RunError::Failed)
             }
-            Found::Stored(value) => replay(&value),
+            Found::Stored(value, _) => replay(&value),
             Found::Refused(refusal) => Err(refusal.into()),
         }
     }
@@ -141,8 +141,11 @@ impl OperationKey {
     }
 
     fn keeping(&self) -> Keeping {
-        let is_memory = self.engine.store.is_memory();
-        Keeping { operation: Arc::clone(&self.operation), max: self.max_value_bytes, is_memory }
+        Keeping {
+            operation: Arc::clone(&self.operation),
+            max: self.max_value_bytes,
+            engine: Arc::clone(&self.engine),
+        }
     }
 }
 
@@ -185,7 +188,7 @@ where
 struct Keeping {
     operation: Arc<str>,
     max: usize,
-    is_memory: bool,
+    engine: Arc<Engine>,
 }
 
 impl Keeping {
@@ -206,7 +209,7 @@ impl Keeping {
         };
         let mut draft = Draft::value(json.len());
         draft.payload().put_slice(&json);
-        if self.is_memory { draft.seal_unchecked() } else { draft.seal() }
+        self.engine.finish(draft)
     }
 }
 

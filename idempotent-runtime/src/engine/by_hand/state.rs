@@ -75,7 +75,8 @@ pub enum StoredKind {
     NotStored,
     /// A note that it is unknown whether the work took effect: duplicates get 409.
     Unknown,
-    /// A corrupt record, or one written by another release.
+    /// A corrupt record, one written by another release, or one that this service's
+    /// [`seal`](crate::Idempotency::seal) does not open.
     Unreadable,
 }
 
@@ -107,8 +108,8 @@ impl OperationKey {
         Ok(match state {
             KeyState::Absent => OperationState::Absent,
             KeyState::Running { lease_left, .. } => OperationState::Running { lease_left },
-            KeyState::Stored { record, expires_in, .. } => OperationState::Stored {
-                kind: kind(record::open(record, engine.store.is_memory()).ok()),
+            KeyState::Stored { fingerprint, record, expires_in } => OperationState::Stored {
+                kind: kind(engine.read_record(*digest, fingerprint, record).ok()),
                 expires_at: later(expires_in),
             },
         })
@@ -137,7 +138,8 @@ fn later(after: Duration) -> SystemTime {
 impl Engine {
     /// Asks the store about a key that nothing uses.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        let key = store_key(&mut operation("idempotent-axum: check"), None, &Key::exact(""));
+        let (mut nobody, key) = (operation("idempotent-axum: check"), Key::exact(""));
+        let key = store_key(&mut nobody, None, &key, &self.digesting);
         self.within_limit(self.store.store().read(key)).await.map(drop)
     }
 }

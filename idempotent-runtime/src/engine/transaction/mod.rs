@@ -38,7 +38,7 @@ use crate::{
     failpoint::failpoint,
     store::{
         Fingerprint, KeyState, Slot, StoreError, Token, jittered,
-        postgres::{Begun, Isolation as Level, PostgresStore, Transaction, Wanted},
+        postgres::{Begun, Failure, Isolation as Level, PostgresStore, Transaction, Wanted},
     },
 };
 
@@ -74,13 +74,17 @@ impl Job {
         let mut waiting = Waiting::new(self);
         let mut turn: Option<Ticket> = None;
         loop {
+            if let Some(found) = self.near() {
+                return Err(found);
+            }
+            let moment = self.engine.near.moment();
             let running = match self.read().await {
                 Ok(KeyState::Absent) => None,
                 Ok(KeyState::Running { fingerprint, lease_left }) => {
                     Some((fingerprint, lease_left))
                 }
-                Ok(KeyState::Stored { fingerprint, record, .. }) => {
-                    return Err(self.answer_in(fingerprint, record).into());
+                Ok(KeyState::Stored { fingerprint, record, expires_in }) => {
+                    return Err(self.found_in(fingerprint, record, expires_in, moment));
                 }
                 Err(_) => return Err(Refusal::StoreUnavailable.into()),
             };
@@ -150,9 +154,10 @@ impl Job {
     /// Whether the key is claimed, in the transaction that is then in `slot`. Otherwise someone
     /// else has the key, or was looking at it.
     async fn begin_and_claim(&self, slot: &Slot) -> Result<bool, Refusal> {
+        let note = self.engine.write_record(&self.attempt, &record::unknown());
+        let note = note.map_err(|error| settle::refusal(&Failure::Passing(error)))?;
         let timed = self.timed(StoreVerb::Begin);
         let mut transaction = timed.end(self.engine.begin(slot, Some(self.attempt.token)).await)?;
-        let note = record::unknown();
         let claim = transaction.claim(&self.attempt, &note, self.ttl);
         let claim = async {
             let timed = self.timed(StoreVerb::Claim);

@@ -77,15 +77,12 @@ impl Job {
         mut transaction: Transaction,
         mut record: Bytes,
     ) -> Result<Decision, Refusal> {
-        let Self { engine, attempt, ttl, .. } = self;
-        let mut timed = self.timed(StoreVerb::Complete);
-        let recorded = engine.before_commit(transaction.record(attempt, &record, *ttl)).await;
-        let recorded = match timed.end(recorded) {
+        let Self { engine, attempt, .. } = self;
+        let moment = engine.near.moment();
+        let recorded = match self.record(&mut transaction, &record).await {
             Err(Failure::Lasting(error)) if error.is_too_large() => {
                 record = record::not_stored();
-                timed = self.timed(StoreVerb::Complete);
-                let noted = transaction.record(attempt, &record, *ttl);
-                timed.end(engine.before_commit(noted).await)
+                self.record(&mut transaction, &record).await
             }
             recorded => recorded,
         };
@@ -95,7 +92,15 @@ impl Job {
         let store = engine.transactional();
         let timed = self.timed(StoreVerb::Commit);
         timed.end(engine.commit(transaction, || store.fate_of_attempt(attempt)).await)?;
+        self.copy_stored(moment, &record);
         Ok(record::decision(&record))
+    }
+
+    async fn record(&self, transaction: &mut Transaction, record: &Bytes) -> Result<(), Failure> {
+        let Self { engine, attempt, ttl, .. } = self;
+        let record = engine.write_record(attempt, record).map_err(Failure::Passing)?;
+        let timed = self.timed(StoreVerb::Complete);
+        timed.end(engine.before_commit(transaction.record(attempt, &record, *ttl)).await)
     }
 
     /// Rolls back.
@@ -135,7 +140,7 @@ impl Job {
             loop {
                 match self.claim().await {
                     Ok(Claim::Claimed { .. }) => {
-                        break drop(self.complete(&mut record::unknown()).await);
+                        break drop(self.complete(&mut record::unknown(), None).await);
                     }
                     // The connection whose transaction has the key is being closed.
                     Ok(Claim::Running { fingerprint: None, .. }) => sleep(jittered(PAUSE)).await,

@@ -52,6 +52,8 @@ pub(super) enum Progress {
     Panicked,
     /// A layer dropped it before it finished.
     CutShort,
+    /// It did not end, and whatever it has written is in a transaction, to be rolled back.
+    Undone,
 }
 
 impl Run {
@@ -125,7 +127,11 @@ async fn commit<E>(
         Ok(Err(_)) | Err(_) => false,
     };
     match (transaction.settle(is_effective).await, passing) {
-        (Err(refusal), Ok(Ok(_))) => Ok(keeping.settings.refuse(refusal)),
+        (Err(refusal), Ok(Ok(own))) => {
+            let mut other = keeping.settings.refuse(refusal);
+            take_over(own.headers(), &mut other);
+            Ok(other)
+        }
         (_, passing) => passed(passing),
     }
 }
@@ -145,10 +151,11 @@ impl Progress {
         !matches!(self, Self::Running)
     }
 
-    /// In a transaction, a handler that was cut short has done nothing.
+    /// In a transaction, a handler that did not end has done nothing, whatever a layer says of it:
+    /// half of its rows are not to be committed.
     fn of_run_in(self, transaction: bool) -> Self {
         match self {
-            Self::CutShort if transaction => Self::Panicked,
+            Self::CutShort | Self::Panicked if transaction => Self::Undone,
             progress => progress,
         }
     }
@@ -183,6 +190,7 @@ impl Progress {
             Self::Ended(given, own) => word.or(own.filter(|_| given == status)),
             Self::Panicked => word.or(Some(Outcome::Retryable)),
             Self::CutShort => word.or(Some(Outcome::Unknown)),
+            Self::Undone => Some(Outcome::Retryable),
             Self::Running => word,
         }
     }
@@ -193,7 +201,7 @@ impl Progress {
             Self::Ended(_, Some(Outcome::Unknown)) | Self::CutShort | Self::Running => {
                 Keep::Record(record::unknown())
             }
-            Self::Ended(..) | Self::Panicked => Keep::Nothing,
+            Self::Ended(..) | Self::Panicked | Self::Undone => Keep::Nothing,
         }
     }
 }

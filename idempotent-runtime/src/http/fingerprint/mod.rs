@@ -35,10 +35,10 @@ impl Unsalted {
             FingerprintSource::Expression => {
                 Some(with_path(version::EXPRESSION_FINGERPRINT, request))
             }
-            FingerprintSource::Request => Some(whole(request, body, digesting)),
+            FingerprintSource::Request => Some(whole(request, body, &digesting)),
             FingerprintSource::Json => Some(
-                by_value(request, body, digesting)
-                    .unwrap_or_else(|| whole(request, body, digesting)),
+                by_value(request, body, &digesting)
+                    .unwrap_or_else(|| whole(request, body, &digesting)),
             ),
         };
         Self { fields, digesting }
@@ -50,7 +50,7 @@ impl Unsalted {
             fields.put(&digest);
         }
         key.put_into(&mut fields);
-        Fingerprint::from_bytes(fields.digest(self.digesting))
+        Fingerprint::from_bytes(fields.digest(&self.digesting))
     }
 }
 
@@ -80,7 +80,7 @@ fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
 }
 
 /// The body by its bytes, or by its parts if it is a form in strict form.
-fn whole<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Fields {
+fn whole<B>(request: &Request<B>, body: &[u8], digesting: &Digesting) -> Fields {
     let content_type = content_type(request.headers());
     let Some(parts) = multipart::parts(content_type, body) else {
         let mut fields = with_query(version::REQUEST_FINGERPRINT, request);
@@ -100,7 +100,7 @@ fn whole<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Fields {
 }
 
 /// A JSON body by its value; `None` if it is not JSON, or no form keeps its value.
-fn by_value<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Option<Fields> {
+fn by_value<B>(request: &Request<B>, body: &[u8], digesting: &Digesting) -> Option<Fields> {
     let essence = essence(content_type(request.headers()));
     if *essence != *b"application/json" && !essence.ends_with(b"+json") {
         return None;
@@ -112,7 +112,7 @@ fn by_value<B>(request: &Request<B>, body: &[u8], digesting: Digesting) -> Optio
 }
 
 /// Adds `bytes`, or their digest if they are long, so that they are hashed in place.
-fn put_long(fields: &mut Fields, bytes: &[u8], digesting: Digesting) {
+fn put_long(fields: &mut Fields, bytes: &[u8], digesting: &Digesting) {
     const COPIED: usize = 128;
     if bytes.len() <= COPIED {
         fields.put_joined(&[b"b", bytes]);

@@ -9,7 +9,6 @@
 //! late, and may reject the newest entry, which here is a response that nobody could then replay.
 
 mod entries;
-mod evictions;
 mod table;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -28,6 +27,9 @@ const MIN_MAX_BYTES: u64 = 64 << 10;
 /// responses take at most [`max_bytes`](MemoryStoreBuilder::max_bytes); beyond that the oldest ones
 /// are evicted, counted in [`evicted`](MemoryStore::evicted) and logged at `warn`. A clone is
 /// another handle to the same store.
+///
+/// It judges ttls by tokio's clock, which a test can
+/// [advance](https://docs.rs/tokio/1/tokio/time/fn.advance.html).
 ///
 /// All principals share the space: one with large responses evicts those of the others. If that
 /// could be any caller, limit what is stored with

@@ -6,18 +6,19 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, futures::OwnedNotified};
-
-use super::{
-    entries::{Entry, Keys, Phase, weight},
-    evictions::Evictions,
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
 };
+
+use super::entries::{Entry, Keys, Phase, weight};
 use crate::store::{
     Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, KeyState, StoreError, StoreKey,
+    evictions::Evictions,
 };
 
 const SHARDS: usize = 64;
@@ -65,7 +66,7 @@ impl Table {
             max_bytes,
             bytes: AtomicU64::new(0),
             next_number: AtomicU64::new(0),
-            evictions: Evictions::default(),
+            evictions: Evictions::of("MemoryStore"),
             janitor: AtomicBool::new(false),
         }
     }
@@ -242,7 +243,8 @@ impl Table {
             let early = !entry.has_expired();
             self.free(entry);
             if early {
-                self.evictions.add_one();
+                self.evictions.add(1);
+                self.evictions.tell();
             }
         }
         true

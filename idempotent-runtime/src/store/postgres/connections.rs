@@ -236,9 +236,8 @@ impl Connections {
 
     /// Gives idle connections to those who wait.
     fn serve(self: &Arc<Self>, state: &mut State) {
-        while let Some(purpose) = state.next_served(self.limits.asking())
-            && let Some(Idle { live, since }) = state.idle.pop()
-        {
+        while let Some(purpose) = state.next_served(self.limits.asking()) {
+            let Some(Idle { live, since }) = state.idle.pop() else { break };
             let waiter = state.queue(purpose).pop_front().expect("one is served next");
             let connection = Connection::new(Arc::clone(self), purpose, live);
             if let Err(Ok(mut connection)) = waiter.send(Ok(connection)) {

@@ -1,0 +1,62 @@
+//! The settings that keep secrets from who can read, or write to, the store.
+
+use super::idempotency::Idempotency;
+#[cfg(feature = "seal")]
+use crate::engine::Sealing;
+use crate::engine::{DigestSecret, Digesting};
+
+impl Idempotency {
+    /// Seals what a shared store keeps of responses, and of the values of jobs: XChaCha20-Poly1305 with
+    /// a random nonce for each. Default: plaintext.
+    ///
+    /// A record opens under the key and the fingerprint that it was stored with, and nowhere else. One
+    /// that does not open is 409 `outcome_unknown`; one that is sealed with a key that `sealing` does not
+    /// have is 503, as is one that is not sealed, unless [`Sealing::and_open_unsealed`] lets it. Each of
+    /// them is an error in the log, and none of them runs a handler.
+    ///
+    /// A `MemoryStore` is in the process that has the keys, so nothing is sealed there. [Sealing and keyed
+    /// digests] has what this protects from, and how to change the key without a stop.
+    ///
+    /// [Sealing and keyed digests]: https://docs.rs/idempotent-axum/latest/idempotent_axum/sealing/
+    ///
+    /// ```
+    /// use idempotent_runtime::{Idempotency, Sealing};
+    ///
+    /// # let (key, old_key) = ([7; 32], [8; 32]);
+    /// # let store = idempotent_runtime::MemoryStore::new();
+    /// let sealing = Sealing::new("2026-11", key).and_open("2026-10", old_key);
+    /// let idempotency = Idempotency::new(store).seal(sealing);
+    /// assert!(format!("{idempotency:?}").contains(r#"seals: "2026-11""#));
+    /// ```
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub fn seal(self, sealing: Sealing) -> Self {
+        self.set_engine(|engine| engine.seals.set(sealing))
+    }
+
+    /// Keys all digests and fingerprints with `secret`, 32 random bytes: the store keys, which logs name
+    /// keys by, the fingerprints in a shared store, and what
+    /// [`IdempotencyKey::derive`](crate::IdempotencyKey::derive) gives. Default: none.
+    ///
+    /// Who reads the store or the logs can then not try out which principal, key or body a digest was
+    /// made of. All instances that share a store need the same secret, and it is for good: under another
+    /// one every key is a new key. [Sealing and keyed digests] has how to change it nevertheless. It is
+    /// wiped from memory when the last handle to it is dropped, and never shown.
+    ///
+    /// [Sealing and keyed digests]: https://docs.rs/idempotent-axum/latest/idempotent_axum/sealing/
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # let [secret, other] = [[1; 32], [2; 32]];
+    /// let digest = |idempotency: &Idempotency| idempotency.operation("login").key("ann").digest();
+    /// let plain = Idempotency::new(MemoryStore::new());
+    /// let keyed = plain.clone().digest_secret(secret);
+    /// assert_ne!(digest(&keyed), digest(&plain));
+    /// assert_ne!(digest(&keyed), digest(&plain.digest_secret(other)));
+    /// ```
+    #[must_use]
+    pub fn digest_secret(self, secret: [u8; 32]) -> Self {
+        let secret = DigestSecret::new(secret);
+        self.set_engine(|engine| engine.digesting = Digesting::Keyed(secret))
+    }
+}

@@ -1,0 +1,64 @@
+//! What an error of SQLite means for the reader of a log.
+
+use std::path::Path;
+
+use sqlx::{Error, error::DatabaseError};
+
+/// The [result codes](https://www.sqlite.org/rescode.html) without what extends them.
+const PERM: i32 = 3;
+const BUSY: i32 = 5;
+const READONLY: i32 = 8;
+const IOERR: i32 = 10;
+const CORRUPT: i32 = 11;
+const FULL: i32 = 13;
+const CANTOPEN: i32 = 14;
+const NOTADB: i32 = 26;
+/// The index of the log could not grow.
+const IOERR_SHMSIZE: i32 = IOERR | (19 << 8);
+
+/// What to do about a damaged file.
+pub(super) const RESTORE: &str = "restore it from a backup, or move it away with the files beside \
+                                  it; what it held then runs again if it is retried";
+const READ_ONLY: &str = "is read-only: give the service the right to write to it and to its \
+                         directory";
+
+/// What has to be done, as what a message says of the file; `None` if nobody knows.
+pub(super) fn what_to_do(error: &Error) -> Option<&'static str> {
+    let extended = code(error)?;
+    if extended == IOERR_SHMSIZE {
+        return what_to_do_about(FULL);
+    }
+    what_to_do_about(extended & 0xff)
+}
+
+fn what_to_do_about(code: i32) -> Option<&'static str> {
+    Some(match code {
+        BUSY => {
+            "is locked by another program, which has begun to write to it: end that one, nothing \
+             else may write to the file"
+        }
+        READONLY | PERM => READ_ONLY,
+        IOERR => "could not be read or written: check its disk",
+        FULL => "cannot grow, its disk is full: make room; what is stored stays",
+        CANTOPEN => "could not be opened: check its directory, and the right to write to it",
+        _ => return None,
+    })
+}
+
+/// What a store says whose file turns out to be damaged while it is in use.
+pub(super) fn damaged(path: &Path) -> String {
+    format!(
+        "`{}` is damaged: what can be read is replayed, and nothing new runs; stop the service, \
+         then {RESTORE}",
+        path.display()
+    )
+}
+
+/// Whether the file holds what SQLite has not written.
+pub(super) fn is_damage(error: &Error) -> bool {
+    code(error).is_some_and(|code| matches!(code & 0xff, CORRUPT | NOTADB))
+}
+
+fn code(error: &Error) -> Option<i32> {
+    error.as_database_error().and_then(DatabaseError::code)?.parse().ok()
+}
