@@ -1,4 +1,4 @@
-// One of its programs needs PostgreSQL: without that feature the README is not doc-tested.
+// One of its programs needs PostgreSQL, so without that feature the README is not doc-tested.
 #![cfg_attr(any(not(doctest), feature = "postgres"), doc = include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -43,7 +43,8 @@ pub use idempotent_runtime::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous}
 #[doc(hidden)]
 pub use idempotent_runtime::__private;
 
-// The pictures come first, as data: of two definitions of one name in Markdown the first one counts.
+// The pictures come first, as data: if Markdown has two definitions of a name, the first one
+// counts.
 #[doc = include_str!("../docs/how-it-works-images.md")]
 #[doc = include_str!("../docs/how-it-works.md")]
 pub mod how_it_works {}

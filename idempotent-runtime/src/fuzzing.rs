@@ -95,7 +95,7 @@ pub(crate) fn seal(kind: u8, payload: &[u8]) -> Bytes {
     with_checksum([&[b'i', b'A', 2, kind, 0, 0, 0, 0, 0], payload].concat())
 }
 
-/// The record with a right checksum.
+/// The record with a correct checksum.
 pub(crate) fn with_checksum(mut record: Vec<u8>) -> Bytes {
     let mut checksum = crc32fast::Hasher::new();
     checksum.update(&record[..5]);

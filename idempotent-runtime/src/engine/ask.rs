@@ -178,7 +178,7 @@ impl Job {
         let mut waiting = Waiting::new(self);
         loop {
             waiting.wait(running, lease_left).await?;
-            // It may have ended in this process.
+            // The run may have ended in this process.
             if let Some(found) = self.near() {
                 return Err(found);
             }
@@ -197,8 +197,8 @@ impl Job {
         }
     }
 
-    /// What this job finds in a stored record, of which a call said at `moment` or later that it
-    /// is held for `expires_in`.
+    /// What this job finds in a stored record that a call made at `moment` or later reported as
+    /// held for `expires_in`.
     pub(super) fn found_in(
         &self,
         fingerprint: Fingerprint,
@@ -223,7 +223,7 @@ impl Job {
     ) -> Result<Bytes, Refusal> {
         let key = self.attempt.key;
         let record = self.engine.read_record(key, fingerprint, record);
-        // If it does not open, nobody knows whether this is the fingerprint that it was stored with.
+        // If it cannot be opened, it is unknown whether this is the fingerprint it was stored with.
         #[cfg(feature = "seal")]
         let is_known = !matches!(record, Err(Unreadable::NotAdmitted | Unreadable::NotOpened));
         #[cfg(not(feature = "seal"))]

@@ -61,7 +61,7 @@ impl Job {
     /// Frees the key of an abandoned claim. The call may still be on its way, or waiting for a
     /// lock, and no store makes a release wait for it, so the release is repeated.
     pub(super) fn release_given_up(&self) {
-        // A store in this process has stopped working on a call that was dropped.
+        // A store in this process stops working on a call that is dropped.
         if self.engine.store.release_at_once(&self.attempt).is_some() {
             return;
         }
@@ -76,7 +76,8 @@ impl Job {
         });
     }
 
-    /// Stores `record`, first given to the store at `first`, after its caller has got the response.
+    /// Stores `record`, first passed to the store at `first`, after its caller has got the
+    /// response.
     pub(super) fn complete_in_background(
         &self,
         record: Bytes,
@@ -164,8 +165,8 @@ impl Job {
     }
 }
 
-/// A claim without a lease, held in this process: released on drop unless its record is stored by
-/// then. The task that holds it may never start, or may end with its runtime.
+/// A claim without a lease, held in this process: released on drop unless its record has been
+/// stored by then. The task that holds it may never start, or may end with its runtime.
 struct FreedAtOnce(Job);
 
 impl Drop for FreedAtOnce {

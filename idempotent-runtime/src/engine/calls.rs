@@ -67,8 +67,8 @@ impl Job {
         self.within_limit(renew).await
     }
 
-    /// Stores `record`, first given to the store at `first`, or a note in its place if the store can
-    /// never accept it.
+    /// Stores `record`, first passed to the store at `first`, or a note in its place if the store
+    /// can never accept it.
     pub(super) async fn complete(
         &self,
         record: &mut Bytes,

@@ -106,16 +106,14 @@ pub enum Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replayed {
-    /// The memory of this process: a `MemoryStore`, without extracting the request's last parameter
-    /// again.
+    /// This process's `MemoryStore`, without extracting the request's last parameter again.
     Look,
     /// The memory of this process: a `MemoryStore`.
     Memory,
     /// A shared store.
     Store,
-    /// The memory of this process, which has a copy of what the shared store holds
-    /// (`Idempotency::near_cache`): before the request's last parameter was extracted again, or
-    /// after.
+    /// This process's copy of what the shared store holds (`Idempotency::near_cache`), whether
+    /// before or after the request's last parameter was extracted again.
     Near,
 }
 

@@ -38,13 +38,13 @@ impl Digesting {
     }
 }
 
-/// The secret of a service's digests. Wiped when its last handle is dropped, and never shown.
+/// The secret for a service's digests. Wiped when its last handle is dropped, and never shown.
 #[derive(Clone)]
 pub(crate) struct DigestSecret(Arc<Zeroizing<[u8; 32]>>);
 
 impl DigestSecret {
     pub(crate) fn new(mut secret: [u8; 32]) -> Self {
-        // Filled where it stays: a move would leave a copy behind.
+        // Filled in place: a move would leave a copy behind.
         let mut place = Arc::new(Zeroizing::new([0; 32]));
         if let Some(place) = Arc::get_mut(&mut place) {
             place.copy_from_slice(&secret);

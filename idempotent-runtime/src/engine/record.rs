@@ -54,11 +54,11 @@ pub(crate) enum Unreadable {
     UnknownVersion,
     /// Corrupt.
     Corrupt,
-    /// Sealed with a key that this service does not have, or not sealed although it has to be. The
-    /// log says so already.
+    /// Sealed with a key that this service does not have, or not sealed although it must be. The
+    /// log already says so.
     #[cfg(feature = "seal")]
     NotAdmitted,
-    /// Sealed, and not as it was sealed: for another key or fingerprint, or with other bytes.
+    /// Sealed, but not as it is now: for another key or fingerprint, or with other bytes.
     #[cfg(feature = "seal")]
     NotOpened,
 }
@@ -80,7 +80,7 @@ impl Draft {
         Self::new(KIND_VALUE, 0, length)
     }
 
-    /// The sealed twin of a record of this kind, whose payload has `length` bytes.
+    /// The sealed counterpart of a record of this kind whose payload has `length` bytes.
     #[cfg(feature = "seal")]
     pub(super) fn sealed(kind: u8, length: usize) -> Self {
         Self::new(kind, SEALED, length)
@@ -142,18 +142,18 @@ fn checksum(record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What stands before the checksum.
+/// The bytes before the checksum.
 fn head(kind: u8, flags: u8) -> [u8; 5] {
     [MAGIC[0], MAGIC[1], VERSION, kind, flags]
 }
 
-/// Reads a record that is not sealed, which a store gave back or, if `is_unchecked`, this process's
+/// Reads an unsealed record that came from a store or, if `is_unchecked`, from this process's
 /// memory.
 pub(crate) fn open(record: Bytes, is_unchecked: bool) -> Result<Record, Unreadable> {
     Envelope::read(record, is_unchecked)?.into_record()
 }
 
-/// A record whose envelope was read.
+/// A record whose envelope has been read.
 pub(super) struct Envelope {
     kind: u8,
     flags: u8,
@@ -192,7 +192,8 @@ impl Envelope {
 
 #[cfg(feature = "seal")]
 impl Envelope {
-    /// That of a record of this process, which it holds in plain and, maybe, without a checksum.
+    /// The envelope of this process's own record, which is in plaintext and possibly without a
+    /// checksum.
     pub(super) fn of_own(record: &Bytes) -> Self {
         Self { kind: record[KIND], flags: 0, payload: record.slice(ENVELOPE..) }
     }
@@ -205,7 +206,7 @@ impl Envelope {
         &self.payload
     }
 
-    /// What is authenticated beside a sealed payload of this kind.
+    /// What is authenticated in addition to a sealed payload of this kind.
     pub(super) fn sealed_head(&self) -> [u8; 5] {
         head(self.kind, SEALED)
     }
@@ -218,7 +219,7 @@ impl Envelope {
         self.flags == 0
     }
 
-    /// The same with what its payload was before it was sealed.
+    /// The same envelope with its payload before sealing.
     pub(super) fn opened(self, payload: Bytes) -> Self {
         Self { payload, flags: 0, ..self }
     }

@@ -46,14 +46,14 @@ pub(crate) struct Engine {
     pub(crate) max_waiting_bytes: usize,
     /// The limit for runs that have outlived their callers.
     pub(crate) max_detached_runs: usize,
-    /// How digests are made that other processes make as well.
+    /// How to compute digests that other processes compute as well.
     pub(crate) digesting: Digesting,
     #[cfg(feature = "seal")]
     pub(crate) seals: Seals,
     pub(super) in_flight: InFlight,
     pub(super) outage: Arc<Outage>,
     pub(super) listeners: Listeners,
-    /// Copies of what the store holds.
+    /// Copies of the store's contents.
     pub(super) near: Near,
     /// The queues for keys that are claimed in transactions.
     #[cfg(feature = "postgres")]
@@ -92,7 +92,7 @@ impl Engine {
         self
     }
 
-    /// Whether nobody can compute the digest of a guess without a secret of this service.
+    /// Whether nobody can compute the digest of a guess without this service's secret.
     pub(crate) fn has_keyed_digests(&self) -> bool {
         matches!(self.digesting, Digesting::Keyed(_))
     }

@@ -213,16 +213,17 @@ impl Idempotency {
         self.set_engine(|engine| engine.store_timeout = timeout)
     }
 
-    /// Keeps copies of stored responses in the memory of this process, in at most `max_bytes`, so that
-    /// they are replayed without the shared store. Default: none are kept.
+    /// Keeps copies of stored responses in this process's memory, in at most `max_bytes`, so that
+    /// they are replayed without the shared store. Default: no copies.
     ///
-    /// What this process has stored, or has replayed once, it replays again from its copy until the
-    /// `ttl` passes, for 10 minutes at most: without a round trip, and while the store is slow or
-    /// down. A key that is [forgotten](crate::OperationKey::forget) on another instance is replayed
-    /// here for as long. A `MemoryStore` needs no copies, so with one this does nothing; nor does 0.
+    /// What this process has stored or replayed once, it replays from its copy until the `ttl`
+    /// passes, for at most 10 minutes: without a round trip, and even while the store is slow or
+    /// down. If a key is [forgotten](crate::OperationKey::forget) on another instance, it may still
+    /// be replayed here for that long. A `MemoryStore` needs no copies, so this has no effect on
+    /// one; neither does 0.
     ///
-    /// Copies are in plaintext, and count with some 500 bytes each beside theirs. When there is no
-    /// room, those go that are asked for least. A clone of these settings shares them.
+    /// Copies are in plaintext, and each counts as some 500 bytes more than its content. When there
+    /// is no room, the least requested ones are dropped. Clones of these settings share the copies.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {

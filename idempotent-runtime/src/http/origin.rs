@@ -1,12 +1,13 @@
-//! [`Origin`]: who gave a response, for [`testing`](crate::testing).
+//! [`Origin`]: who produced a response, for [`testing`](crate::testing).
 
 use crate::engine::ProblemCode;
 
-/// Who gave a response: among its extensions, with the feature `testing`. A replay has none.
+/// Who produced a response. It is among the response's extensions, with the feature `testing`. A
+/// replay has none.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin {
-    /// The handler, which has run.
+    /// The handler, which ran.
     Handler,
-    /// The library, which has not run it.
+    /// The library, which did not run it.
     Refusal(ProblemCode),
 }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, error::Error, fmt};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a store could not be connected to, or its file could not be opened.
+/// Why a store could not be connected to, or its file not opened.
 ///
 /// The message contains the server's address or the file's path, never a password, and says what to
 /// do. The cause is its [`source`](std::error::Error::source).

@@ -1,8 +1,9 @@
 //! Digests: what a store sees instead of keys, principals and requests.
 //!
-//! All of them are BLAKE3, keyed if the service has a digest secret, and truncated to 128 bits. To hit someone else's digest, an attacker needs
-//! 2^128 work. A birthday attack takes 2^64, but only lets callers collide with themselves, which
-//! gets them their own response or a 422, never a second run.
+//! All of them are BLAKE3, keyed if the service has a digest secret, and truncated to 128 bits. To
+//! hit someone else's digest, an attacker needs 2^128 work. A birthday attack takes 2^64, but only
+//! lets callers collide with themselves, which gets them their own response or a 422, never a
+//! second run.
 
 use std::{
     fmt,

@@ -37,7 +37,7 @@ impl Evictions {
         self.count.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Says in the log how many there were, unless it has done so already or just now.
+    /// Logs how many there were, unless that has just been done or there is nothing new.
     pub(super) fn tell(&self) {
         let evicted = self.count();
         if evicted == self.told.load(Ordering::Relaxed) {

@@ -26,7 +26,7 @@ pub(crate) enum StoreHandle {
         /// The same store, if it supports transactions.
         #[cfg(feature = "postgres")]
         postgres: Option<PostgresStore>,
-        /// The same, if its claims are in this process.
+        /// The same store, if its claims are held in this process.
         #[cfg(feature = "sqlite")]
         sqlite: Option<SqliteStore>,
     },

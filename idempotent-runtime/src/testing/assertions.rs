@@ -1,5 +1,5 @@
-//! Assertions on a response: whether its handler ran for it. What they panic with says what the
-//! response is, and where to look.
+//! Assertions on a response: whether its handler ran for it. The panic messages describe the
+//! response, and say where to look.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
     http::{Origin, stored::REPLAYED},
 };
 
-/// Asserts that the response is the replay of a stored one: its handler did not run.
+/// Asserts that the response is a replay of a stored one, so its handler did not run.
 ///
 /// ```
 /// use http::Response;
@@ -23,8 +23,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// Panics if the response does not say that it is a replay. The message has its status, its headers
-/// and what to look at.
+/// Panics if the response is not marked as a replay. The message contains its status and headers,
+/// and says what to look at.
 #[track_caller]
 pub fn assert_replayed<B>(response: &Response<B>) {
     let seen = Seen::of(response);
@@ -33,12 +33,12 @@ pub fn assert_replayed<B>(response: &Response<B>) {
 
 /// Asserts that the handler ran for this response.
 ///
-/// A replay fails it, and so does anybody else's answer, such as the library's 409, an extractor's
-/// 401 or the router's 404.
+/// A replay fails it, and so does an answer from anywhere else, such as the library's 409, an
+/// extractor's 401 or the router's 404.
 ///
-/// A response that comes straight from a router or a handler says who answered, among its
-/// extensions. If those are lost, as over a socket, a success counts as the handler's and an error as
-/// somebody else's.
+/// A response that comes directly from a router or a handler carries in its extensions who
+/// answered. If those are lost, for example over a socket, a success counts as the handler's and an
+/// error as someone else's.
 ///
 /// ```
 /// use http::Response;
@@ -51,8 +51,8 @@ pub fn assert_replayed<B>(response: &Response<B>) {
 ///
 /// # Panics
 ///
-/// Panics if the handler did not give the response. The message has its status, its headers and what
-/// to look at.
+/// Panics if the response did not come from the handler. The message contains its status and
+/// headers, and says what to look at.
 #[track_caller]
 pub fn assert_executed<B>(response: &Response<B>) {
     let seen = Seen::of(response);
@@ -61,7 +61,7 @@ pub fn assert_executed<B>(response: &Response<B>) {
     assert!(is_executed, "{}", Failure { expected: "the handler's", response, seen });
 }
 
-/// What a response says of its origin.
+/// What a response says about its origin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Replay,

@@ -1,4 +1,4 @@
-//! [`FailingStore`]: a store that fails when a test says so, around another one.
+//! [`FailingStore`]: wraps a store, and fails when a test says so.
 
 use std::{
     collections::VecDeque,
@@ -17,15 +17,15 @@ use crate::{Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreK
 /// |---|---|---|
 /// | [`Works`](Self::Works) | yes | the answer |
 /// | [`NotSent`](Self::NotSent) | no | an error that says so: [`StoreError::not_sent`] |
-/// | [`Fails`](Self::Fails) | no | an error that leaves it open |
+/// | [`Fails`](Self::Fails) | no | an error that leaves this open |
 /// | [`FailsAfter`](Self::FailsAfter) | yes | the same error |
 /// | [`Hangs`](Self::Hangs) | no | nothing, ever |
 /// | [`HangsAfter`](Self::HangsAfter) | yes | nothing, ever |
-/// | [`Late`](Self::Late) | yes | the answer, so much later |
+/// | [`Late`](Self::Late) | yes | the answer, that much later |
 ///
 /// The library cannot tell `Fails` from `FailsAfter`, nor the last three from each other before
-/// `store_timeout` has passed: it has to be right in either case. `wait` has no errors; it returns
-/// early instead, which every store may do.
+/// `store_timeout` has passed, and has to behave correctly in each case. `wait` has no errors; it
+/// returns early instead, which any store may do.
 ///
 /// ```
 /// use idempotent_runtime::testing::Fault;
@@ -41,19 +41,19 @@ pub enum Fault {
     Works,
     /// The call reaches no server, as if its connection were refused.
     NotSent,
-    /// The call fails, and was not made; its caller cannot know.
+    /// The call fails without having been made, which its caller cannot know.
     Fails,
-    /// The call is made, and its answer is lost.
+    /// The call is made, but its answer is lost.
     FailsAfter,
-    /// The call is not made and never answers, as if the way to the server swallowed it.
+    /// The call is not made and never answers, as if the network swallowed it.
     Hangs,
-    /// The call is made and never answers.
+    /// The call is made but never answers.
     HangsAfter,
-    /// The call is made, and its answer comes so much later, by tokio's clock.
+    /// The call is made, and its answer comes this much later, by tokio's clock.
     Late(Duration),
 }
 
-/// One verb of a [`FailingStore`]. A clone is another handle to the same verb.
+/// One method of a [`FailingStore`]. A clone is another handle to the same method.
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -89,33 +89,33 @@ impl Verb {
         Self(Arc::new(Mutex::new(faults)))
     }
 
-    /// What happens to the next calls, in order, one each: `[Fault::Fails; 2]` makes two fail.
+    /// What happens to the next calls, in order: `[Fault::Fails; 2]` makes two fail.
     ///
-    /// Faults that earlier calls of `next` have left come first.
+    /// Faults left over from earlier calls to `next` come first.
     pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults().next.extend(faults);
     }
 
-    /// What happens to every call for which [`next`](Self::next) says nothing, until told otherwise.
+    /// What happens to every call for which [`next`](Self::next) sets nothing, until changed.
     pub fn always(&self, fault: Fault) {
         self.faults().always = fault;
     }
 
-    /// Every call works from now on. One that hangs goes on hanging: its answer is lost.
+    /// Makes every call work from now on. A call that hangs stays hanging: its answer is lost.
     pub fn mend(&self) {
         let mut faults = self.faults();
         faults.next.clear();
         faults.always = Fault::Works;
     }
 
-    /// How many calls have begun so far, whatever became of them.
+    /// How many calls have begun so far, whatever happened to them.
     #[must_use]
     pub fn calls(&self) -> usize {
         self.faults().calls
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -155,12 +155,12 @@ impl Verb {
 /// The source of each error.
 const ASKED_FOR: &str = "a fault that the test has asked for";
 
-/// A store that fails when a test says so, around another one, which holds the keys. A clone is
-/// another handle to both.
+/// Wraps a store, which holds the keys, and fails when a test says so. A clone is another handle to
+/// both.
 ///
-/// Each verb has a field of its name, which says what happens to its calls: to the
+/// Each method has a field with its name that sets what happens to its calls: to the
 /// [next](Verb::next) ones, or to [all](Verb::always) from now on. Nothing is left to chance, and
-/// nothing takes time but a [`Fault::Late`], which follows tokio's clock, paused or not.
+/// nothing takes time except a [`Fault::Late`], which follows tokio's clock, paused or not.
 ///
 /// ```
 /// # #[cfg(feature = "memory")]
@@ -191,16 +191,16 @@ const ASKED_FOR: &str = "a fault that the test has asked for";
 /// # });
 /// ```
 ///
-/// To the library it is a store that several processes may share, also around a
-/// [`MemoryStore`](crate::MemoryStore). It has no transactions, also around a `PostgresStore`: a
-/// handler that takes `Tx` answers 500 `misconfigured`.
+/// To the library it is a store that several processes may share, even around a
+/// [`MemoryStore`](crate::MemoryStore). It does not support transactions, even around a
+/// `PostgresStore`: a handler that takes `Tx` answers 500 `misconfigured`.
 #[derive(Debug, Clone)]
 pub struct FailingStore<S> {
-    /// Its `claim`, which the library tries twice before it gives up.
+    /// Its `claim`, which the library tries twice before giving up.
     pub claim: Verb,
     /// Its `renew`.
     pub renew: Verb,
-    /// Its `complete`, which the library goes on trying in the background.
+    /// Its `complete`, which the library keeps retrying in the background.
     pub complete: Verb,
     /// Its `release`.
     pub release: Verb,
@@ -214,29 +214,29 @@ pub struct FailingStore<S> {
 }
 
 impl<S> FailingStore<S> {
-    /// Around `store`; every call works.
+    /// Wraps `store`; every call works.
     pub fn new(store: S) -> Self {
         let [claim, renew, complete, release, wait, read, forget] =
             std::array::from_fn(|_| Verb::new());
         Self { claim, renew, complete, release, wait, read, forget, store }
     }
 
-    /// What happens to every call of every verb for which [`Verb::next`] says nothing, until told
-    /// otherwise.
+    /// What happens to every call of every method for which [`Verb::next`] sets nothing, until
+    /// changed.
     pub fn always(&self, fault: Fault) {
         for verb in self.verbs() {
             verb.always(fault);
         }
     }
 
-    /// Every call of every verb works from now on.
+    /// Makes every call of every method work from now on.
     pub fn mend(&self) {
         for verb in self.verbs() {
             verb.mend();
         }
     }
 
-    /// The store that it is around.
+    /// The wrapped store.
     pub fn inner(&self) -> &S {
         &self.store
     }
@@ -281,7 +281,7 @@ impl<S: Store> Store for FailingStore<S> {
             self.store.wait(key, at_most).await;
             Ok(())
         };
-        // An error is an early return.
+        // An error means an early return.
         let _ = self.wait.call(wait).await;
     }
 

@@ -1,12 +1,13 @@
-//! Helpers for tests: of services that use the library, and of stores.
+//! Helpers for testing services that use the library, and stores.
 //!
-//! - [`assert_executed`] and [`assert_replayed`] say of a response whether its handler ran for it.
+//! - [`assert_executed`] and [`assert_replayed`] check whether a handler ran for a response.
 //! - [`FailingStore`] is a store that fails when the test says so.
-//! - [`IdempotencyKey::new`](crate::IdempotencyKey::new) makes the key for a handler that is called
-//!   directly. It needs no feature.
+//! - [`IdempotencyKey::new`](crate::IdempotencyKey::new) creates the key for a handler that is
+//!   called directly. It needs no feature.
 //! - [`conformance`] checks any [`Store`](crate::Store).
 //!
-//! "Testing your handlers", a page in the documentation of `idempotent-axum`, shows them at work.
+//! "Testing your handlers", a page in the documentation of `idempotent-axum`, shows how to use
+//! them.
 
 mod assertions;
 mod conformance;

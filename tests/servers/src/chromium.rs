@@ -1,4 +1,4 @@
-//! A browser: the program that drives it, and what it is started with.
+//! A browser: the program that drives it, and its command-line arguments.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +7,8 @@ use crate::directory::Directory;
 use crate::program;
 use crate::server::{Kind, Server};
 
-/// A `ChromeDriver`: it starts a Chromium for each `WebDriver` session, and ends it with the session.
+/// A `ChromeDriver`: it starts a Chromium for each `WebDriver` session, and ends it with the
+/// session.
 #[derive(Debug)]
 pub struct ChromeDriver {
     server: Server<Options>,
@@ -31,8 +32,8 @@ impl ChromeDriver {
         format!("http://{}", self.server.address())
     }
 
-    /// What a further Chromium has to be started with: no window, files of its own, and to end with
-    /// the driver. `http://page.test` is this machine, by a name that browsers do not trust as they do
+    /// The arguments for starting another Chromium: no window, separate files, and ending with the
+    /// driver. `http://page.test` is this machine, by a name that browsers do not trust as they do
     /// `localhost`.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
@@ -41,9 +42,9 @@ impl ChromeDriver {
         vec![
             "--headless".to_owned(),
             "--host-resolver-rules=MAP page.test 127.0.0.1".to_owned(),
-            // Its sandbox does not work for root, as which the tests run; it sees their pages alone.
+            // Its sandbox does not work as root, which the tests run as; it only sees their pages.
             "--no-sandbox".to_owned(),
-            // Through a pipe it notices that the driver has gone.
+            // Through a pipe it notices when the driver has gone.
             "--remote-debugging-pipe".to_owned(),
             format!("--user-data-dir={}", files.display()),
         ]

@@ -51,7 +51,7 @@ impl Directory {
         path
     }
 
-    /// Mounts the filesystem that a file holds on a new directory in this one.
+    /// Mounts the filesystem in a file on a new directory in this one.
     pub(crate) fn mount_image(&self, name: &str, image: &Path) -> &Path {
         let image = image.to_str().expect("it is UTF-8");
         self.mount_with(name, &["-o", "loop,noatime", image])
@@ -75,7 +75,7 @@ impl Directory {
         self.mount.get().map(PathBuf::as_path)
     }
 
-    /// Fills what is mounted: from now on no file can grow there, and none can be made.
+    /// Fills what is mounted: from now on no file can grow or be created there.
     pub(crate) fn fill(&self) {
         let fill = || {
             let mut hog = File::create(self.hog())?;

@@ -1,4 +1,4 @@
-//! [`Disk`]: a place for files, which can be full.
+//! [`Disk`]: a place for files that can fill up.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::directory::Directory;
 use crate::program;
 
-/// Room for some hundred records, and for what a database keeps beside its file.
+/// Room for some hundred records, and for what a database keeps next to its file.
 const SMALL: u64 = 2 << 20;
 
 /// An empty directory, removed with everything in it on drop.
@@ -19,13 +19,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A directory on the disk of temporary files.
+    /// A directory on the disk for temporary files.
     #[must_use]
     pub fn new() -> Self {
         Self::on(Directory::new(None))
     }
 
-    /// A disk of its own of 2 MiB, which needs the right to mount one.
+    /// A separate disk of 2 MiB. Requires permission to mount.
     #[must_use]
     pub fn small() -> Self {
         let directory = Directory::new(None);
@@ -43,7 +43,7 @@ impl Disk {
         self.directory.mounted().unwrap_or(self.directory.path())
     }
 
-    /// Fills a [small](Self::small) one: from now on no file can grow, and none can be made.
+    /// Fills a [small](Self::small) disk: from now on no file can grow or be created.
     pub fn fill(&self) {
         self.directory.fill();
     }
@@ -53,7 +53,7 @@ impl Disk {
         self.directory.free();
     }
 
-    /// Lets nobody write to one of its files, root neither. Needs the right to mount.
+    /// Makes one of its files read-only, even for root. Requires permission to mount.
     pub fn make_read_only(&self, file: &str) {
         let path = self.path().join(file);
         let mount = |arguments: &[&str]| {

@@ -1,8 +1,8 @@
 //! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`],
 //! [`Prometheus`]; [`Certificates`] for those that use TLS; a [`Disk`] for files and one that hangs
-//! ([`SlowDisk`]); a TCP [`Proxy`] that makes the network
-//! fail; a browser ([`ChromeDriver`]); the location of Python programs ([`python`],
-//! [`python_file`]); and a runner for the curl sessions of a README ([`compare_curl_sessions`]).
+//! ([`SlowDisk`]); a TCP [`Proxy`] that makes the network fail; a browser ([`ChromeDriver`]); the
+//! location of Python programs ([`python`], [`python_file`]); and a runner for the curl sessions of
+//! a README ([`compare_curl_sessions`]).
 //!
 //! Every server listens on a free port of 127.0.0.1, keeps its files in its own directory, and can
 //! be killed, restarted on the same port and files, paused and resumed. It stops when it is

@@ -25,7 +25,7 @@ pub fn python(name: &str) -> PathBuf {
 /// Panics if it is not installed.
 #[must_use]
 pub fn python_file(path: &str) -> PathBuf {
-    // Below `lib/python3.11`, or another release.
+    // In `lib/python3.11`, or that of another release.
     let releases = fs::read_dir(Path::new(VENV).join("lib")).into_iter().flatten().flatten();
     let mut files = releases.map(|release| release.path().join("site-packages").join(path));
     files

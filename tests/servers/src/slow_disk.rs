@@ -14,8 +14,8 @@ use crate::program;
 
 const SIZE: u64 = 32 << 20;
 
-/// Whoever writes waits from the first line on. It ends by itself, whatever becomes of this process:
-/// what waits for the disk cannot be killed.
+/// Anyone who writes waits from the first line on. It ends by itself, whatever happens to this
+/// process: what waits for the disk cannot be killed.
 const HANG: &str = r#"
     fsfreeze --freeze "$0" && echo frozen
     timeout 120 cat
@@ -29,8 +29,8 @@ const HANG_FOR: &str = r#"
 /// How long the disk works between two pauses.
 const BETWEEN: Duration = Duration::from_millis(5);
 
-/// A directory on a disk of its own, an ext4 in a file, that can be made to hang: what is written or
-/// synced waits, what the system has in memory can be read. Needs the right to mount, and a loop
+/// A directory on a separate disk, an ext4 in a file, that can be made to hang: writes and syncs
+/// wait, while what the system has in memory can be read. Requires permission to mount, and a loop
 /// device.
 #[derive(Debug)]
 pub struct SlowDisk {
@@ -64,7 +64,7 @@ impl SlowDisk {
         self.directory.mounted().expect("it is mounted")
     }
 
-    /// From now on the disk hangs, or if `each` is given, it hangs for that long again and again.
+    /// From now on the disk hangs; if `each` is given, it hangs for that long again and again.
     pub fn pause(&self, each: Option<Duration>) {
         let pausing = match each {
             None => {

@@ -56,7 +56,7 @@ impl Verb {
             gate.pass().await;
         }
         let mut call = pin!(call);
-        // A waiter is counted when the store knows of it.
+        // A waiter is counted once the store knows about it.
         let first = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
         self.begun.add();
         match first {

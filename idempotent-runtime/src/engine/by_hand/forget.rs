@@ -29,8 +29,8 @@ pub struct Forget {
 impl OperationKey {
     /// Frees the key when awaited, so that the next request with it runs.
     ///
-    /// With a near cache, this process's copy is dropped as well; other instances replay theirs for
-    /// up to 10 minutes.
+    /// With a near cache, this process's copy is dropped as well; other instances may replay theirs
+    /// for up to 10 minutes.
     ///
     /// A running key is left alone: [`Forgotten::StillRunning`], with what is left of its lease.
     /// The same goes, in any case, for a key held by a `Tx`: it is freed when its transaction ends.

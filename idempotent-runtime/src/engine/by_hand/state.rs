@@ -76,7 +76,7 @@ pub enum StoredKind {
     /// A note that it is unknown whether the work took effect: duplicates get 409.
     Unknown,
     /// A corrupt record, one written by another release, or one that this service's
-    /// [`seal`](crate::Idempotency::seal) does not open.
+    /// [`seal`](crate::Idempotency::seal) settings cannot open.
     Unreadable,
 }
 

@@ -1,4 +1,4 @@
-//! [`Cache`]: where the copies are, in bounded memory.
+//! [`Cache`]: holds the copies, in bounded memory.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,17 +8,18 @@ use std::{
 use super::Copied;
 use crate::store::StoreKey;
 
-/// Counted per copy beside its bytes: the cache's own, which `benches/run memory` measures.
+/// Counted for each copy in addition to its bytes: the cache's own overhead, measured by
+/// `benches/run memory`.
 const ENTRY_OVERHEAD: usize = 512;
-/// One byte in so many is what the allocator loses between records that come and go, as in
+/// One in this many bytes is lost by the allocator between records that come and go, as in
 /// `MemoryStore`.
 const FRAGMENTATION: usize = 8;
 
-/// At most so many bytes of copies. Which of them go, and whether a new one is worth another's place,
-/// is judged by how often each was asked for: a copy that is not there costs one round trip.
+/// A bounded number of bytes of copies. How often each was requested decides which are dropped, and
+/// whether a new one may replace another: a missing copy costs one round trip.
 pub(super) struct Cache(moka::sync::Cache<StoreKey, Arc<Slot>>);
 
-/// A copy, until it is evicted: moka frees what it has evicted some time later, so that it would hold
+/// A copy, until it is evicted: moka frees evicted entries some time later, and would thus hold
 /// more than it may.
 struct Slot {
     weight: u32,
@@ -58,7 +59,7 @@ impl Cache {
     pub(super) fn insert(&self, key: StoreKey, copied: Copied) {
         let (weight, until) = (weight(copied.answer.len()), copied.until);
         self.0.insert(key, Arc::new(Slot { weight, until, copied: Mutex::new(Some(copied)) }));
-        // Makes room at once: by itself the cache does so only after 64 of them, however large.
+        // Makes room at once: on its own the cache only does so after 64 entries, however large.
         self.0.run_pending_tasks();
     }
 
@@ -71,7 +72,7 @@ fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes + bytes / FRAGMENTATION + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
 }
 
-/// Frees copies once they are no longer right. Whether one is, its reader judges.
+/// Frees copies once they are stale. Whether one is, its reader decides.
 struct Expiry;
 
 impl Expiry {

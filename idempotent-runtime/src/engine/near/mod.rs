@@ -1,17 +1,19 @@
-//! [`Near`]: copies, in this process, of what a shared store holds, so that a replay needs no store.
+//! [`Near`]: this process's copies of what a shared store holds, so that a replay needs no store.
 //!
-//! A stored record does not change until its ttl passes, so a copy that lives no longer is right:
+//! A stored record does not change until its ttl passes, so a copy that lives no longer than that
+//! is correct:
 //!
-//! - It is made of what the store has said that it holds: after a `complete` that was answered
-//!   `Held` or a commit, and from the record that a claim or a read gave back. Never after an error.
-//! - Its time counts from before the first call that may have stored it, or from before the one that
-//!   said what is left of it, and ends after [`LONGEST`] in any case.
-//! - Only what is replayed is copied, an answer or a value. The store is asked for a note every time:
-//!   an outcome that is not known is what people look into and then `forget`, and that has to
-//!   count on every instance at once.
-//! - It is made of the opened record, and holds what decides about a replay: fingerprint, form, and
-//!   how the last parameter was extracted.
-//! - None is made of a call that began before the end of a `forget`: it may have been answered
+//! - It is made of what the store has confirmed that it holds: after a `complete` that was answered
+//!   `Held` or a commit, and from a record that a claim or a read returned. Never after an error.
+//! - Its time counts from before the first call that may have stored it, or from before the call
+//!   that reported its remaining time, and ends after [`LONGEST`] at the latest.
+//! - Only what is replayed is copied, an answer or a value. For a note, the store is asked every
+//!   time: an unknown outcome is what people look into and then `forget`, and that has to take
+//!   effect on every instance at once.
+//! - It is made of the opened record, and contains everything that decides about a replay:
+//!   fingerprint, form, and how the last parameter was extracted.
+//! - None is made of a call that began before the end of a `forget`, since it may have been
+//!   answered before.
 //!   before.
 
 #[cfg(feature = "near-cache")]
@@ -36,10 +38,10 @@ use super::{
 };
 use crate::store::{Extracted, Fingerprint, StoreKey};
 
-/// How long a copy is kept at the most: what another instance forgets may be replayed here for so
+/// The maximum time a copy is kept: what another instance forgets may be replayed here for this
 /// long.
 const LONGEST: Duration = Duration::from_mins(10);
-/// What a store may cut off a time: the rest of a millisecond, and as much of its clock.
+/// How much a store may round a time: the rest of a millisecond, and as much of its clock.
 const ROUNDING: Duration = Duration::from_millis(2);
 
 /// This process's copies, if it keeps any.
@@ -48,8 +50,8 @@ pub(super) struct Near(Option<Arc<Copies>>);
 
 struct Copies {
     cache: Cache,
-    /// How often a key was forgotten. Held for reading while a copy is made, for writing while one
-    /// is dropped.
+    /// How often a key was forgotten. Locked for reading while a copy is made, for writing while
+    /// one is dropped.
     forgotten: RwLock<u64>,
 }
 
@@ -59,13 +61,13 @@ struct Copied {
     fingerprint: Fingerprint,
     form: Form,
     answer: Bytes,
-    /// How the last parameter of a request with this fingerprint was extracted, if a replay may do
-    /// without.
+    /// How the last parameter of a request with this fingerprint was extracted, if a replay may
+    /// skip that.
     extracted: Option<Extracted>,
     until: Instant,
 }
 
-/// The moment before a call of the store: of what the call says a copy can be made.
+/// The moment before a store call whose result can be copied.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     at: Instant,
@@ -73,33 +75,33 @@ pub(super) struct Moment {
 }
 
 impl Near {
-    /// Copies that take `max_bytes` together.
+    /// Copies that take up at most `max_bytes` in total.
     #[cfg(feature = "near-cache")]
     pub(super) fn new(max_bytes: usize) -> Self {
         let copies = Copies { cache: Cache::new(max_bytes), forgotten: RwLock::default() };
         Self(Some(Arc::new(copies)))
     }
 
-    /// How many bytes they may take; `None` if none are kept.
+    /// How many bytes the copies may take up; `None` if none are kept.
     #[cfg(feature = "near-cache")]
     pub(super) fn max_bytes(&self) -> Option<u64> {
         self.0.as_deref().map(|copies| copies.cache.max_bytes())
     }
 
-    /// The moment before a call of the store; `None` if no copies are kept.
+    /// The moment before a store call; `None` if no copies are kept.
     pub(super) fn moment(&self) -> Option<Moment> {
         let forgotten = self.0.as_deref()?.forgotten.read();
         let forgotten = *forgotten.unwrap_or_else(PoisonError::into_inner);
         Some(Moment { at: Instant::now(), forgotten })
     }
 
-    /// The copy for `key` that is right now.
+    /// The copy for `key`, if it is currently valid.
     fn get(&self, key: StoreKey) -> Option<Copied> {
         let copied = self.0.as_deref()?.cache.get(key)?;
         (Instant::now() < copied.until).then_some(copied)
     }
 
-    /// Keeps what `copy` makes for `key`, which the store holds for `time` from `moment` on.
+    /// Keeps the result of `copy` for `key`, which the store holds for `time` from `moment` on.
     fn keep(
         &self,
         key: StoreKey,
@@ -115,7 +117,7 @@ impl Near {
         }
     }
 
-    /// Drops the copy for `key`, now and again once what this gives is dropped.
+    /// Drops the copy for `key`, now and again when the returned value is dropped.
     pub(super) fn forgetting(&self, key: StoreKey) -> Forgetting<'_> {
         self.remove(key);
         Forgetting { near: self, key }
@@ -142,7 +144,7 @@ impl Drop for Forgetting<'_> {
 }
 
 impl Job {
-    /// What the copy for its key says, if there is one.
+    /// What the copy for this job's key says, if there is one.
     pub(super) fn near(&self) -> Option<Found> {
         let Copied { fingerprint, form, answer, .. } = self.engine.near.get(self.attempt.key)?;
         Some(match self.refusal_of_other(form, fingerprint) {
@@ -151,7 +153,7 @@ impl Job {
         })
     }
 
-    /// Copies the answer that the store has given this job, and holds for `expires_in` since
+    /// Copies the answer that the store returned for this job, and holds for `expires_in` since
     /// `moment`.
     pub(super) fn copy_replayed(
         &self,
@@ -166,7 +168,7 @@ impl Job {
         });
     }
 
-    /// Copies the record that the store holds since this job gave it, at `moment` for the first time.
+    /// Copies the record that this job stored, first passed to the store at `moment`.
     pub(super) fn copy_stored(&self, moment: Option<Moment>, record: &Bytes) {
         let Some(moment) = moment else { return };
         let (form, answer) = match record::open(record.clone(), true) {
@@ -186,21 +188,21 @@ impl Job {
 }
 
 impl Engine {
-    /// Keeps copies of what a shared store holds, together in `max_bytes`.
+    /// Keeps copies of what a shared store holds, in at most `max_bytes` in total.
     #[cfg(feature = "near-cache")]
     pub(crate) fn keep_copies(&mut self, max_bytes: usize) {
         let is_kept = !self.store.is_memory() && max_bytes > 0;
         self.near = if is_kept { Near::new(max_bytes) } else { Near::default() };
     }
 
-    /// How many bytes its copies may take; `None` if it keeps none.
+    /// How many bytes the copies may take up; `None` if none are kept.
     #[cfg(feature = "near-cache")]
     pub(crate) fn max_copied_bytes(&self) -> Option<u64> {
         self.near.max_bytes()
     }
 
     /// The answer that this process holds for a request whose last parameter need not be extracted,
-    /// and where it holds it.
+    /// and where it is held.
     pub(crate) fn look(
         &self,
         key: StoreKey,
@@ -219,7 +221,7 @@ impl Engine {
     }
 }
 
-/// There is none.
+/// There is no cache.
 #[cfg(not(feature = "near-cache"))]
 enum Cache {}
 

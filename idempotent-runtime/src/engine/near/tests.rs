@@ -21,14 +21,14 @@ fn copy(answer: Bytes) -> impl FnOnce(Instant) -> Copied {
     move |until| Copied { fingerprint, form: Form::Answer, answer, extracted: None, until }
 }
 
-/// Keeps `answer` for a fresh key.
+/// Keeps `answer` for a new key.
 fn put(near: &Near, answer: Bytes) -> StoreKey {
     let (key, moment) = (fresh_key(), near.moment().expect("copies are kept"));
     near.keep(key, moment, HOUR, copy(answer));
     key
 }
 
-/// Bytes that count while they are alive, wherever they are kept.
+/// Bytes that are counted while they are alive, wherever they are kept.
 struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
 impl AsRef<[u8]> for Counted {
@@ -69,7 +69,7 @@ fn max_bytes_holds_under_a_flood() {
         let near = Near::new(16 * MIB);
         let most = flood(&near, length, copies);
         println!("copies of {length}: {} KiB", most / 1024);
-        // What the threads hold in their hands comes on top.
+        // Plus what the threads are holding.
         let limit = 16 * MIB + 8 * length;
         assert!(most <= limit, "{most} bytes are alive in copies of {length}, not {limit}");
     }
@@ -90,7 +90,7 @@ async fn a_copy_ends_in_time() {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(near.get(key).is_none(), "{time:?}");
     }
-    // It is over when the store has answered.
+    // It expires once the store has answered.
     let (key, moment) = (fresh_key(), near.moment().expect("copies are kept"));
     tokio::time::advance(second).await;
     near.keep(key, moment, second, copy(Bytes::from_static(b"answer")));
@@ -108,7 +108,7 @@ fn of_a_call_that_began_before_the_end_of_a_forget_no_copy_is_made() {
     let forgetting = near.forgetting(key);
     let meanwhile = near.moment();
     assert!(near.get(key).is_none());
-    // It may be that of before.
+    // It may be from before.
     keep(key, before);
     assert!(near.get(key).is_none());
     keep(key, meanwhile);
@@ -120,7 +120,8 @@ fn of_a_call_that_began_before_the_end_of_a_forget_no_copy_is_made() {
     assert!(near.get(key).is_some());
 }
 
-/// Calls that end at any time beside many forgets: once a key is forgotten, nothing is there that a
+/// Calls that end at any time alongside many forgets: once a key is forgotten, nothing remains that
+/// an earlier call reported.
 /// call before has said.
 #[test]
 fn nothing_comes_back_after_a_forget() {

@@ -52,7 +52,7 @@ pub(super) enum Progress {
     Panicked,
     /// A layer dropped it before it finished.
     CutShort,
-    /// It did not end, and whatever it has written is in a transaction, to be rolled back.
+    /// It did not finish, and whatever it wrote is in a transaction, to be rolled back.
     Undone,
 }
 
@@ -151,8 +151,8 @@ impl Progress {
         !matches!(self, Self::Running)
     }
 
-    /// In a transaction, a handler that did not end has done nothing, whatever a layer says of it:
-    /// half of its rows are not to be committed.
+    /// In a transaction, a handler that did not finish has done nothing, whatever a layer says:
+    /// half of its rows must not be committed.
     fn of_run_in(self, transaction: bool) -> Self {
         match self {
             Self::CutShort | Self::Panicked if transaction => Self::Undone,

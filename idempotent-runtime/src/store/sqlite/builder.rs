@@ -1,4 +1,4 @@
-//! Options of a [`SqliteStore`], and opening its file.
+//! The options of a [`SqliteStore`], and opening its file.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -20,13 +20,13 @@ use super::{
 };
 use crate::store::{ConnectError, evictions::Evictions};
 
-/// How long a transaction waits for one of another program.
+/// How long a transaction waits for another program's.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(1500);
 const MIN_MAX_BYTES: u64 = 64 << 10;
-/// What is left of the log once its pages are in the file.
+/// The size of the log once its pages are in the file.
 const LOG_BYTES: &str = "16777216";
 
-/// What a record that was acknowledged survives.
+/// What an acknowledged record survives.
 ///
 /// ```
 /// use idempotent_runtime::SqliteSynchronous;
@@ -35,12 +35,11 @@ const LOG_BYTES: &str = "16777216";
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SqliteSynchronous {
-    /// The end of the process and a loss of power: each transaction waits for the disk.
+    /// The end of the process and a power failure: each transaction waits for the disk.
     #[default]
     Full,
-    /// The end of the process. A loss of power, or a crash of the system, can lose the records of
-    /// the last transactions, whose requests then run again if they are retried; the file stays
-    /// whole.
+    /// The end of the process. A power failure or a system crash can lose the records of the last
+    /// transactions, whose requests then run again if they are retried; the file stays intact.
     Normal,
 }
 
@@ -69,28 +68,29 @@ impl SqliteStoreBuilder {
         Self { synchronous, max_bytes: None, has_to_be_whole: true }
     }
 
-    /// What a record that was acknowledged survives. Default: [`SqliteSynchronous::Full`].
+    /// What an acknowledged record survives. Default: [`SqliteSynchronous::Full`].
     pub fn synchronous(mut self, synchronous: SqliteSynchronous) -> Self {
         self.synchronous = synchronous;
         self
     }
 
-    /// How many bytes the stored responses may take, bookkeeping included. Default: no limit; less
-    /// than 64 KiB counts as 64 KiB.
+    /// How many bytes the stored responses may take, bookkeeping included. Default: no limit;
+    /// values below 64 KiB count as 64 KiB.
     ///
-    /// Past that the oldest ones are evicted, counted in [`evicted`](SqliteStore::evicted) and
-    /// logged at `warn`: a retry of such a request runs its handler again. The file takes some more,
-    /// and beside it SQLite keeps a log of a few megabytes. With a limit, opening the file looks at
-    /// all that it holds.
+    /// Beyond that the oldest ones are evicted, counted in [`evicted`](SqliteStore::evicted) and
+    /// logged at `warn`: a retry of such a request runs its handler again. The file takes up a
+    /// little more, and next to it SQLite keeps a log of a few megabytes. With a limit, opening the
+    /// file scans all of its contents.
     pub fn max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = Some(max_bytes.max(MIN_MAX_BYTES));
         self
     }
 
-    /// Whether opening the file reads all of it to make sure that it is whole. Default: yes.
+    /// Whether opening the file reads all of it to make sure that it is intact. Default: yes.
     ///
-    /// Damage makes stored responses disappear, and their requests run again. Without the check it
-    /// is noticed only where a call meets it. It takes some seconds for a file of a gigabyte.
+    /// Corruption makes stored responses disappear, and their requests run again. Without the check
+    /// it is noticed only when a call comes across it. The check takes some seconds for a file of a
+    /// gigabyte.
     pub fn check_on_open(mut self, check: bool) -> Self {
         self.has_to_be_whole = check;
         self
@@ -148,7 +148,7 @@ impl SqliteStoreBuilder {
                 SqliteSynchronous::Normal => Pragma::Normal,
             })
             .pragma("journal_size_limit", LOG_BYTES)
-            // Damaged pages are noticed as they are read.
+            // Corrupt pages are noticed when they are read.
             .pragma("cell_size_check", "ON")
             .disable_statement_logging()
             .thread_name(|number| format!("sqlite-{number}"))

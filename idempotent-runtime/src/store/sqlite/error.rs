@@ -1,10 +1,10 @@
-//! What an error of SQLite means for the reader of a log.
+//! What an SQLite error means to someone who reads the log.
 
 use std::path::Path;
 
 use sqlx::{Error, error::DatabaseError};
 
-/// The [result codes](https://www.sqlite.org/rescode.html) without what extends them.
+/// The [result codes](https://www.sqlite.org/rescode.html) without their extensions.
 const PERM: i32 = 3;
 const BUSY: i32 = 5;
 const READONLY: i32 = 8;
@@ -16,13 +16,13 @@ const NOTADB: i32 = 26;
 /// The index of the log could not grow.
 const IOERR_SHMSIZE: i32 = IOERR | (19 << 8);
 
-/// What to do about a damaged file.
+/// What to do about a corrupt file.
 pub(super) const RESTORE: &str = "restore it from a backup, or move it away with the files beside \
                                   it; what it held then runs again if it is retried";
 const READ_ONLY: &str = "is read-only: give the service the right to write to it and to its \
                          directory";
 
-/// What has to be done, as what a message says of the file; `None` if nobody knows.
+/// What to do, worded as what a message says about the file; `None` if unknown.
 pub(super) fn what_to_do(error: &Error) -> Option<&'static str> {
     let extended = code(error)?;
     if extended == IOERR_SHMSIZE {
@@ -45,7 +45,7 @@ fn what_to_do_about(code: i32) -> Option<&'static str> {
     })
 }
 
-/// What a store says whose file turns out to be damaged while it is in use.
+/// What a store reports if its file turns out to be corrupt while in use.
 pub(super) fn damaged(path: &Path) -> String {
     format!(
         "`{}` is damaged: what can be read is replayed, and nothing new runs; stop the service, \
@@ -54,7 +54,7 @@ pub(super) fn damaged(path: &Path) -> String {
     )
 }
 
-/// Whether the file holds what SQLite has not written.
+/// Whether the file contains something that SQLite did not write.
 pub(super) fn is_damage(error: &Error) -> bool {
     code(error).is_some_and(|code| matches!(code & 0xff, CORRUPT | NOTADB))
 }

@@ -1,4 +1,4 @@
-//! [`Health`]: whether the file can be written to, and whether what it says can be trusted.
+//! [`Health`]: whether the file can be written to, and whether its contents can be trusted.
 
 use std::{
     error::Error as StdError,
@@ -14,15 +14,14 @@ use sqlx::Error;
 use super::error;
 use crate::store::{StoreError, cause::Cause};
 
-/// What the calls on an open file have met.
+/// What the calls on an open file have come across.
 #[derive(Debug)]
 pub(super) struct Health {
     path: PathBuf,
-    /// Whether SQLite has found the file damaged: that it does not find a key tells nothing from
-    /// then on.
+    /// Whether SQLite has found the file corrupt: from then on, not finding a key means nothing.
     is_damaged: AtomicBool,
-    /// Why the last transaction was not written. Nothing new is claimed until one is: its response
-    /// could not be stored either.
+    /// Why the last transaction was not written. Nothing new is claimed until one is, since its
+    /// response could not be stored either.
     trouble: Mutex<Option<Failure>>,
     /// Whether there is any.
     is_troubled: AtomicBool,
@@ -65,7 +64,7 @@ impl Health {
         }
     }
 
-    /// A transaction was not written; what its callers are told.
+    /// A transaction was not written; returns what its callers are told.
     pub(super) fn not_written(&self, error: &Error) -> Failure {
         let failure = self.failure(error);
         let mut trouble = self.trouble();
@@ -74,10 +73,10 @@ impl Health {
         failure
     }
 
-    /// A call has failed; what its caller is told.
+    /// A call failed; returns what its caller is told.
     pub(super) fn failed(&self, error: Error) -> StoreError {
         if let Error::ColumnDecode { .. } = error {
-            // The columns are there, and hold something else than this release writes.
+            // The columns exist, but contain something that this release does not write.
             return StoreError::foreign_entry().because(Cause(error));
         }
         let failure = self.failure(&error);
@@ -102,12 +101,12 @@ impl Health {
     }
 
     fn trouble(&self) -> MutexGuard<'_, Option<Failure>> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Why a transaction failed, of which many callers may have to be told.
+/// Why a transaction failed, for any number of callers.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     /// What to do, if that is known.

@@ -47,11 +47,11 @@ use super::{
     evictions::Evictions,
 };
 
-/// A blob of SQLite holds less than 1 GB.
+/// An SQLite blob holds less than 1 GB.
 const MAX_RECORD_BYTES: usize = 256 << 20;
 
-/// A store in one file, for one process: what `MemoryStore` is, and it survives a restart, a
-/// crash and a loss of power.
+/// A store in a single file, for a single process: like `MemoryStore`, but it survives a restart, a
+/// crash and a power failure.
 ///
 /// ```no_run
 /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -64,36 +64,37 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 /// ```
 ///
 /// SQLite is part of the program: there is no server, and nothing to install. A clone is another
-/// handle to the same store. [`builder`](Self::builder) sets how durable it is, and how large it may
-/// become.
+/// handle to the same store. [`builder`](Self::builder) sets how durable it is, and how large it
+/// may grow.
 ///
-/// # What it guarantees
+/// # Guarantees
 ///
-/// - **One process.** It owns the file, by the lock of a file beside it (`idempotency.db-lock`) that
+/// - **One process.** It owns the file, by a lock on a file next to it (`idempotency.db-lock`) that
 ///   the system frees when the process ends, however it does. A second process gets an error from
 ///   [`connect`](Self::connect) that names the first. So the old and the new process of a restart
 ///   cannot overlap: let the old one end before the new one starts, or [`close`](Self::close) the
 ///   store first. Nothing else may write to the file; a shell or a backup may read it.
-/// - **Claims cannot be orphaned.** They live in this process, which owns the file: after a crash all
-///   keys that were running are free at once. There is no lease, and nothing is renewed.
-/// - **Durability.** A record that the store has acknowledged is on disk: SQLite's log (WAL) is synced
-///   with each transaction. With [`SqliteSynchronous::Normal`] a loss of power can lose the last ones.
-///   Keep the file on a local disk, and keep the files beside it with it (`-wal`, `-shm`).
-/// - **Rights.** A new file can be read by its user alone: it holds stored responses.
-/// - **Full, locked, damaged.** Calls fail with an error that says what to do. What is stored is
-///   replayed, and nothing new is claimed until something can be written again, because its response
-///   could not be stored. Once damage was met, no key counts as absent any more.
-/// - **Clock.** A ttl is judged by the machine's clock, since it outlives the process; keep it
+/// - **Claims cannot be orphaned.** They live in this process, which owns the file: after a crash
+///   all keys that were running are free at once. There is no lease, and nothing is renewed.
+/// - **Durability.** A record that the store has acknowledged is on disk: SQLite's log (WAL) is
+///   synced with each transaction. With [`SqliteSynchronous::Normal`] a power failure can lose the
+///   last ones. Keep the file on a local disk, together with the files next to it (`-wal`, `-shm`).
+/// - **Permissions.** A new file can be read by its user alone, since it contains stored responses.
+/// - **Full, locked, corrupt.** Calls fail with an error that says what to do. Stored responses are
+///   replayed, but nothing new is claimed until something can be written again, because its
+///   response could not be stored. Once corruption has been found, no key counts as absent any
+///   more.
+/// - **Clock.** Ttls are judged by the machine's clock, since they outlive the process; keep it
 ///   disciplined (slewed).
 ///
-/// # What it costs
+/// # Cost
 ///
-/// A first request takes one commit, which concurrent requests share; a replay one read. A waiting
-/// duplicate waits for a signal. Expired records are deleted in the background, and a file that a
-/// flood has left large gives pages back.
+/// A first request takes one commit, which concurrent requests share; a replay takes one read. A
+/// waiting duplicate waits for a signal. Expired records are deleted in the background, and a file
+/// that has grown in a flood gives pages back.
 ///
-/// There is no `Tx` here: SQLite has one write lock, which a transaction of a handler
-/// would keep from all other keys for as long as it runs.
+/// There is no `Tx` here: SQLite has one write lock, which a handler's transaction would keep from
+/// all other keys for as long as it runs.
 #[derive(Clone)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -111,28 +112,29 @@ struct Inner {
 }
 
 impl SqliteStore {
-    /// Opens the file at `path`, and makes it if there is none: `idempotency.db`,
-    /// `/var/lib/shop/idempotency.db`, or the same behind `sqlite:`.
+    /// Opens the file at `path`, creating it if it does not exist: `idempotency.db`,
+    /// `/var/lib/shop/idempotency.db`, or the same prefixed with `sqlite:`.
     ///
-    /// It reads all of the file once, to make sure that it is whole.
+    /// It reads the whole file once to make sure that it is intact.
     ///
     /// # Errors
     ///
-    /// Returns an error if another process has the file, which the message names; if it cannot be
-    /// opened or written to, its disk is full, or cannot lock files or share memory; if it is not a
-    /// SQLite database, is another program's, was made by another release that this one cannot read,
-    /// or is damaged. The message says what to do.
+    /// Returns an error if another process has the file, which the message names; if the file
+    /// cannot be opened or written to, its disk is full, or its file system cannot lock files or
+    /// share memory; if it is not an SQLite database, belongs to another program, was created by
+    /// another release in a format that this one cannot read, or is corrupt. The message says what
+    /// to do.
     pub async fn connect(path: impl AsRef<Path>) -> Result<Self, ConnectError> {
         Self::builder().connect(path).await
     }
 
-    /// A store with options.
+    /// Starts building a store with options.
     pub fn builder() -> SqliteStoreBuilder {
         SqliteStoreBuilder::new()
     }
 
-    /// How many stored responses were evicted before their ttl passed, since the file was opened;
-    /// always 0 without [`max_bytes`](SqliteStoreBuilder::max_bytes).
+    /// How many stored responses have been evicted before their ttl passed since the file was
+    /// opened; always 0 without [`max_bytes`](SqliteStoreBuilder::max_bytes).
     ///
     /// A retry of such a request runs its handler again.
     #[must_use]
@@ -140,11 +142,11 @@ impl SqliteStore {
         self.inner.evictions.count()
     }
 
-    /// Closes the file, once what was asked for is done. Another process, or this one, can open it
-    /// from then on. Calls of clones fail.
+    /// Closes the file once all pending calls are done. From then on another process, or this one,
+    /// can open it. Calls on clones fail.
     ///
-    /// A store that is dropped with its last clone closes its file as well, a moment later. Before
-    /// this, [`drain`](crate::Idempotency::drain) waits for the handlers.
+    /// A store whose last clone is dropped also closes its file, a moment later. Call
+    /// [`drain`](crate::Idempotency::drain) first to wait for the handlers.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -163,13 +165,14 @@ impl SqliteStore {
     pub async fn close(self) {
         self.inner.readers.close().await;
         let (answer, closed) = oneshot::channel();
-        // An error on either way says that it is closed.
+        // An error from either side means that it is closed.
         if self.inner.jobs.send(Job::Close(answer)).is_ok() {
             let _ = closed.await;
         }
     }
 
-    /// [`Store::release`] without its end: a record that is on its way to the disk decides.
+    /// [`Store::release`] without waiting for its end: if a record is on its way to the disk, that
+    /// decides.
     pub(crate) fn release_at_once(&self, attempt: &Attempt) {
         let _ = self.inner.runs.release(attempt);
     }
@@ -194,7 +197,7 @@ impl Inner {
         self.health.why_not_claim().map_or(Ok(()), Err)
     }
 
-    /// Gives the writer a job, and waits for its answer. The job is done in any case.
+    /// Gives the writer a job and waits for its answer. The job is done in any case.
     async fn write<T>(
         &self,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
@@ -227,7 +230,7 @@ impl Store for SqliteStore {
                 }
                 Found::Asked(asked) => asked,
             };
-            // What the other one finds is not told, and a record can be read by many.
+            // The other caller's result is not shared, but a record can be read by any number.
             if let Some(stored) = self.inner.find(attempt.key).await? {
                 return Ok(stored.into());
             }
@@ -256,7 +259,7 @@ impl Store for SqliteStore {
                     let attempt = attempt.clone();
                     let job = |answer| StoreJob { attempt, record, ttl, storing, answer };
                     self.inner.write(|answer| Job::Store(job(answer))).await?;
-                    // Here, so that it is said in the caller's log.
+                    // Done here so that it appears in the caller's log.
                     self.inner.evictions.tell();
                     return Ok(Hold::Held);
                 }
@@ -279,7 +282,7 @@ impl Store for SqliteStore {
 
     async fn wait(&self, key: StoreKey, at_most: Duration) {
         if let Some(changed) = self.inner.runs.change(key) {
-            // An elapsed wait and an end are the same to the caller: it looks again.
+            // To the caller, a timeout and a change are the same: it looks again.
             let _ = tokio::time::timeout(at_most, changed).await;
         }
     }
@@ -308,7 +311,7 @@ impl Store for SqliteStore {
     }
 }
 
-/// What calls get whose store is closed.
+/// The error of calls on a closed store.
 fn closed() -> StoreError {
     StoreError::not_sent(Closed)
 }

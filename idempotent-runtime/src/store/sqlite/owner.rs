@@ -1,9 +1,9 @@
-//! [`Owner`]: one process owns a file.
+//! [`Owner`]: makes one process the owner of a file.
 //!
-//! The lock is that of a file beside the database, which the system frees when the process ends,
-//! however it does. Not of the database itself: opening and closing that by hand would drop the
-//! locks that SQLite holds on it, and `locking_mode=EXCLUSIVE` would shut out the readers of this
-//! process.
+//! The lock is on a file next to the database, and the system frees it when the process ends,
+//! however it does. It is not on the database itself: opening and closing that by hand would drop
+//! the locks that SQLite holds on it, and `locking_mode=EXCLUSIVE` would lock out this process's
+//! readers.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::place::{beside, cannot_make};
 use crate::store::ConnectError;
 
-/// What the name of the lock's file ends with, as those of SQLite's end with `-wal` and `-shm`.
+/// The suffix of the lock file's name, like SQLite's `-wal` and `-shm`.
 const SUFFIX: &str = "-lock";
-/// The most that is read of who holds it.
+/// How much of the holder's name is read at most.
 const LONGEST_NAME: u64 = 256;
 
 /// The right to use a database file, until it is dropped.
@@ -45,7 +45,7 @@ impl Owner {
                 .because(error));
             }
         }
-        // Only for people: the lock holds without it, on a full disk say.
+        // Only for people: the lock also holds without it, on a full disk for example.
         if let Err(error) = write_name(&mut lock) {
             tracing::debug!(
                 target: crate::TARGET,
@@ -57,10 +57,10 @@ impl Owner {
     }
 }
 
-/// The error that somebody else has locked it.
+/// The error if someone else holds the lock.
 fn in_use(database: &Path, lock: &mut File) -> ConnectError {
     let mut text = String::new();
-    // Whatever it says that is not text names nobody.
+    // Anything that is not text names nobody.
     let _ = lock.take(LONGEST_NAME).read_to_string(&mut text);
     let mut lines = text.lines();
     let name = lines.next().filter(|name| !name.is_empty()).unwrap_or("another process");
@@ -77,7 +77,8 @@ fn in_use(database: &Path, lock: &mut File) -> ConnectError {
     })
 }
 
-/// Names this process in the first line, for people, and tells it from all others in the second.
+/// Writes this process's name to the first line, for people, and what distinguishes it from all
+/// others to the second.
 fn write_name(lock: &mut File) -> io::Result<()> {
     lock.set_len(0)?;
     write!(lock, "{}\n{}\n", own_name(), own_id())
@@ -87,14 +88,14 @@ fn own_name() -> String {
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(Path::file_name);
     let program = program.map(|name| format!(" (`{}`)", name.display()));
-    // Of a container, whose number of the process says little.
+    // In a container the process id alone says little.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.map(|host| format!(" on `{}`", host.trim_end()));
     let (program, host) = (program.unwrap_or_default(), host.unwrap_or_default());
     format!("process {}{program}{host}", std::process::id())
 }
 
-/// A process number may be another's in another container.
+/// In another container, another process may have the same id.
 fn own_id() -> Uuid {
     static ID: OnceLock<Uuid> = OnceLock::new();
     *ID.get_or_init(Uuid::new_v4)

@@ -1,4 +1,4 @@
-//! [`Place`]: where the database file is, and what is said if it cannot be opened there.
+//! [`Place`]: where the database file is, and the errors if it cannot be opened there.
 
 use std::{
     ffi::OsString,
@@ -11,12 +11,12 @@ use sqlx::Error;
 use super::error;
 use crate::store::{ConnectError, cause::Cause};
 
-/// The path of a database, in full.
+/// The full path of a database.
 #[derive(Debug)]
 pub(super) struct Place(PathBuf);
 
 impl Place {
-    /// The place that a user names: a path, or `sqlite:` and a path.
+    /// The place that a user specifies: a path, or `sqlite:` and a path.
     pub(super) fn named(path: &Path) -> Result<Self, ConnectError> {
         let Some(text) = path.to_str() else {
             let path = path.display();
@@ -37,9 +37,9 @@ impl Place {
         &self.0
     }
 
-    /// Makes the file, if there is none, for its user alone: stored responses are in it, and SQLite
-    /// gives the files beside it the same rights. Before SQLite opens it: to close it by hand later
-    /// would drop SQLite's locks.
+    /// Creates the file, if it does not exist, for its user alone: it contains stored responses,
+    /// and SQLite gives the files next to it the same permissions. Done before SQLite opens it,
+    /// since closing it by hand later would drop SQLite's locks.
     pub(super) fn create(&self) -> Result<(), ConnectError> {
         let mut options = fs::File::options();
         options.write(true).create_new(true);
@@ -71,7 +71,7 @@ impl Place {
         ConnectError::new(message).because(Cause(error))
     }
 
-    /// The error that the file is not whole, as `found` tells.
+    /// The error if the file is not intact, as `found` tells.
     pub(super) fn damaged(
         &self,
         found: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -81,7 +81,7 @@ impl Place {
     }
 }
 
-/// The path without links and relative parts, so that two names of a file meet at one lock.
+/// The path without links and relative parts, so that two names of a file share one lock.
 fn absolute(path: &Path) -> Result<PathBuf, ConnectError> {
     match fs::canonicalize(path) {
         Ok(path) if path.is_dir() => {
@@ -109,7 +109,7 @@ fn absolute(path: &Path) -> Result<PathBuf, ConnectError> {
     }
 }
 
-/// The error that a file cannot be made or opened where the store needs it.
+/// The error if a file cannot be created or opened where the store needs it.
 pub(super) fn cannot_make(path: &Path, error: io::Error) -> ConnectError {
     let directory = path.parent().unwrap_or(path).display();
     let what_to_do = match error.kind() {

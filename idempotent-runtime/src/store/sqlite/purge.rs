@@ -1,7 +1,7 @@
-//! [`Purge`]: deleting expired records in the background.
+//! [`Purge`]: deletes expired records in the background.
 //!
-//! In small transactions between those that callers wait for, so that a crowd of records that expire
-//! together holds nobody up.
+//! It uses small transactions between those that callers wait for, so that many records expiring at
+//! once do not hold anyone up.
 
 use std::{error::Error as StdError, time::Duration};
 
@@ -14,11 +14,11 @@ use super::{
     writer::Writer,
 };
 
-/// How often expired records are looked for.
+/// How often to look for expired records.
 const EVERY: Duration = Duration::from_secs(1);
-/// The most bytes of the records that are deleted at once.
+/// The maximum size of the records deleted at once.
 const MOST_BYTES: u64 = 4 << 20;
-/// So many free pages stay in the file, and of more no more than a quarter of all.
+/// This many free pages stay in the file, and at most a quarter of all pages.
 const KEPT_PAGES: i64 = 1024;
 
 /// When expired records are deleted next.
@@ -63,18 +63,18 @@ impl Purge {
     }
 }
 
-/// What there is left to do.
+/// What is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
     Some,
     Nothing,
 }
 
-/// Deletes some expired records; if there are none, gives pages back that nothing needs.
+/// Deletes some expired records; if there are none, gives back unneeded pages.
 async fn purge(writer: &mut Writer) -> Result<Left, Error> {
     let mut expired = sql::expired(&mut writer.connection).await?;
     if expired.is_empty() && writer.health.is_troubled() {
-        // Writes the page that it is on, and changes nothing: nobody else may try.
+        // Writes the page that it is on without changing anything: nobody else may try.
         run(&mut writer.connection, schema::SAME_VERSION).await?;
         return Ok(Left::Some);
     }
@@ -94,7 +94,7 @@ async fn purge(writer: &mut Writer) -> Result<Left, Error> {
     Ok(Left::Some)
 }
 
-/// How many of the first rows weigh no more than `most` together; at least one.
+/// How many of the first rows weigh at most `most` in total; at least one.
 fn within(rows: &[Row], most: u64) -> usize {
     let mut bytes = 0;
     let fits = |row: &&Row| {
@@ -104,7 +104,7 @@ fn within(rows: &[Row], most: u64) -> usize {
     rows.iter().take_while(fits).count().max(1)
 }
 
-/// Gives some of the pages back to the file system that a flood has left behind.
+/// Gives some of the pages that a flood has left behind back to the file system.
 async fn shrink(connection: &mut SqliteConnection) -> Result<Left, Error> {
     let (free, all) = sql::pages(connection).await?;
     if free <= KEPT_PAGES.max(all / 4) {

@@ -1,4 +1,4 @@
-//! [`Jobs`]: what the writer is asked to do, in batches.
+//! [`Jobs`]: the writer's work, in batches.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use tokio::sync::{
 use super::{room::weight, runs::Storing};
 use crate::store::{Attempt, StoreError, StoreKey};
 
-/// The most jobs of a batch.
+/// The maximum number of jobs in a batch.
 const MOST_JOBS: usize = 64;
 
 pub(super) enum Job {
     Store(StoreJob),
     Forget(ForgetJob),
-    /// Close the file, and tell when that is done.
+    /// Closes the file, and reports when that is done.
     Close(oneshot::Sender<()>),
 }
 
-/// Stores a record. At most one for each run, so the queue is no longer than runs are many.
+/// Stores a record. There is at most one for each run, so the queue is no longer than the number of
+/// runs.
 pub(super) struct StoreJob {
     pub(super) attempt: Attempt,
     pub(super) record: Bytes,
@@ -30,7 +31,7 @@ pub(super) struct StoreJob {
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Deletes the record of a key, and tells whether there was one.
+/// Deletes the record of a key, and reports whether there was one.
 pub(super) struct ForgetJob {
     pub(super) key: StoreKey,
     pub(super) answer: oneshot::Sender<Result<bool, StoreError>>,
@@ -39,7 +40,7 @@ pub(super) struct ForgetJob {
 /// The writer's end of the queue.
 pub(super) struct Jobs {
     queue: UnboundedReceiver<Job>,
-    /// The first of the next batch.
+    /// The first job of the next batch.
     kept: Option<Job>,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Jobs {
 pub(super) struct Batch {
     pub(super) stores: Vec<StoreJob>,
     pub(super) forgets: Vec<ForgetJob>,
-    /// It is the last.
+    /// Set if the batch is the last.
     pub(super) close: Option<oneshot::Sender<()>>,
 }
 
@@ -59,8 +60,8 @@ pub(super) fn queue() -> (UnboundedSender<Job>, Jobs) {
 }
 
 impl Jobs {
-    /// All that waits, once there is something: up to `most_bytes` of records, or a single one.
-    /// `None` if nobody can ask any more.
+    /// Everything that is waiting, once there is something: up to `most_bytes` of records, or a
+    /// single one. `None` if nobody can ask any more.
     pub(super) async fn batch(&mut self, most_bytes: u64) -> Option<Batch> {
         let mut next = match self.kept.take() {
             Some(job) => job,
@@ -97,9 +98,9 @@ impl Batch {
         self.stores.is_empty() && self.forgets.is_empty()
     }
 
-    /// It is on disk. `found` tells of each job that forgets whether there was a record. A run is
-    /// settled before its caller hears of it, so that who asks then is told the same; and if the
-    /// caller has gone.
+    /// The batch is on disk. For each job that forgets, `found` tells whether there was a record. A
+    /// run is settled before its caller learns of it, so that anyone who asks then is told the
+    /// same, and also if the caller has gone.
     pub(super) fn succeed(self, found: Vec<bool>) {
         for StoreJob { storing, answer, .. } in self.stores {
             storing.stored();
@@ -110,7 +111,7 @@ impl Batch {
         }
     }
 
-    /// Nothing of it is stored.
+    /// Nothing in the batch is stored.
     pub(super) fn fail(self, error: impl Fn() -> StoreError) {
         for StoreJob { storing, answer, .. } in self.stores {
             drop(storing);

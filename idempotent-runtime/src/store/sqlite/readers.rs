@@ -1,6 +1,6 @@
-//! [`Readers`]: connections that read beside the one that writes.
+//! [`Readers`]: connections that read alongside the one that writes.
 //!
-//! Not a pool of the driver's: that one pings a connection each time it is given back, in a task.
+//! Not the driver's pool: that one pings a connection, in a task, each time it is returned.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 /// How many there are. Each has a thread.
 pub(super) const READERS: u32 = 4;
 
-/// All that read.
+/// All reading connections.
 pub(super) struct Readers {
     /// As many permits as there are idle connections.
     free: Semaphore,
@@ -32,27 +32,27 @@ impl Readers {
         Ok(Reader { readers: self, connection: self.idle().pop(), _permit: permit })
     }
 
-    /// Closes them once nobody uses one.
+    /// Closes them once they are all unused.
     pub(super) async fn close(&self) {
-        // An error says that they are closed.
+        // An error means that they are closed.
         let Ok(all) = self.free.acquire_many(READERS).await else { return };
         self.free.close();
         drop(all);
         let idle = std::mem::take(&mut *self.idle());
         for connection in idle {
-            // Its thread has ended in either case.
+            // Its thread has ended either way.
             let _ = connection.close().await;
         }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<SqliteConnection>> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One of the connections, which goes back on drop. What a call leaves behind that is dropped midway
-/// its thread ends before the next.
+/// One of the connections, which is returned on drop. If a call is dropped midway, the connection's
+/// thread finishes it before the next.
 pub(super) struct Reader<'a> {
     readers: &'a Readers,
     connection: Option<SqliteConnection>,

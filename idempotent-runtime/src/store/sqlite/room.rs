@@ -1,15 +1,16 @@
-//! [`Room`]: what the records may take, if there is a limit.
+//! [`Room`]: how much space the records may take, if there is a limit.
 
 use sqlx::{Error, SqliteConnection};
 
 use super::sql::{self, Millis, New, Row};
 
-/// Counted per record beside its bytes: row, two indexes, and what their pages leave free.
+/// Counted for each record in addition to its bytes: the row, two indexes, and the free space in
+/// their pages.
 pub(super) const ROW_OVERHEAD: u32 = 200;
-/// One byte in so many is what the last page of a large record leaves free.
+/// One in this many bytes is left free in the last page of a large record.
 pub(super) const FRAGMENTATION: u32 = 8;
 
-/// What a record of so many bytes is counted as.
+/// The size that a record of this many bytes counts as.
 pub(super) fn weight(bytes: u64) -> u64 {
     bytes + bytes / u64::from(FRAGMENTATION) + u64::from(ROW_OVERHEAD)
 }
@@ -22,7 +23,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The room in a file, of which all records have to be looked at.
+    /// The room in a file, for which all records have to be scanned.
     pub(super) async fn of(
         connection: &mut SqliteConnection,
         max_bytes: u64,
@@ -34,14 +35,14 @@ impl Room {
         self.max_bytes
     }
 
-    /// Makes room for records before they are stored, within their transaction: the newest are
-    /// never the ones to go. How many went before their ttl had passed.
+    /// Makes room for records before they are stored, within their transaction, so that the newest
+    /// are never evicted. Returns how many were evicted before their ttl had passed.
     pub(super) async fn make(
         &mut self,
         connection: &mut SqliteConnection,
         new: &[New<'_>],
     ) -> Result<u64, Error> {
-        // Expired records that are there under these keys are replaced.
+        // Expired records under these keys are replaced.
         for New { attempt, .. } in new {
             if let Some(row) = sql::row(connection, attempt.key).await? {
                 self.delete(connection, &[row]).await?;

@@ -1,7 +1,7 @@
-//! [`Runs`]: the claims of this process.
+//! [`Runs`]: this process's claims.
 //!
-//! They are in memory alone: the file belongs to this process, so a claim ends with it whatever is
-//! on disk. That makes a first request one commit, the one that stores its record.
+//! They are only in memory: the file belongs to this process, so a claim ends with it whatever is
+//! on disk. That reduces a first request to one commit, the one that stores its record.
 //!
 //! ```text
 //!                 nothing on disk            complete             on disk
@@ -12,8 +12,8 @@
 //!                 release, forget
 //! ```
 //!
-//! Whoever finds no run holds the key from before it looks at the disk, as asking. So no other run
-//! can store a record between that look and the claim, and one that is storing shows its run until
+//! Whoever finds no run holds the key as asking, from before it looks at the disk. So no other run
+//! can store a record between that look and the claim, and a run that is storing is visible until
 //! the disk has its record.
 
 use std::{
@@ -25,7 +25,7 @@ use tokio::sync::{Notify, futures::OwnedNotified};
 
 use crate::store::{Attempt, Fingerprint, StoreKey, Token};
 
-/// The keys that somebody runs, or is about to.
+/// The keys that are running or about to be.
 #[derive(Default)]
 pub(super) struct Runs(Mutex<HashMap<StoreKey, Run>>);
 
@@ -33,7 +33,7 @@ struct Run {
     fingerprint: Fingerprint,
     token: Token,
     phase: Phase,
-    /// Made by the first who waits: most runs never have one.
+    /// Created by the first waiter, since most runs never have one.
     changed: Option<Arc<Notify>>,
 }
 
@@ -42,47 +42,47 @@ enum Phase {
     /// Not claimed yet: the disk is being asked.
     Asking,
     Running,
-    /// The writer has its record.
+    /// The writer has the run's record.
     Storing,
-    /// The same, and its key is free if the record cannot be stored.
+    /// The same, but the key becomes free if the record cannot be stored.
     Leaving,
 }
 
 impl Run {
-    /// A signal at the next change.
+    /// A signal for the next change.
     fn change(&mut self) -> OwnedNotified {
-        // Made under the lock, so that a change after this line wakes it, polled or not.
+        // Created under the lock, so that a change after this line wakes it, whether polled or not.
         Arc::clone(self.changed.get_or_insert_default()).notified_owned()
     }
 }
 
 /// What a claim finds.
 pub(super) enum Found<'a> {
-    /// The attempt holds the key already.
+    /// The attempt already holds the key.
     Own,
     Running(Fingerprint),
-    /// Nobody runs: the disk tells.
+    /// Nothing is running: the disk decides.
     Nobody(Asking<'a>),
-    /// Nobody runs, and somebody else asks the disk, until the signal.
+    /// Nothing is running, and someone else is asking the disk, until the signal.
     Asked(OwnedNotified),
 }
 
-/// How storing a record begins.
+/// The result of beginning to store a record.
 pub(super) enum Begun {
     Now(Storing),
-    /// Another call of this token has begun, and ends with the signal.
+    /// Another call with this token has begun, and ends with the signal.
     Before(OwnedNotified),
     /// The token does not hold the key.
     NotHeld,
 }
 
-/// What freeing a running key came to.
+/// The result of freeing a running key.
 pub(super) enum Freed {
     Yes,
     StillRunning,
     /// Its record is on its way to the disk, until the signal.
     Storing(OwnedNotified),
-    /// Nobody runs: the disk tells.
+    /// Nothing is running: the disk decides.
     Nobody,
 }
 
@@ -112,13 +112,13 @@ impl Runs {
             .is_some_and(|run| run.token == attempt.token && run.phase != Phase::Asking)
     }
 
-    /// The fingerprint of who runs.
+    /// The fingerprint of the running request.
     pub(super) fn running(&self, key: StoreKey) -> Option<Fingerprint> {
         let runs = self.lock();
         runs.get(&key).filter(|run| run.phase != Phase::Asking).map(|run| run.fingerprint)
     }
 
-    /// A signal at the next change of `key`; `None` if nobody runs.
+    /// A signal for the next change of `key`; `None` if nothing is running.
     pub(super) fn change(&self, key: StoreKey) -> Option<OwnedNotified> {
         self.lock().get_mut(&key).map(Run::change)
     }
@@ -139,8 +139,8 @@ impl Runs {
         }
     }
 
-    /// Frees the key if the attempt runs. If its record is on its way to the disk, that decides: with
-    /// the signal the key is stored or free.
+    /// Frees the key if the attempt is running. If its record is on its way to the disk, that
+    /// decides: at the signal, the key is stored or free.
     pub(super) fn release(&self, attempt: &Attempt) -> Option<OwnedNotified> {
         let mut runs = self.lock();
         let run = runs.get_mut(&attempt.key).filter(|run| run.token == attempt.token)?;
@@ -157,7 +157,7 @@ impl Runs {
         }
     }
 
-    /// Frees the key if somebody runs and `even_if_running` is set.
+    /// Frees the key if it is running and `even_if_running` is set.
     pub(super) fn free(&self, key: StoreKey, even_if_running: bool) -> Freed {
         let mut runs = self.lock();
         let Some(run) = runs.get_mut(&key).filter(|run| run.phase != Phase::Asking) else {
@@ -174,7 +174,7 @@ impl Runs {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<StoreKey, Run>> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,7 +191,7 @@ fn wake(changed: Option<Arc<Notify>>) {
     }
 }
 
-/// A key that nobody runs, while its caller asks the disk. Dropped, it is nobody's again.
+/// A key that nobody runs, while its caller asks the disk. Dropping it frees the key.
 pub(super) struct Asking<'a> {
     runs: &'a Runs,
     key: StoreKey,
@@ -219,8 +219,8 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// A run whose record is on its way to the disk. Dropped, it runs as before: the record is not
-/// stored.
+/// A run whose record is on its way to the disk. Dropping it returns the run to its state before:
+/// the record is not stored.
 pub(super) struct Storing {
     runs: Arc<Runs>,
     key: StoreKey,

@@ -1,15 +1,15 @@
-//! The file: how it is told from others, how it comes to be, and whether it is whole.
+//! The file: how to recognise it, how it is created, and whether it is intact.
 
 use sqlx::{AssertSqlSafe, Error, Row as _, SqliteConnection};
 
 use super::place::Place;
 use crate::store::ConnectError;
 
-/// In the header of the file, it tells a file of this store from others: `idem`.
+/// In the header of the file, it distinguishes a file of this store from others: `idem`.
 const APPLICATION: i32 = i32::from_be_bytes(*b"idem");
-/// The format of the file, which its header holds as well.
+/// The format of the file, also stored in its header.
 const VERSION: i32 = 1;
-/// Writes it once more.
+/// Writes the version again.
 pub(super) const SAME_VERSION: &str = "PRAGMA user_version = 1";
 
 /// `id` is the order in which records were stored, so that the oldest is the first. `key`,
@@ -28,7 +28,7 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_expires ON idempotency_keys (expires);
 ";
 
-/// Makes the table in a new file, or makes sure that this release can use the one that is there.
+/// Creates the table in a new file, or makes sure that this release can use the existing one.
 pub(super) async fn prepare(
     connection: &mut SqliteConnection,
     place: &Place,
@@ -99,18 +99,18 @@ async fn create(connection: &mut SqliteConnection) -> Result<(), Error> {
     let create = AssertSqlSafe(format!("{CREATE}{marks}"));
     let created = sqlx::raw_sql(create).execute(&mut *connection).await;
     if created.is_err() {
-        // What went wrong is told already.
+        // What went wrong has already been reported.
         let _ = run(connection, "ROLLBACK").await;
     }
     created.map(drop)
 }
 
-/// A file that must not be written to is opened nevertheless, and a transaction can begin.
+/// A read-only file can be opened, and a transaction can begin on it.
 async fn try_to_write(connection: &mut SqliteConnection) -> Result<(), Error> {
     run(connection, "DELETE FROM idempotency_keys WHERE false").await
 }
 
-/// Reads all of the file.
+/// Reads the whole file.
 async fn check(connection: &mut SqliteConnection, place: &Place) -> Result<(), ConnectError> {
     let found = text(connection, "PRAGMA integrity_check(1)").await;
     let found = found.map_err(|error| place.not_opened(error))?;

@@ -1,4 +1,4 @@
-//! The statements on the table, and what its rows say.
+//! The statements on the table, and the meaning of its rows.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,8 +11,8 @@ use crate::store::{Attempt, Claim, Fingerprint, KeyState, StoreKey, Token};
 /// A hundred years.
 const LONGEST_MILLIS: i64 = 100 * 366 * 24 * 3_600_000;
 
-/// The store's clock, in milliseconds since 1970: that of the machine, since what it judges outlives
-/// the process.
+/// The store's clock, in milliseconds since 1970: the machine's, since what it judges outlives the
+/// process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Millis(i64);
 
@@ -22,13 +22,13 @@ impl Millis {
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX - LONGEST_MILLIS))
     }
 
-    /// `ttl` later, rounded up: the shortest one is not nothing.
+    /// `ttl` later, rounded up, so that the shortest ttl is not zero.
     pub(super) fn after(self, ttl: Duration) -> Self {
         let millis = i64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(millis.min(LONGEST_MILLIS)))
     }
 
-    /// What is left until `later`, of which something is.
+    /// What is left until `later`; at least something is.
     fn until(self, later: i64) -> Duration {
         Duration::from_millis(u64::try_from(later.saturating_sub(self.0)).unwrap_or(0).max(1))
     }
@@ -84,7 +84,7 @@ fn sixteen(column: &str, bytes: &[u8]) -> Result<[u8; 16], Error> {
     })
 }
 
-/// A record that is to be stored.
+/// A record to store.
 #[derive(Clone, Copy)]
 pub(super) struct New<'a> {
     pub(super) attempt: &'a Attempt,
@@ -92,7 +92,7 @@ pub(super) struct New<'a> {
     pub(super) expires: Millis,
 }
 
-/// Stores records, each in the place of an expired one with its key.
+/// Stores records, each replacing an expired one with the same key.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     new: impl IntoIterator<Item = New<'_>>,
@@ -112,7 +112,7 @@ pub(super) async fn insert(
     insert.build().execute(connection).await.map(drop)
 }
 
-/// A row, without what it holds.
+/// A row, without its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) id: i64,
@@ -132,7 +132,7 @@ macro_rules! rows {
     };
 }
 
-/// The rows that have expired, those that did so first before the others.
+/// The expired rows, those that expired first coming first.
 pub(super) async fn expired(connection: &mut SqliteConnection) -> Result<Vec<Row>, Error> {
     const EXPIRED: &str = rows!("WHERE expires <= ?1 ORDER BY expires LIMIT 256");
     let rows = sqlx::query_as(EXPIRED).bind(Millis::now().0).fetch_all(connection).await?;
@@ -157,7 +157,7 @@ pub(super) async fn row(
 }
 
 pub(super) async fn delete(connection: &mut SqliteConnection, rows: &[Row]) -> Result<(), Error> {
-    // One text for any number of rows: it is prepared once.
+    // The same statement for any number of rows, so it is prepared once.
     let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
     let ids = serde_json::to_string(&ids).map_err(|error| Error::Encode(Box::new(error)))?;
     sqlx::query("DELETE FROM idempotency_keys WHERE id IN (SELECT value FROM json_each(?1))")
@@ -167,7 +167,7 @@ pub(super) async fn delete(connection: &mut SqliteConnection, rows: &[Row]) -> R
         .map(drop)
 }
 
-/// What all records weigh together.
+/// The total weight of all records.
 pub(super) async fn total(connection: &mut SqliteConnection) -> Result<u64, Error> {
     let total: i64 = sqlx::query_scalar(
         "SELECT coalesce(sum(length(record) + length(record) / ?1 + ?2), 0) FROM idempotency_keys",
@@ -179,7 +179,7 @@ pub(super) async fn total(connection: &mut SqliteConnection) -> Result<u64, Erro
     Ok(u64::try_from(total).unwrap_or(0))
 }
 
-/// The pages of the file that are free, and all of them.
+/// The number of free pages in the file, and of all pages.
 pub(super) async fn pages(connection: &mut SqliteConnection) -> Result<(i64, i64), Error> {
     sqlx::query_as(
         "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count",

@@ -1,8 +1,8 @@
-//! [`Writer`]: the one connection that writes, in a thread of its own.
+//! [`Writer`]: the one connection that writes, in its own thread.
 //!
-//! It takes as many jobs as wait into one transaction: while the disk confirms one, the next gather,
-//! so that concurrent requests share a commit. Each is answered once its transaction is on disk. The
-//! thread depends on nobody's runtime, and ends with the store.
+//! It takes all waiting jobs into one transaction: while the disk confirms one, the next gather, so
+//! that concurrent requests share a commit. Each is answered once its transaction is on disk. The
+//! thread depends on no runtime, and ends with the store.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::store::{ConnectError, evictions::Evictions};
 
-/// The most bytes of the records of one transaction, unless one alone is larger.
+/// The maximum size of the records in one transaction, unless a single one is larger.
 const MOST_BYTES: u64 = 4 << 20;
 
 /// Writes until the store is closed or gone.
@@ -31,20 +31,20 @@ pub(super) struct Writer {
     pub(super) evictions: Arc<Evictions>,
     /// `None` if there is no limit.
     pub(super) room: Option<Room>,
-    /// Given back once the connection is closed.
+    /// Released once the connection is closed.
     pub(super) owner: Owner,
 }
 
-/// What a transaction has done.
+/// What a transaction did.
 struct Written {
-    /// Of each job that forgets, whether there was a record.
+    /// For each job that forgets, whether there was a record.
     found: Vec<bool>,
     evicted: u64,
     room: Option<Room>,
 }
 
 impl Writer {
-    /// Starts the thread, and gives the way to it.
+    /// Starts the thread, and returns the sender for its jobs.
     pub(super) fn start(self, place: &Place) -> Result<UnboundedSender<Job>, ConnectError> {
         let failed = |error| place.unusable("no thread could be started").because(error);
         let runtime = runtime::Builder::new_current_thread().enable_time().build();
@@ -74,7 +74,7 @@ impl Writer {
             }
             purge.run_if_due(&mut self).await;
         };
-        // Whatever is to be told about the file's end, the next who opens it is told.
+        // Whatever there is to report about the file's end, the next to open it will be told.
         let _ = self.connection.close().await;
         drop(self.owner);
         if let Some(closed) = closed {
@@ -82,7 +82,7 @@ impl Writer {
         }
     }
 
-    /// Does a batch, and answers it.
+    /// Executes a batch, and answers its callers.
     async fn commit(&mut self, batch: Batch) {
         if batch.is_empty() {
             return;
@@ -103,7 +103,7 @@ impl Writer {
         }
     }
 
-    /// Does a batch in one transaction.
+    /// Executes a batch in one transaction.
     async fn write(&mut self, batch: &Batch) -> Result<Written, Error> {
         run(&mut self.connection, "BEGIN IMMEDIATE").await?;
         let written = match self.work_on(batch).await {
@@ -111,7 +111,8 @@ impl Writer {
             Err(error) => Err(error),
         };
         if written.is_err() {
-            // SQLite may have done so already, and then says that there is nothing to roll back.
+            // SQLite may have rolled back already, and then reports that there is nothing to roll
+            // back.
             let _ = run(&mut self.connection, "ROLLBACK").await;
         }
         written

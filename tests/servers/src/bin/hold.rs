@@ -1,5 +1,5 @@
-//! Starts one server of each kind and a browser, prints where they are, and waits to be killed:
-//! `tests/lifetime.rs` looks at what is left.
+//! Starts one server of each kind and a browser, prints their addresses, and waits to be killed:
+//! `tests/lifetime.rs` checks what is left behind.
 
 use std::process::Command;
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ static PGBOUNCER: LazyLock<PgBouncer> =
     LazyLock::new(|| PgBouncer::start(&POSTGRES, PoolMode::Session));
 static CHROMEDRIVER: LazyLock<ChromeDriver> = LazyLock::new(ChromeDriver::start);
 
-/// Opens a browser, and gives the argument that no other has.
+/// Opens a browser, and returns an argument that no other has.
 fn open_browser() -> String {
     let arguments = CHROMEDRIVER.arguments();
     let session = format!(
