@@ -89,7 +89,7 @@ impl Seen {
     fn look_at(self, status: StatusCode) -> &'static str {
         match self {
             Self::Replay => {
-                "the key: a request that is to run needs one of its own. Without a layer all \
+                "the key: a request that should run needs a new one. Without a layer all \
                  handlers of the process share one store, and so do all of its tests"
             }
             Self::Run if status.is_success() || status.is_redirection() => {
@@ -125,27 +125,27 @@ impl fmt::Display for Seen {
 /// What to look at after a refusal.
 fn look_at_after(code: ProblemCode) -> &'static str {
     match code {
-        ProblemCode::InvalidKey => "the key: it has to be a UUID, unless `format` says otherwise",
+        ProblemCode::InvalidKey => "the key: it must be a UUID, unless `format` says otherwise",
         ProblemCode::ConflictingKeys => "the headers of the request: they have different keys",
         ProblemCode::MissingKey => "the headers of the request: the attribute says `required`",
         ProblemCode::RequestInProgress => {
-            "the first request with the key: it is still running, and this one has waited for it as \
-             long as the attribute's `wait` says"
+            "the first request with the key: it is still running, and this one waited for it as \
+             long as the attribute's `wait` allows"
         }
         ProblemCode::ResponseNotStored => {
             "the first response with the key: it is larger than `max_response_bytes`, or was not \
-             whole within `max_capture_time`"
+             complete within `max_capture_time`"
         }
         ProblemCode::OutcomeUnknown => {
             "the first run with the key: it answered with `Outcome::Unknown`, or a layer inside a \
-             `RunBoundary` has cut it short"
+             `RunBoundary` cut it short"
         }
         ProblemCode::KeyReused => {
             "the first request with the key: it differs in what the attribute's `fingerprint` \
              compares, by default method, path, query, content type and body"
         }
         ProblemCode::TooManyRuns => {
-            "`max_detached_runs`: so many handlers are running whose callers have gone"
+            "`max_detached_runs`: this many handlers are running whose callers have gone"
         }
         ProblemCode::TransactionFailed => "the handler's transaction: it could not be committed",
         ProblemCode::Misconfigured => {

@@ -153,7 +153,7 @@ impl Verb {
 }
 
 /// The source of each error.
-const ASKED_FOR: &str = "a fault that the test has asked for";
+const ASKED_FOR: &str = "a fault that the test asked for";
 
 /// Wraps a store, which holds the keys, and fails when a test says so. A clone is another handle to
 /// both.

@@ -217,7 +217,7 @@ async fn a_full_disk_replays_what_it_has_and_takes_nothing_new() {
         block_in_place(|| disk.fill());
         let answer = caller.await.expect("the caller does not panic").expect("it answers");
         assert_eq!((answer.status, answer.replayed), (201, false), "the real response");
-        service.logged("its disk is full: make room; what is stored stays").await;
+        service.logged("its disk is full: make room; stored responses are kept").await;
 
         let replay = stored.to(&service).await;
         assert!(replay.replayed && replay.body == first.body);

@@ -62,7 +62,7 @@ impl Sealing {
         let key = Key::new(id.into(), key);
         assert!(
             self.keys.iter().all(|other| other.id() != key.id()),
-            "two sealing keys have the id {:?}: give each an id of its own",
+            "two sealing keys have the id {:?}: give each its own id",
             key.id()
         );
         self.keys.push(key);

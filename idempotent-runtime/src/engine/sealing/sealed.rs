@@ -84,7 +84,7 @@ impl Key {
     /// The record of `envelope`, sealed.
     pub(super) fn seal(&self, place: Place, envelope: &Envelope) -> Result<Bytes, StoreError> {
         let nonce = XNonce::try_generate().map_err(|error| {
-            StoreError::described("the system gave no random nonce to seal a record with")
+            StoreError::described("the system provided no random nonce to seal a record with")
                 .because(error)
         })?;
         self.seal_with(&nonce, place, envelope)

@@ -17,10 +17,9 @@ const NOTADB: i32 = 26;
 const IOERR_SHMSIZE: i32 = IOERR | (19 << 8);
 
 /// What to do about a corrupt file.
-pub(super) const RESTORE: &str = "restore it from a backup, or move it away with the files beside \
-                                  it; what it held then runs again if it is retried";
-const READ_ONLY: &str = "is read-only: give the service the right to write to it and to its \
-                         directory";
+pub(super) const RESTORE: &str = "restore it from a backup, or move it away with the files next to \
+                                  it; requests it held then run again if they are retried";
+const READ_ONLY: &str = "is read-only: allow the service to write to it and to its directory";
 
 /// What to do, worded as what a message says about the file; `None` if unknown.
 pub(super) fn what_to_do(error: &Error) -> Option<&'static str> {
@@ -39,8 +38,8 @@ fn what_to_do_about(code: i32) -> Option<&'static str> {
         }
         READONLY | PERM => READ_ONLY,
         IOERR => "could not be read or written: check its disk",
-        FULL => "cannot grow, its disk is full: make room; what is stored stays",
-        CANTOPEN => "could not be opened: check its directory, and the right to write to it",
+        FULL => "cannot grow because its disk is full: make room; stored responses are kept",
+        CANTOPEN => "could not be opened: check its directory and its permissions",
         _ => return None,
     })
 }

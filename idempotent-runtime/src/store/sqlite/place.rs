@@ -94,8 +94,8 @@ fn absolute(path: &Path) -> Result<PathBuf, ConnectError> {
             let directory = directory.unwrap_or(Path::new("."));
             let found = fs::canonicalize(directory).map_err(|error| {
                 ConnectError::new(format!(
-                    "there is no directory `{}`: create it, or name the file of the idempotency \
-                     store elsewhere",
+                    "there is no directory `{}`: create it, or choose another path for the file of \
+                     the idempotency store",
                     directory.display()
                 ))
                 .because(error)
@@ -114,7 +114,7 @@ pub(super) fn cannot_make(path: &Path, error: io::Error) -> ConnectError {
     let directory = path.parent().unwrap_or(path).display();
     let what_to_do = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            format!("give the service the right to write to `{directory}`")
+            format!("allow the service to write to `{directory}`")
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room on its disk".to_owned()

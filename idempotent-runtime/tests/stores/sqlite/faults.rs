@@ -25,7 +25,8 @@ async fn a_full_disk_loses_nothing_and_with_room_again_it_goes_on() {
         }
     };
     assert!(
-        error.contains("cannot grow, its disk is full: make room; what is stored stays"),
+        error
+            .contains("cannot grow because its disk is full: make room; stored responses are kept"),
         "{error}"
     );
     store.complete(&running, LARGE, LONG).await.expect_err("there is no room");

@@ -116,7 +116,7 @@ async fn a_file_that_must_not_be_written_to_is_refused() {
     open(&disk).await.close().await;
     disk.make_read_only("idempotency.db");
     let error = refusal(&disk).await;
-    assert!(error.contains("is read-only: give the service the right to write to it"), "{error}");
+    assert!(error.contains("is read-only: allow the service to write to it"), "{error}");
 }
 
 #[tokio::test]
