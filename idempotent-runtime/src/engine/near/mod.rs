@@ -38,7 +38,7 @@ use crate::store::{Extracted, Fingerprint, StoreKey};
 
 /// How long a copy is kept at the most: what another instance forgets may be replayed here for so
 /// long.
-const LONGEST: Duration = Duration::from_mins(10);
+const LONGEST: Duration = Duration::from_secs(10 * 60);
 /// What a store may cut off a time: the rest of a millisecond, and as much of its clock.
 const ROUNDING: Duration = Duration::from_millis(2);
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::store::Token;
 
 const MIB: usize = 1 << 20;
-const HOUR: Duration = Duration::from_hours(1);
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn fresh_key() -> StoreKey {
     StoreKey::from_bytes(*Token::random().as_bytes())
