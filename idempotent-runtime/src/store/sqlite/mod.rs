@@ -80,9 +80,10 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   with each transaction. With [`SqliteSynchronous::Normal`] a loss of power can lose the last ones.
 ///   Keep the file on a local disk, and keep the files beside it with it (`-wal`, `-shm`).
 /// - **Rights.** A new file can be read by its user alone: it holds stored responses.
-/// - **Full, locked, damaged.** Calls fail with an error that says what to do. What is stored is
+/// - **Full, hung, locked, damaged.** Calls fail with an error that says what to do. What is stored is
 ///   replayed, and nothing new is claimed until something can be written again, because its response
-///   could not be stored. Once damage was met, no key counts as absent any more.
+///   could not be stored; a disk that has not answered for 2 seconds counts as one that cannot. Once
+///   damage was met, no key counts as absent any more.
 /// - **Clock.** A ttl is judged by the machine's clock, since it outlives the process; keep it
 ///   disciplined (slewed).
 ///

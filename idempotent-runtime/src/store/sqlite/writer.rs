@@ -87,7 +87,10 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        match self.write(&batch).await {
+        let writing = self.health.writing();
+        let written = self.write(&batch).await;
+        drop(writing);
+        match written {
             Ok(Written { found, evicted, room }) => {
                 self.health.written();
                 self.room = room;
