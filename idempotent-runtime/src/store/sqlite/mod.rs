@@ -217,14 +217,12 @@ impl Store for SqliteStore {
                     return Ok(Claim::Running { fingerprint, lease_left: None });
                 }
                 Found::Nobody(asking) => {
-                    return Ok(match self.inner.find(attempt.key).await? {
-                        Some(stored) => stored.into(),
-                        None => {
-                            self.inner.may_claim()?;
-                            asking.claim();
-                            Claim::Claimed { lease: None }
-                        }
-                    });
+                    if let Some(stored) = self.inner.find(attempt.key).await? {
+                        return Ok(stored.into());
+                    }
+                    self.inner.may_claim()?;
+                    asking.claim();
+                    return Ok(Claim::Claimed { lease: None });
                 }
                 Found::Asked(asked) => asked,
             };
