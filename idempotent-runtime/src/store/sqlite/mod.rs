@@ -80,9 +80,10 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   with each transaction. With [`SqliteSynchronous::Normal`] a loss of power can lose the last ones.
 ///   Keep the file on a local disk, and keep the files beside it with it (`-wal`, `-shm`).
 /// - **Rights.** A new file can be read by its user alone: it holds stored responses.
-/// - **Full, locked, damaged.** Calls fail with an error that says what to do. What is stored is
+/// - **Full, hung, locked, damaged.** Calls fail with an error that says what to do. What is stored is
 ///   replayed, and nothing new is claimed until something can be written again, because its response
-///   could not be stored. Once damage was met, no key counts as absent any more.
+///   could not be stored; a disk that has not answered for 2 seconds counts as one that cannot. Once
+///   damage was met, no key counts as absent any more.
 /// - **Clock.** A ttl is judged by the machine's clock, since it outlives the process; keep it
 ///   disciplined (slewed).
 ///
@@ -216,14 +217,12 @@ impl Store for SqliteStore {
                     return Ok(Claim::Running { fingerprint, lease_left: None });
                 }
                 Found::Nobody(asking) => {
-                    return Ok(match self.inner.find(attempt.key).await? {
-                        Some(stored) => stored.into(),
-                        None => {
-                            self.inner.may_claim()?;
-                            asking.claim();
-                            Claim::Claimed { lease: None }
-                        }
-                    });
+                    if let Some(stored) = self.inner.find(attempt.key).await? {
+                        return Ok(stored.into());
+                    }
+                    self.inner.may_claim()?;
+                    asking.claim();
+                    return Ok(Claim::Claimed { lease: None });
                 }
                 Found::Asked(asked) => asked,
             };
