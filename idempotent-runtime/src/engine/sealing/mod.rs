@@ -43,6 +43,12 @@ pub struct Sealing {
 impl Sealing {
     /// Seals with this key, and opens what was sealed with it.
     ///
+    /// ```
+    /// # use idempotent_runtime::Sealing;
+    /// let sealing = Sealing::new("2026-11", [7; 32]); // 32 random bytes
+    /// assert!(!format!("{sealing:?}").contains("7, 7"));
+    /// ```
+    ///
     /// # Panics
     ///
     /// Panics if `id` is empty or longer than 255 bytes.
@@ -53,6 +59,14 @@ impl Sealing {
 
     /// Opens what was sealed with this key as well: the one before, or the one that comes next and
     /// that other instances may seal with already.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Sealing;
+    /// # let (key, next) = ([7; 32], [8; 32]);
+    /// // The first of the two roll-outs that change the key.
+    /// let sealing = Sealing::new("2026-11", key).and_open("2026-12", next);
+    /// assert!(format!("{sealing:?}").contains(r#"opens: ["2026-11", "2026-12"]"#));
+    /// ```
     ///
     /// # Panics
     ///
@@ -73,6 +87,12 @@ impl Sealing {
     ///
     /// For the roll-out that begins to seal and one `ttl` after it. As long as it is on, who can write
     /// to the store can put a plain record there; so end it.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Sealing;
+    /// let sealing = Sealing::new("2026-11", [7; 32]).and_open_unsealed();
+    /// assert!(format!("{sealing:?}").contains("opens_unsealed: true"));
+    /// ```
     #[must_use]
     pub fn and_open_unsealed(self) -> Self {
         Self { opens_unsealed: true, ..self }
