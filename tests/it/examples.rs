@@ -53,7 +53,7 @@ async fn a_graphql_mutation_charges_once_for_each_key() {
         assert_eq!(ask(charge).await, r#"{"data":{"charge":{"number":1}}}"#);
     }
     let other = ask("mutation { charge(key: \"1\", cents: 800) { number } }").await;
-    assert!(other.contains("the idempotency key is already used, for something else"), "{other}");
+    assert!(other.contains("the idempotency key is already used for something else"), "{other}");
     assert_eq!(ask("{ charges }").await, r#"{"data":{"charges":1}}"#);
 }
 

@@ -22,7 +22,7 @@ pub fn python(name: &str) -> PathBuf {
 ///
 /// # Panics
 ///
-/// Panics if it is not there.
+/// Panics if it is not installed.
 #[must_use]
 pub fn python_file(path: &str) -> PathBuf {
     // Below `lib/python3.11`, or another release.
