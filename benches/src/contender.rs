@@ -191,7 +191,7 @@ fn by_hand(router: Router) -> Router {
     }
 
     let cache =
-        Cache::builder().max_capacity(10_000_000).time_to_live(Duration::from_secs(3600)).build();
+        Cache::builder().max_capacity(10_000_000).time_to_live(Duration::from_hours(1)).build();
     router.layer(from_fn_with_state(cache, middleware))
 }
 

@@ -184,7 +184,7 @@ fn keys(kept: Kept) {
         }
         Kept::ByHand => {
             let cache = Cache::builder().max_capacity(2 * KEYS);
-            let cache = cache.time_to_live(Duration::from_secs(3600)).build();
+            let cache = cache.time_to_live(Duration::from_hours(1)).build();
             let before = resident();
             for _ in 0..KEYS {
                 insert(&cache, BODY);
@@ -233,7 +233,7 @@ fn flood(kept: Kept, max_mib: u64, body: usize) {
                 u32::try_from(body.len() + 350).expect("a small body")
             };
             let cache = Cache::builder().max_capacity(max_mib * MIB).weigher(weigh);
-            let cache: ByHand = cache.time_to_live(Duration::from_secs(3600)).build();
+            let cache: ByHand = cache.time_to_live(Duration::from_hours(1)).build();
             let before = resident();
             std::thread::scope(|scope| {
                 for _ in 0..CLIENTS {

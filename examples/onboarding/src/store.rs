@@ -66,7 +66,7 @@ impl Store {
             Self::Postgres(url) => {
                 let store = idempotent_axum::PostgresStore::connect(url).await?;
                 store.migrate().await?;
-                store.purge_expired(std::time::Duration::from_secs(60)).detach();
+                store.purge_expired(std::time::Duration::from_mins(1)).detach();
                 Ok(Idempotency::new(store))
             }
             #[cfg(feature = "sqlite")]

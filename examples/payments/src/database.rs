@@ -16,7 +16,7 @@ pub(crate) async fn store(config: &Config) -> anyhow::Result<PostgresStore> {
     let builder = if config.pooler { builder.transaction_pooler() } else { builder };
     let store = builder.connect(&config.database).await?;
     store.migrate().await?;
-    store.purge_expired(Duration::from_secs(60)).detach();
+    store.purge_expired(Duration::from_mins(1)).detach();
     Ok(store)
 }
 

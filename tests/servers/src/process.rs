@@ -16,7 +16,7 @@ use crate::program;
 use crate::user::User;
 
 /// How long a server may take to start, to answer or to stop before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks until there is an answer: servers can be asked for their state but do not announce it.
 pub(crate) fn poll<T>(mut question: impl FnMut() -> Option<T>) -> Option<T> {

@@ -15,7 +15,7 @@ use test_servers::{PgBouncer, PoolMode, Postgres, Redis};
 fn until(mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it does not come to be so");
+        assert!(start.elapsed() < Duration::from_mins(1), "it does not come to be so");
         thread::sleep(Duration::from_millis(10));
     }
 }

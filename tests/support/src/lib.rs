@@ -30,7 +30,7 @@ use std::{
 };
 
 /// Only a bug keeps a test waiting for this long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A new UUID key.
 #[must_use]

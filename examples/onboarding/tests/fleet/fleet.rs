@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::service::{ENTITIES, INVITE, Service, fresh_key, header, is_replay};
 
 /// How long anything may take that has no limit of its own.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The service's limit to a store call. It sets none, so this is the library's.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a busy machine may add to a limit.

@@ -23,7 +23,7 @@ const DASHBOARD: &str = include_str!("../../../grafana/idempotency.json");
 const RULES: &str = include_str!("../../../prometheus/idempotency.yml");
 
 /// How long the samples of some seconds may take to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What Prometheus says.
 struct Scraped {

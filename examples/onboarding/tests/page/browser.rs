@@ -8,7 +8,7 @@ use thirtyfour::{LoggingPrefsLogLevel, TimeoutConfiguration, prelude::*};
 use tokio::task::spawn_blocking;
 
 /// Only a fault keeps a test waiting for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the tests ask a page with.
 const WORDS: &str = "

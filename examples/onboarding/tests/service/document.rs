@@ -29,7 +29,7 @@ async fn run(program: &str, arguments: &[&str], file: &PathBuf) -> (bool, String
     command.args(arguments).arg(file).current_dir(file.parent().expect("it is in a folder"));
     let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis");
     command.env("NO_PROXY", "*").env("CHECKS", format!("{tests}/checks.py"));
-    let ended = timeout(Duration::from_secs(300), command.kill_on_drop(true).output()).await;
+    let ended = timeout(Duration::from_mins(5), command.kill_on_drop(true).output()).await;
     let Output { status, stdout, stderr } = ended.expect("it ends").expect("it starts");
     let said = [stdout, stderr].concat();
     (status.success(), String::from_utf8_lossy(&said).into_owned())

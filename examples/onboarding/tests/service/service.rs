@@ -21,7 +21,7 @@ pub(crate) const ENTITIES: &str = "/downstream-entities";
 pub(crate) const MEMBERS: &str = "/v1/members";
 
 /// Only a fault keeps a test waiting for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The log line that says that a handler has begun.
 pub(crate) const BEGUN: &str = "calling the downstream system";

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long a payment may take whose instance is held back until it is killed.
-const UNTIL_KILLED: Duration = Duration::from_secs(60);
+const UNTIL_KILLED: Duration = Duration::from_mins(1);
 
 impl Step {
     /// Where the bytes are held back while the instance is killed, on its way to the database.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a key may go without an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A payment: one key, and an account that no other payment is made to.
 pub(crate) struct Payment {

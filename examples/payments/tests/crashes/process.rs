@@ -9,7 +9,7 @@ use std::{
 };
 
 /// How long it may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A service that may be dead. Killed when dropped.
 pub(crate) struct Service {

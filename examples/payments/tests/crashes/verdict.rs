@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long the database may take to notice that a client has gone, and the outbox to be delivered.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Found {
     /// Payments beyond the first of their key.

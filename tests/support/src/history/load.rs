@@ -17,7 +17,7 @@ use super::{History, Recorded, Recorder};
 use crate::{Counter, lock};
 
 /// Longer than any test, so that nothing expires.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 /// How long an instance waits for an answer.
 const LIMIT: Duration = Duration::from_millis(500);
 /// How long it leaves a server alone that has failed.
