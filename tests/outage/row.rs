@@ -154,7 +154,7 @@ fn end(load: Load, service: &Service) -> (Kept, Option<Duration>) {
 /// Sends every key that has run once more, until it has its answer; how many have none.
 fn sweep(service: &Arc<Service>) -> usize {
     const CLIENTS: usize = 8;
-    const PATIENCE: Duration = Duration::from_mins(1);
+    const PATIENCE: Duration = Duration::from_secs(60);
     let keys = service.history.keys();
     let (next, stuck) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let is_settled = |key: &Arc<str>| {

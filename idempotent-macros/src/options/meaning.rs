@@ -42,7 +42,7 @@ impl Fingerprint {
 }
 
 /// A century: longer than any retry, and short enough for every store's clock.
-const MAX_DURATION: Duration = Duration::from_hours(100 * 365 * 24);
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[expect(clippy::unnecessary_wraps, reason = "as the other meanings")]
 pub(super) fn as_written<T: Clone>(value: &T) -> syn::Result<T> {

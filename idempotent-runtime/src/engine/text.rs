@@ -26,7 +26,7 @@ impl Text {
         match &self.0 {
             Form::Short { bytes, length } => {
                 let (written, _) = bytes.split_at(usize::from(*length));
-                str::from_utf8(written).expect("whole strings were written")
+                std::str::from_utf8(written).expect("whole strings were written")
             }
             Form::Long(text) => text,
         }

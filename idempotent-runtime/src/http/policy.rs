@@ -33,7 +33,7 @@ pub struct Policy {
 impl Policy {
     /// The attribute without options.
     pub const DEFAULT: Self = Self {
-        ttl: Duration::from_hours(1),
+        ttl: Duration::from_secs(3600),
         header: &[],
         format: Format::Uuid,
         required: false,

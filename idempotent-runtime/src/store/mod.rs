@@ -27,6 +27,7 @@ pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(feature = "sqlite")]
+#[expect(clippy::incompatible_msrv, reason = "sqlx asks for Rust 1.94")]
 pub(crate) mod sqlite;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;

@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_mins(10);
+    const LONG: Duration = Duration::from_secs(10 * 60);
 
     fn key(byte: u8) -> StoreKey {
         StoreKey::from_bytes([byte; 16])

@@ -123,7 +123,7 @@ impl Store for Broken {
                 self.store.complete(&holder, record, ttl).await
             }
             Fault::ForgetsTtl => {
-                self.store.complete(attempt, record, Duration::from_hours(1)).await
+                self.store.complete(attempt, record, Duration::from_secs(3600)).await
             }
             _ => self.store.complete(attempt, record, ttl).await,
         }

@@ -10,7 +10,7 @@ use tokio::time::advance;
 use super::{from_store, near, two};
 
 const TTL: Duration = Duration::from_secs(90);
-const LONGEST: Duration = Duration::from_mins(10);
+const LONGEST: Duration = Duration::from_secs(600);
 /// What a store may cut off, and what the test stays away from it.
 const MARGIN: Duration = Duration::from_millis(3);
 
@@ -27,7 +27,7 @@ async fn a_copy_ends_with_its_ttl_and_after_ten_minutes_at_the_latest() {
             instance.calls();
         }
         // Looked at in between, it lives no longer.
-        for part in [lifetime / 2, lifetime / 2 - MARGIN] {
+        for part in [lifetime / 2, (lifetime / 2).saturating_sub(MARGIN)] {
             advance(part).await;
             for instance in [&one, &other] {
                 assert_eq!(instance.replay(path, &key, "").await, near("run 1"));
@@ -59,7 +59,7 @@ async fn its_time_counts_from_before_the_call_that_stored_it() {
     };
     let (answer, ()) = tokio::join!(asked, answered);
     assert_eq!(answer.text(), "run 1");
-    advance(TTL - slow - MARGIN).await;
+    advance(TTL.saturating_sub(slow + MARGIN)).await;
     assert_eq!(one.replay("/short", &key, "").await, near("run 1"));
     advance(MARGIN).await;
     assert_eq!(one.replay("/short", &key, "").await, from_store("run 1"));
@@ -79,7 +79,7 @@ async fn its_time_counts_from_before_the_call_that_said_what_is_left() {
     };
     let (replay, ()) = tokio::join!(asked, answered);
     assert_eq!(replay, from_store("run 1"));
-    advance(TTL - slow - MARGIN).await;
+    advance(TTL.saturating_sub(slow + MARGIN)).await;
     assert_eq!(other.replay("/short", &key, "").await, near("run 1"));
     advance(MARGIN).await;
     assert_eq!(other.replay("/short", &key, "").await, from_store("run 1"));
@@ -97,7 +97,7 @@ async fn stored_in_the_background_its_time_counts_from_the_first_try() {
     assert_eq!(store.complete.begun.get(), 6);
     let late = since.elapsed();
     assert!(late > 10 * MARGIN, "the tries have pauses: {late:?}");
-    advance(TTL - late - MARGIN).await;
+    advance(TTL.saturating_sub(late + MARGIN)).await;
     assert_eq!(one.replay("/short", &key, "").await, near("run 1"));
     advance(MARGIN).await;
     assert_eq!(one.replay("/short", &key, "").await, from_store("run 1"));

@@ -78,7 +78,7 @@ async fn outage(
             assert_eq!((answer.is_replay(), answer.text()), (true, "run 3"));
             break;
         }
-        assert!(since.elapsed() < Duration::from_mins(1), "the service does not recover");
+        assert!(since.elapsed() < Duration::from_secs(60), "the service does not recover");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(one.replay("/pay", &others, "").await, near("run 3"));

@@ -51,13 +51,13 @@ async fn assert_named_by_hand(store: impl Store + Clone) {
     let mut derived = Vec::new();
     for secret in SECRETS {
         let idempotency = keyed(Idempotency::new(store.clone()), secret);
-        let router = routes().layer(idempotency.clone());
+        let app = routes().layer(idempotency.clone());
         for path in ["/early", "/late"] {
             let key = |idempotency: &Idempotency| {
                 idempotency.operation(format!("POST {path}")).principal("ann").key("order-7")
             };
             assert_eq!(key(&idempotency).state().await.unwrap(), OperationState::Absent);
-            let answer = post(path).key("order-7").body("ann").send(&router).await;
+            let answer = post(path).key("order-7").body("ann").send(&app).await;
             let is_stored = |state| matches!(state, OperationState::Stored { .. });
             assert!(is_stored(key(&idempotency).state().await.unwrap()), "{path}");
             derived.push(answer.text().to_owned());

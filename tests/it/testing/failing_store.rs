@@ -11,7 +11,7 @@ use idempotent_axum::{
 use idempotent_test_support::{Runs, fresh_key, post};
 use tokio::time::{Instant, timeout};
 
-const LONG: Duration = Duration::from_hours(1);
+const LONG: Duration = Duration::from_secs(3600);
 
 fn store() -> FailingStore<MemoryStore> {
     FailingStore::default()

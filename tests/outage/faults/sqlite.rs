@@ -20,6 +20,7 @@ pub(super) fn rows() -> Vec<Row> {
         rate: None,
         pool: 0,
         loses_writes: false,
+        has_copies: false,
         scene,
     };
     vec![

@@ -13,7 +13,7 @@ use crate::{
 
 /// The runtime's defaults.
 const DEFAULT_HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
-const DEFAULT_TTL: Duration = Duration::from_hours(1);
+const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
 /// The key as the options define it, in the headers that the arguments of `#[utoipa::path]` do not
 /// describe already; `None` if they describe all of them.

@@ -142,7 +142,9 @@ impl List {
         let mut entries: Vec<Entry> =
             tokens.split(is_comma).map(|entry| Entry(entry.to_vec())).collect();
         // Empty after a trailing comma, or because there is nothing at all.
-        entries.pop_if(|last| last.0.is_empty());
+        if entries.last().is_some_and(|last| last.0.is_empty()) {
+            entries.pop();
+        }
         Self { entries }
     }
 

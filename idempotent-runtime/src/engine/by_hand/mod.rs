@@ -141,7 +141,7 @@ impl Operation {
             key,
             digest,
             fingerprint: None,
-            ttl: Duration::from_hours(1),
+            ttl: Duration::from_secs(3600),
             wait: Duration::from_secs(10),
         }
     }

@@ -131,7 +131,7 @@ fn kind(record: Option<Record>) -> StoredKind {
 
 /// The time `after` from now, or the latest that a clock can represent.
 fn later(after: Duration) -> SystemTime {
-    const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);
+    const CENTURY: Duration = Duration::from_secs(24 * 365 * 100 * 3600);
     SystemTime::now() + after.min(CENTURY)
 }
 

@@ -40,7 +40,7 @@ use crate::store::{Extracted, Fingerprint, StoreKey};
 
 /// The maximum time a copy is kept: what another instance forgets may be replayed here for this
 /// long.
-const LONGEST: Duration = Duration::from_mins(10);
+const LONGEST: Duration = Duration::from_secs(10 * 60);
 /// How much a store may round a time: the rest of a millisecond, and as much of its clock.
 const ROUNDING: Duration = Duration::from_millis(2);
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::store::Token;
 
 const MIB: usize = 1 << 20;
-const HOUR: Duration = Duration::from_hours(1);
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn fresh_key() -> StoreKey {
     StoreKey::from_bytes(*Token::random().as_bytes())
@@ -77,17 +77,20 @@ fn max_bytes_holds_under_a_flood() {
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_ends_in_time() {
+    const MILLI: Duration = Duration::from_millis(1);
     let near = Near::new(MIB);
     let second = Duration::from_secs(1);
-    for (time, ends_after) in
-        [(second, second - ROUNDING), (HOUR, LONGEST), (LONGEST, LONGEST - ROUNDING)]
-    {
+    for (time, lives_for) in [
+        (second, second.saturating_sub(ROUNDING)),
+        (HOUR, LONGEST),
+        (LONGEST, LONGEST.saturating_sub(ROUNDING)),
+    ] {
         let (key, moment) = (fresh_key(), near.moment().expect("copies are kept"));
         tokio::time::advance(second / 2).await;
         near.keep(key, moment, time, copy(Bytes::from_static(b"answer")));
-        tokio::time::advance(ends_after - second / 2 - Duration::from_millis(1)).await;
+        tokio::time::advance(lives_for.saturating_sub(second / 2 + MILLI)).await;
         assert!(near.get(key).is_some(), "{time:?}");
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tokio::time::advance(MILLI).await;
         assert!(near.get(key).is_none(), "{time:?}");
     }
     // It expires once the store has answered.

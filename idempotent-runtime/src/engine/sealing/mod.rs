@@ -43,6 +43,12 @@ pub struct Sealing {
 impl Sealing {
     /// Seals with this key, and opens what was sealed with it.
     ///
+    /// ```
+    /// # use idempotent_runtime::Sealing;
+    /// let sealing = Sealing::new("2026-11", [7; 32]); // 32 random bytes
+    /// assert!(!format!("{sealing:?}").contains("7, 7"));
+    /// ```
+    ///
     /// # Panics
     ///
     /// Panics if `id` is empty or longer than 255 bytes.
@@ -53,6 +59,14 @@ impl Sealing {
 
     /// Also opens what was sealed with this key: the previous one, or the next one that other
     /// instances may already be sealing with.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Sealing;
+    /// # let (key, next) = ([7; 32], [8; 32]);
+    /// // The first of the two roll-outs that change the key.
+    /// let sealing = Sealing::new("2026-11", key).and_open("2026-12", next);
+    /// assert!(format!("{sealing:?}").contains(r#"opens: ["2026-11", "2026-12"]"#));
+    /// ```
     ///
     /// # Panics
     ///
@@ -73,6 +87,12 @@ impl Sealing {
     ///
     /// Use it while you roll out sealing, and for one `ttl` after that. As long as it is on, anyone
     /// who can write to the store can put an unsealed record there, so turn it off again.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Sealing;
+    /// let sealing = Sealing::new("2026-11", [7; 32]).and_open_unsealed();
+    /// assert!(format!("{sealing:?}").contains("opens_unsealed: true"));
+    /// ```
     #[must_use]
     pub fn and_open_unsealed(self) -> Self {
         Self { opens_unsealed: true, ..self }

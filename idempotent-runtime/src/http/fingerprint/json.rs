@@ -40,7 +40,7 @@ const MAX_DEPTH: usize = 128;
 /// The RFC 8785 form of `body`, or `None` if no form keeps its meaning.
 pub(crate) fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader {
-        rest: str::from_utf8(body).ok()?,
+        rest: std::str::from_utf8(body).ok()?,
         text: Vec::with_capacity(body.len()),
         unsorted: Vec::new(),
     };

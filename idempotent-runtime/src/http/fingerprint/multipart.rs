@@ -77,7 +77,7 @@ fn is_header_line(line: &[u8]) -> bool {
 
 /// The boundary in a `Content-Type` of `multipart/form-data`, if all readers agree on it.
 fn boundary(content_type: &[u8]) -> Option<&str> {
-    let content_type = str::from_utf8(content_type).ok()?;
+    let content_type = std::str::from_utf8(content_type).ok()?;
     let (essence, mut rest) = content_type.split_at_checked(ESSENCE.len())?;
     if !essence.eq_ignore_ascii_case(ESSENCE) {
         return None;

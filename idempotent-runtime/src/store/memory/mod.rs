@@ -269,7 +269,7 @@ mod tests {
             store.release(&attempt).await.unwrap();
         }
         store.claim(&attempt, Duration::ZERO).await.unwrap();
-        let stored = store.complete(&attempt, Bytes::new(), Duration::from_hours(1)).await;
+        let stored = store.complete(&attempt, Bytes::new(), Duration::from_secs(3600)).await;
         assert_eq!(stored.unwrap(), Hold::Held);
         let other = Attempt::new(key, fingerprint, Token::random());
         store.claim(&other, Duration::ZERO).await.unwrap();

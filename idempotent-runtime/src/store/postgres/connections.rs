@@ -45,10 +45,10 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 /// wait for one more attempt.
 const GRACE: Duration = Duration::from_millis(500);
 /// For how long a connection that was given up counts: its session may be at work still.
-const GIVEN_UP_FOR: Duration = Duration::from_mins(1);
+const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
 /// How long a connection may lie unused, and how old it may grow.
-const MAX_IDLE: Duration = Duration::from_mins(10);
-const MAX_AGE: Duration = Duration::from_mins(30);
+const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
 /// What a connection is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

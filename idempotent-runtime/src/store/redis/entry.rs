@@ -80,10 +80,15 @@ impl Entry {
 /// The entry of a claim.
 pub(super) fn claimed_by(attempt: &Attempt) -> Vec<u8> {
     let operation = attempt.operation();
-    let operation = &operation[..operation.floor_char_boundary(LONGEST_OPERATION)];
+    let operation = &operation[..boundary_up_to(operation, LONGEST_OPERATION)];
     let length = u8::try_from(operation.len()).unwrap_or(u8::MAX);
     let fingerprint = &attempt.fingerprint.as_bytes()[..];
     [&held_by(attempt.token), fingerprint, &[length], operation.as_bytes()].concat()
+}
+
+/// The last character boundary of `text` up to `most`.
+fn boundary_up_to(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default()
 }
 
 /// The beginning of the entry of a claim by `token`.
@@ -133,7 +138,7 @@ mod tests {
     fn times_are_what_redis_accepts() {
         assert_eq!(milliseconds(Duration::ZERO), b"1");
         assert_eq!(milliseconds(Duration::from_micros(1500)), b"1");
-        assert_eq!(milliseconds(Duration::from_hours(1)), b"3600000");
+        assert_eq!(milliseconds(Duration::from_secs(3600)), b"3600000");
         assert_eq!(milliseconds(Duration::MAX), b"2305843009213693951");
     }
 

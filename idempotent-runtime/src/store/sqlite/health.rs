@@ -4,9 +4,10 @@ use std::{
     error::Error as StdError,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use sqlx::Error;
@@ -25,7 +26,15 @@ pub(super) struct Health {
     trouble: Mutex<Option<Failure>>,
     /// Whether there is any.
     is_troubled: AtomicBool,
+    /// When the transaction began that is being written, in milliseconds since `opened` and one more;
+    /// 0 if there is none.
+    writing_since: AtomicU64,
+    opened: Instant,
 }
+
+/// How long a transaction may take before nothing new is claimed, so that what is to be stored does
+/// not pile up behind a disk that hangs. As long as a call may take by default.
+const SILENCE: Duration = Duration::from_secs(2);
 
 impl Health {
     pub(super) fn of(path: &Path) -> Self {
@@ -34,11 +43,37 @@ impl Health {
             is_damaged: AtomicBool::new(false),
             trouble: Mutex::default(),
             is_troubled: AtomicBool::new(false),
+            writing_since: AtomicU64::new(0),
+            opened: Instant::now(),
         }
+    }
+
+    /// A transaction begins, which ends when this is dropped.
+    pub(super) fn writing(self: &Arc<Self>) -> Writing {
+        self.writing_since.store(self.millis() + 1, Ordering::Relaxed);
+        Writing(Arc::clone(self))
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// Whether the disk has not answered for too long.
+    fn is_silent(&self) -> bool {
+        let since = self.writing_since.load(Ordering::Relaxed);
+        let writing = since.checked_sub(1).map(|since| self.millis().saturating_sub(since));
+        writing.is_some_and(|millis| Duration::from_millis(millis) > SILENCE)
     }
 
     /// Why an absent key cannot be claimed.
     pub(super) fn why_not_claim(&self) -> Option<StoreError> {
+        if self.is_silent() {
+            return Some(StoreError::described(format!(
+                "`{}` has not been written for {SILENCE:?}: its disk hangs, or another program has \
+                 locked it",
+                self.path.display()
+            )));
+        }
         if !self.is_troubled() {
             return None;
         }
@@ -103,6 +138,15 @@ impl Health {
     fn trouble(&self) -> MutexGuard<'_, Option<Failure>> {
         // Nothing in a critical section panics halfway through a change.
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A transaction that is being written.
+pub(super) struct Writing(Arc<Health>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writing_since.store(0, Ordering::Relaxed);
     }
 }
 

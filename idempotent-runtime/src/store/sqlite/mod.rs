@@ -80,9 +80,10 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 ///   synced with each transaction. With [`SqliteSynchronous::Normal`] a power failure can lose the
 ///   last ones. Keep the file on a local disk, together with the files next to it (`-wal`, `-shm`).
 /// - **Permissions.** A new file can be read by its user alone, since it contains stored responses.
-/// - **Full, locked, corrupt.** Calls fail with an error that says what to do. Stored responses are
-///   replayed, but nothing new is claimed until something can be written again, because its
-///   response could not be stored. Once corruption has been found, no key counts as absent any
+/// - **Full, hung, locked, corrupt.** Calls fail with an error that says what to do. Stored
+///   responses are replayed, but nothing new is claimed until something can be written again,
+///   because its response could not be stored; a disk that has not answered for 2 seconds counts as
+///   one that cannot be written to. Once corruption has been found, no key counts as absent any
 ///   more.
 /// - **Clock.** Ttls are judged by the machine's clock, since they outlive the process; keep it
 ///   disciplined (slewed).
@@ -219,14 +220,12 @@ impl Store for SqliteStore {
                     return Ok(Claim::Running { fingerprint, lease_left: None });
                 }
                 Found::Nobody(asking) => {
-                    return Ok(match self.inner.find(attempt.key).await? {
-                        Some(stored) => stored.into(),
-                        None => {
-                            self.inner.may_claim()?;
-                            asking.claim();
-                            Claim::Claimed { lease: None }
-                        }
-                    });
+                    if let Some(stored) = self.inner.find(attempt.key).await? {
+                        return Ok(stored.into());
+                    }
+                    self.inner.may_claim()?;
+                    asking.claim();
+                    return Ok(Claim::Claimed { lease: None });
                 }
                 Found::Asked(asked) => asked,
             };

@@ -40,7 +40,9 @@ impl Purge {
             return;
         }
         let is_known = writer.health.is_troubled();
+        let writing = writer.health.writing();
         let purged = purge(writer).await;
+        drop(writing);
         let pause = match &purged {
             Ok(Left::Some) => {
                 writer.health.written();

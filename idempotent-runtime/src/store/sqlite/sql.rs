@@ -54,13 +54,16 @@ impl From<Stored> for KeyState {
     }
 }
 
+/// Fingerprint, token, record and its expiry.
+type Columns = (Vec<u8>, Vec<u8>, Vec<u8>, i64);
+
 /// The record of `key`, unless it has expired.
 pub(super) async fn find(
     connection: &mut SqliteConnection,
     key: StoreKey,
 ) -> Result<Option<Stored>, Error> {
     let now = Millis::now();
-    let row: Option<(Vec<u8>, Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
+    let row: Option<Columns> = sqlx::query_as(
         "SELECT fingerprint, token, record, expires FROM idempotency_keys
         WHERE key = ?1 AND expires > ?2",
     )

@@ -87,7 +87,10 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        match self.write(&batch).await {
+        let writing = self.health.writing();
+        let written = self.write(&batch).await;
+        drop(writing);
+        match written {
             Ok(Written { found, evicted, room }) => {
                 self.health.written();
                 self.room = room;
@@ -126,7 +129,9 @@ impl Writer {
             let row = sql::row(connection, forget.key).await?.filter(|row| row.expires > now);
             if let Some(row) = row {
                 sql::delete(connection, &[row]).await?;
-                room.iter_mut().for_each(|room| room.deleted(&[row]));
+                if let Some(room) = &mut room {
+                    room.deleted(&[row]);
+                }
             }
             found.push(row.is_some());
         }

@@ -26,7 +26,7 @@ use crate::{Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Store, Store
 const THREADS: usize = 16;
 const ROUNDS: usize = 200;
 /// Long enough never to pass within a check.
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Duration = Duration::from_secs(10 * 60);
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_secs(1);
 /// How long a check waits for what should come after [`SHORT`], or at once.

@@ -13,7 +13,8 @@ async fn the_sqlite_store_is_linearizable() {
     let disk = Disk::small();
     let file = disk.path().join("idempotency.db");
     let store = SqliteStore::connect(&file).await.expect("it opens");
-    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_hours(1));
+    let options =
+        SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::from_secs(3600));
     let mut other = SqliteConnection::connect_with(&options).await.expect("the file is there");
     check("SQLite", [(); 4].map(|()| store.clone()), async |load| {
         load.answers(20 * ANSWERS).await;

@@ -33,7 +33,9 @@ fn scramble(path: &Path, from: u64, to: u64) {
     let mut bytes = vec![0; usize::try_from((to - from) * PAGE).unwrap()];
     file.seek(SeekFrom::Start(from * PAGE)).unwrap();
     file.read_exact(&mut bytes).unwrap();
-    bytes.iter_mut().for_each(|byte| *byte ^= 0xa5);
+    for byte in &mut bytes {
+        *byte ^= 0xa5;
+    }
     file.seek(SeekFrom::Start(from * PAGE)).unwrap();
     file.write_all(&bytes).unwrap();
 }

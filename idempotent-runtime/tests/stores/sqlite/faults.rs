@@ -1,9 +1,10 @@
 //! Disks that are full, and programs that write to the file as well.
 
 use bytes::Bytes;
-use idempotent_runtime::{Claim, KeyState, Store};
+use idempotent_runtime::{Claim, KeyState, SqliteStore, Store};
 use idempotent_test_support::chain;
-use test_servers::Disk;
+use test_servers::{Disk, SlowDisk};
+use tokio::task::block_in_place;
 
 use super::{LONG, assert_stored, claim, claimed, execute, file, open, shell, stored, until};
 use crate::{RECORD, at, fresh, is_held};
@@ -105,4 +106,35 @@ async fn new_keys_are_claimed_again_once_something_can_be_written_whoever_asks()
     store.claim(&fresh(), LONG).await.expect_err("its record could not be stored");
     execute(&mut other, "ROLLBACK").await;
     until("a key can be claimed", async || store.claim(&fresh(), LONG).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_is_given_nothing_new_and_keeps_what_it_was_given() {
+    let disk = SlowDisk::new();
+    let path = disk.path().join("idempotency.db");
+    let store = SqliteStore::connect(&path).await.expect("it opens");
+    let (kept, attempt) = (stored(&store).await, claimed(&store).await);
+    block_in_place(|| disk.pause(None));
+    let storing = tokio::spawn({
+        let (store, attempt) = (store.clone(), attempt.clone());
+        async move { is_held(store.complete(&attempt, RECORD, LONG).await) }
+    });
+    until("it is noticed", async || match store.claim(&fresh(), LONG).await {
+        Ok(_) => false,
+        Err(error) => {
+            let error = chain(&error);
+            assert!(error.contains("its disk hangs, or another program has locked it"), "{error}");
+            true
+        }
+    })
+    .await;
+    assert!(matches!(claim(&store, &at(attempt.key)).await, Claim::Running { .. }));
+    block_in_place(|| disk.resume());
+    assert!(storing.await.unwrap());
+    claimed(&store).await;
+    store.close().await;
+    let store = SqliteStore::connect(&path).await.expect("it opens again");
+    for attempt in [kept, attempt] {
+        assert_stored(&store, attempt.key).await;
+    }
 }

@@ -20,7 +20,7 @@ use test_servers::Disk;
 
 use crate::{FINGERPRINT, RECORD, at, fresh, is_held};
 
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Duration = Duration::from_secs(600);
 
 fn file(disk: &Disk) -> PathBuf {
     disk.path().join("idempotency.db")
