@@ -1,4 +1,4 @@
-//! What is wrong with a use of the attribute: every fault is reported, all of them together.
+//! What is wrong with a use of the attribute. All faults are reported, together.
 
 /// The faults found so far.
 #[derive(Default)]
@@ -12,7 +12,7 @@ impl Faults {
         }
     }
 
-    /// The value, or `None` and one more fault.
+    /// The value, or `None` with the fault recorded.
     pub(crate) fn ok<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|fault| self.add(fault)).ok()
     }

@@ -1,8 +1,8 @@
 //! The `#[idempotent]` attribute of [`idempotent-axum`](https://docs.rs/idempotent-axum).
 //!
-//! Two nouns and a verb: the `options`, how they are written and what they mean; the `item` below
-//! the attribute, and whether it can be a handler; and `expand`, which makes one of both. All
-//! behaviour at run time is in `idempotent-runtime`.
+//! `options` holds the options, how they are written and what they mean; `item` is the function
+//! below the attribute, and whether it can be a handler; `expand` combines the two. All run-time
+//! behaviour is in `idempotent-runtime`.
 
 mod expand;
 mod faults;
@@ -35,34 +35,34 @@ use crate::{faults::Faults, item::Function, options::Options};
 ///
 /// # Options
 ///
-/// All are optional, and stand in any order.
+/// All options are optional, in any order.
 ///
 /// | option | value | default | meaning |
 /// |---|---|---|---|
 /// | `ttl` | duration string, `"1h"`, `"7d"`, `"90s"`, `"1h 30m"` | `"1h"` | how long a stored response is replayed, counted from when it was stored; replays do not extend it |
 /// | `header` | a header name, or an array of names | `["idempotency-key", "x-idempotency-key"]` | where the key is read |
-/// | `format` | `"uuid"`, `"uuid-v4"`, `"any"` | `"uuid"` | which keys are valid; `"any"` must state `principal` |
+/// | `format` | `"uuid"`, `"uuid-v4"`, `"any"` | `"uuid"` | which keys are valid; `"any"` requires `principal` |
 /// | `required` | flag | off | a request without a key gets 400 instead of running unprotected |
 /// | `replay` | a status class or code, or an array: `"2xx"`, `["2xx", "3xx", "409"]`, or `"all"` | `["2xx", "3xx"]` | which responses are stored; any other releases the key |
 /// | `wait` | duration string | `"10s"` | how long a concurrent duplicate waits for the first one's response before 409; `"0s"` answers 409 at once |
-/// | `principal` | expression: a `Display` value, or an `Option` of one | none | whose key it is: two principals can use the same key without colliding; `None` is a principal of its own |
-/// | `key` | expression: a `Display` value, or an `Option` of one | the header | derive the key from the request (a webhook's `event.id`) instead of reading a header; taken as it is, any length; empty is 400; `None` is "no key"; must state `principal`; excludes `header`, `format`, `required` |
-/// | `fingerprint` | `"request"`, `"json"`, `"path"`, `"none"`, or an expression: any `Hash` value | `"request"`; `"path"` if `key` is given | what must be equal for two requests with one key to be the same request |
+/// | `principal` | expression: a `Display` value, or an `Option` of one | none | whose key it is: two principals can use the same key without colliding; `None` is itself a principal |
+/// | `key` | expression: a `Display` value, or an `Option` of one | the header | derives the key from the request (a webhook's `event.id`) instead of reading a header; used unchanged, any length; an empty key is a 400; `None` is "no key"; requires `principal`; excludes `header`, `format`, `required` |
+/// | `fingerprint` | `"request"`, `"json"`, `"path"`, `"none"`, or an expression: any `Hash` value | `"request"`; `"path"` if `key` is given | what must be equal for two requests with the same key to count as the same request |
 /// | `scope` | string | HTTP method and matched route, nest prefix included | names the operation; two handlers with one `scope` share a key space |
 /// | `crate` | path | `::idempotent_axum` | where generated code finds the library |
 ///
-/// A key that others may guess must name its owner: a constant (`principal = "everyone"`) says on purpose
-/// that all callers share one key space.
+/// A key that others could guess must name its owner. A constant (`principal = "everyone"`) makes
+/// it explicit that all callers share one key space.
 ///
-/// The fingerprint `"request"` is method, path, query, content type and body; `"json"` is the same, except
-/// that two JSON bodies that are equal under RFC 8785 are the same; `"path"` is method and path alone.
-/// An expression takes the place of query, content type and body.
+/// The fingerprint `"request"` covers method, path, query, content type and body. `"json"` does the
+/// same, but treats two JSON bodies as equal if they are equal under RFC 8785. `"path"` covers
+/// method and path alone. An expression replaces query, content type and body.
 ///
 /// # Expressions
 ///
-/// `principal`, `key` and `fingerprint` see the parameters as the body does, and borrow them. They are
-/// evaluated only if there is a key to look up: before the last parameter is extracted, or after it if
-/// one of them uses a value of the last parameter.
+/// `principal`, `key` and `fingerprint` see the parameters as the body does, and borrow them. They
+/// are evaluated only if there is a key to look up: before the last parameter is extracted, or
+/// after it if any of them uses a value of the last parameter.
 ///
 /// ```
 /// use axum::{Json, http::HeaderMap};
@@ -82,22 +82,24 @@ use crate::{faults::Faults, item::Function, options::Options};
 /// # let _ = axum::routing::post::<_, _, ()>(webhook);
 /// ```
 ///
-/// A fingerprint is as stable across builds of the service as its value's `Hash`.
+/// A fingerprint is only as stable across builds of the service as the `Hash` of its value.
 ///
 /// # The handler
 ///
-/// Any `async fn` that Axum takes: with any parameters or none, generic (type parameters `'static`, and
-/// the futures they give `Send`), an associated function, with `return` and `?` in its body. All
-/// extractors run before a response is replayed: a caller whom one of them refuses gets that refusal.
+/// Any `async fn` that Axum accepts: with any parameters or none, generic (type parameters must be
+/// `'static` and their futures `Send`), an associated function, with `return` and `?` in its body.
+/// All extractors run before a response is replayed: a caller whom one of them rejects gets that
+/// rejection.
 ///
-/// `#[axum::debug_handler]`, `#[tracing::instrument]` and `#[utoipa::path]` go above; for a handler
-/// without parameters `debug_handler` goes below. With the feature `utoipa` the attribute goes above
-/// `#[utoipa::path]`, and tells it of the key, the errors and the replay. If the compiler only says that `Handler`
-/// is not implemented, `#[axum::debug_handler]` says which parameter is not an extractor.
+/// `#[axum::debug_handler]`, `#[tracing::instrument]` and `#[utoipa::path]` go above; on a handler
+/// without parameters `debug_handler` goes below. With the feature `utoipa` the attribute goes
+/// above `#[utoipa::path]`, and adds the key, the errors and the replay to its description. If the
+/// compiler says only that `Handler` is not implemented, `#[axum::debug_handler]` tells which
+/// parameter is not an extractor.
 ///
-/// In the compiled signature the last parameter is wrapped in `Idempotent`, as `Idempotent<Json<String>>`
-/// here. A unit test calls the handler with that argument `.into()`: it runs without a key, and gives a
-/// `Response`.
+/// In the compiled signature the last parameter is wrapped in `Idempotent`, here
+/// `Idempotent<Json<String>>`. A unit test calls the handler with `.into()` on that argument: it
+/// runs without a key and returns a `Response`.
 ///
 /// ```
 /// use axum::{Json, extract::Path};
@@ -155,7 +157,7 @@ pub fn idempotent(
     described.unwrap_or_else(|| attribute(arguments, &item)).into()
 }
 
-/// The attribute on token streams that a test can build.
+/// The attribute on token streams, which a test can build.
 ///
 /// Whatever is wrong, the item itself is still emitted, so that no second error follows from its
 /// absence.
@@ -171,7 +173,7 @@ fn attribute(arguments: TokenStream, item: &TokenStream) -> TokenStream {
         Ok(()) => handler,
         Err(errors) => {
             let errors = errors.into_compile_error();
-            // Where an expression stands there can be only one.
+            // Where only an expression is allowed, there can be only one.
             if item::is_closure(item.clone()) {
                 quote!({ #errors #handler })
             } else {

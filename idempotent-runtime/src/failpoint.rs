@@ -1,11 +1,12 @@
-//! [`failpoint`]: where a test stops or kills a transaction. Nothing without the feature `failpoints`.
+//! [`failpoint`]: where a test can stop or kill a transaction. Does nothing without the feature
+//! `failpoints`.
 
 /// The steps at which something can be made to happen: `tx-after-claim`, `tx-before-commit`,
-/// `tx-during-commit` (it is sent, and its answer is not read) and `tx-after-commit` (before the
-/// caller is answered).
+/// `tx-during-commit` (it has been sent, and its answer is not read) and `tx-after-commit` (before
+/// the caller is answered).
 ///
-/// What happens is set with [`fail::cfg`], or for a whole process with the variable `FAILPOINTS`, as
-/// `tx-before-commit=3*off->return(abort)`: the action `return(abort)` ends the process at once.
+/// What happens is set with [`fail::cfg`] or, for a whole process, with the variable `FAILPOINTS`,
+/// such as `tx-before-commit=3*off->return(abort)`: the action `return(abort)` aborts the process.
 #[cfg(feature = "failpoints")]
 pub(crate) fn failpoint(name: &str) {
     static ENVIRONMENT: std::sync::Once = std::sync::Once::new();

@@ -1,5 +1,5 @@
-//! What the fuzz targets call: the parsers that read what others wrote, with the promises they keep
-//! on any input. The property tests call them as well.
+//! What the fuzz targets call: the parsers of untrusted input, with the promises that they keep for
+//! any input. The property tests call them too.
 
 use ::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Reads a key: the first byte chooses the format, line feeds part the header's lines.
+/// Reads a key: the first byte chooses the format, and line feeds separate the header's lines.
 ///
 /// # Panics
 ///
@@ -51,7 +51,7 @@ pub fn read_key(data: &[u8]) {
     }
 }
 
-/// What a quoted `key` is read as.
+/// The key that quoted `key` is read as.
 pub(crate) fn read_quoted(policy: &Policy, key: &str) -> Option<String> {
     let quoted = key.replace('\\', r"\\").replace('"', r#"\""#);
     let mut headers = HeaderMap::new();
@@ -60,7 +60,7 @@ pub(crate) fn read_quoted(policy: &Policy, key: &str) -> Option<String> {
     key::read(policy, &headers).ok()?.map(Key::into_text)
 }
 
-/// Decodes a record, as it is and in an envelope that says it is whole.
+/// Decodes a record, both unchanged and in an envelope that marks it as intact.
 ///
 /// # Panics
 ///
@@ -90,12 +90,12 @@ pub(crate) fn decode(record: Bytes) -> Result<Option<Response>, Unreadable> {
     }
 }
 
-/// A record of this version with a right checksum, around any payload.
+/// A record of this version with a correct checksum, around any payload.
 pub(crate) fn seal(kind: u8, payload: &[u8]) -> Bytes {
     with_checksum([&[b'i', b'A', 2, kind, 0, 0, 0, 0, 0], payload].concat())
 }
 
-/// The record with a right checksum.
+/// The record with a correct checksum.
 pub(crate) fn with_checksum(mut record: Vec<u8>) -> Bytes {
     let mut checksum = crc32fast::Hasher::new();
     checksum.update(&record[..5]);

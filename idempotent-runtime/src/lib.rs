@@ -1,11 +1,14 @@
-//! The runtime of [`idempotent-axum`](https://docs.rs/idempotent-axum): everything that runs.
+//! The runtime of [`idempotent-axum`](https://docs.rs/idempotent-axum): everything that happens at
+//! run time.
 //!
-//! Depend on `idempotent-axum`, which re-exports what is public here beside the attribute. A crate
-//! that implements a [`Store`] may depend on this one alone.
+//! Depend on `idempotent-axum`, which re-exports the public items of this crate along with the
+//! attribute. A crate that implements a [`Store`] may depend on this one alone.
 //!
-//! Three rooms, one direction: `http/` names Axum and turns a request into what is asked, and what
-//! was found into a response; `engine/` asks, runs and settles, in data; `store/` is where claims
-//! and responses live.
+//! Three rooms, one direction: `http/` names Axum, and turns requests into jobs and their results
+//! into responses; `engine/` asks, runs and settles, working on data; `store/` holds claims and
+//! responses.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod engine;
 #[cfg(feature = "postgres")]
@@ -24,7 +27,7 @@ pub mod testing;
 pub use self::engine::Sealing;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub use self::http::openapi;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub use self::store::ConnectError;
 #[cfg(feature = "memory")]
 pub use self::store::{MemoryStore, MemoryStoreBuilder};
@@ -32,6 +35,8 @@ pub use self::store::{MemoryStore, MemoryStoreBuilder};
 pub use self::store::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::store::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 pub use self::{
     engine::{
         Decision, Done, Event, Forget, IdempotencyKey, OnStoreError, Operation, OperationKey,
@@ -53,10 +58,10 @@ pub use self::{
     http::{TxError, TxRejection},
 };
 
-/// The target of all spans and log lines, whichever crate and module they are in.
+/// The target of all spans and log lines, whatever crate and module they come from.
 const TARGET: &str = "idempotent_axum";
 
-/// What the attribute's expansion names. Not part of the public API.
+/// What the attribute's expansion refers to. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(feature = "utoipa")]
@@ -72,7 +77,7 @@ pub mod __private {
     pub use http::HeaderName;
     pub use std::hash::Hash;
 
-    /// Stands for a value of a declared type, in code that the compiler checks and nothing runs.
+    /// Stands for a value of a declared type, in code that is compiled but never runs.
     #[must_use]
     pub fn output<T>() -> T {
         unreachable!("the expansion never calls this")

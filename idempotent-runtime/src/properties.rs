@@ -1,5 +1,5 @@
-//! Properties of what reads and names requests: never a panic, equal in is equal out, different in
-//! is different out.
+//! Properties of what reads and identifies requests: it never panics, equal input gives equal
+//! output, and different input different output.
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use axum::body::Body;
@@ -139,7 +139,7 @@ proptest! {
     }
 }
 
-/// A request whose parts are so short and alike that bytes could move between them.
+/// A request whose parts are so short and similar that bytes could move between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
     method: String,
@@ -212,11 +212,11 @@ proptest! {
     }
 }
 
-/// A response, as it is to be kept.
+/// A response, as it should be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kept {
     status: u16,
-    /// Name, value, and whether it is sensitive.
+    /// Name, value, and whether the value is sensitive.
     headers: Vec<(String, Vec<u8>, bool)>,
     body: Vec<Vec<u8>>,
 }
@@ -233,7 +233,7 @@ impl Kept {
         headers
     }
 
-    /// `HeaderValue`'s own equality leaves it out.
+    /// The equality of `HeaderValue` ignores this.
     fn sensitive(headers: &HeaderMap) -> Vec<bool> {
         headers.values().map(HeaderValue::is_sensitive).collect()
     }

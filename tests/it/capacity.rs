@@ -1,19 +1,20 @@
 //! The bytes that a key takes in each store: the figures that "Choosing a store" calculates with.
-#![cfg(all(feature = "memory", feature = "redis", feature = "postgres"))]
+#![cfg(all(feature = "memory", feature = "redis", feature = "postgres", feature = "sqlite"))]
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use idempotent_axum::{
-    Attempt, Fingerprint, Hold, MemoryStore, PostgresStore, RedisStore, Store, StoreKey, Token,
+    Attempt, Fingerprint, Hold, MemoryStore, PostgresStore, RedisStore, SqliteStore,
+    SqliteSynchronous, Store, StoreKey, Token,
 };
-use test_servers::{Postgres, Redis};
+use test_servers::{Disk, Postgres, Redis};
 
 const PAGE: &str = include_str!("../../docs/choosing-a-store.md");
 /// Of a response of some 200 bytes with a few headers.
 const RECORD: usize = 300;
 const KEYS: usize = 4000;
-const LONG: Duration = Duration::from_hours(1);
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Claims so many keys, and stores a record under each where there is one.
 async fn fill(store: &impl Store, record: Option<Bytes>) {
@@ -87,4 +88,17 @@ async fn a_key_takes_what_the_page_says_in_postgres() {
         let size: usize = size.parse().expect("a number");
         assert_documented(what, size / KEYS);
     }
+}
+
+#[tokio::test]
+async fn a_key_takes_what_the_page_says_in_sqlite() {
+    let disk = Disk::new();
+    let path = disk.path().join("idempotency.db");
+    let store = SqliteStore::builder().synchronous(SqliteSynchronous::Normal);
+    let store = store.connect(&path).await.unwrap();
+    fill(&store, Some(record())).await;
+    // With the log copied into the file.
+    store.close().await;
+    let size = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
+    assert_documented("SQLite, a response", size / KEYS);
 }

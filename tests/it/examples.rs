@@ -16,6 +16,10 @@ mod graphql;
 #[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/queue.rs"]
 mod queue;
+#[cfg(feature = "testing")]
+#[allow(dead_code, reason = "its `main` is not called")]
+#[path = "../../examples/testing_a_handler.rs"]
+mod testing_a_handler;
 #[allow(dead_code, reason = "its `main` is not called")]
 #[path = "../../examples/webhook.rs"]
 mod webhook;
@@ -49,7 +53,7 @@ async fn a_graphql_mutation_charges_once_for_each_key() {
         assert_eq!(ask(charge).await, r#"{"data":{"charge":{"number":1}}}"#);
     }
     let other = ask("mutation { charge(key: \"1\", cents: 800) { number } }").await;
-    assert!(other.contains("the idempotency key is already used, for something else"), "{other}");
+    assert!(other.contains("the idempotency key is already used for something else"), "{other}");
     assert_eq!(ask("{ charges }").await, r#"{"data":{"charges":1}}"#);
 }
 
@@ -130,4 +134,14 @@ async fn a_message_that_is_delivered_again_charges_once() {
     let refused = server.cli(&["XRANGE", "charges:refused", "-", "+"]);
     assert!(refused.contains("already used"), "{refused}");
     assert!(pending().starts_with('0'), "{}", pending());
+}
+
+#[cfg(feature = "testing")]
+#[tokio::test(start_paused = true)]
+async fn a_handler_is_tested_directly_after_its_ttl_and_without_its_store() {
+    let expected = "\
+called directly: 201 Created
+after the ttl: 201 Created
+without the store: 503 Service Unavailable";
+    assert_eq!(testing_a_handler::report().await, expected);
 }

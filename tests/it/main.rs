@@ -1,6 +1,6 @@
 //! What the library promises, through real routers and real sockets, as one program: a module for
-//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, keys by hand, outages, sealing, settings
-//! and sizes.
+//! each guarantee of the README, then the attribute, HTTP, boundaries of runs, keys by hand, outages, the
+//! near cache, sealing, the README itself, settings and sizes.
 //!
 //! The tests run side by side. Each has a store, keys and captured events of its own.
 
@@ -14,11 +14,14 @@ mod exactly_once;
 mod examples;
 mod http;
 mod install;
+#[cfg(feature = "near-cache")]
+mod near_cache;
 mod never_cancelled;
 mod no_stuck_keys;
 mod nothing_leaks;
 mod one_run;
 mod outages;
+mod readme;
 mod run_boundary;
 #[cfg(feature = "seal")]
 mod sealing;
@@ -26,3 +29,5 @@ mod service;
 mod settings;
 mod sizes;
 mod stored_before_sent;
+#[cfg(feature = "testing")]
+mod testing;

@@ -15,7 +15,7 @@ const LOOKS: usize = 100;
 
 #[tokio::test]
 async fn a_response_is_not_sent_before_the_store_has_it() {
-    let service = service(|settings| settings.store_timeout(Duration::from_hours(1)));
+    let service = service(|settings| settings.store_timeout(Duration::from_secs(3600)));
     let (client, complete) = (service.client(), service.probe.complete.hold());
     let mut first = pin!(client.request("/pay", "").begin(&client.router));
     tokio::select! {
@@ -40,7 +40,7 @@ async fn a_response_is_not_sent_before_the_store_has_it() {
 
 #[tokio::test]
 async fn not_a_byte_is_on_the_wire_before_the_store_has_the_response() {
-    let service = service(|settings| settings.store_timeout(Duration::from_hours(1)));
+    let service = service(|settings| settings.store_timeout(Duration::from_secs(3600)));
     let complete = service.probe.complete.hold();
     let server = Server::start(service.router.clone()).await;
     let mut caller = server.open("/pay", &fresh_key(), "rent").await;

@@ -2,7 +2,7 @@
 //! a second time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -112,6 +112,18 @@ impl History {
         keys.sort();
         keys.dedup();
         keys
+    }
+
+    /// The keys whose response the store had acknowledged by then.
+    pub(crate) fn stored_before(&self, time: Instant) -> HashSet<Arc<str>> {
+        let store = lock(&self.store);
+        let is_stored = |answer: &Acknowledged| {
+            matches!(answer.change, Change::Stored { .. }) && answer.span.end < time
+        };
+        let stored = store.names.iter().filter(|(_, key)| {
+            store.answers.get(*key).is_some_and(|answers| answers.iter().any(is_stored))
+        });
+        stored.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// The cause of each second run. `loses` says whether the server may lose what it has

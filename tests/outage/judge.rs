@@ -24,8 +24,12 @@ pub(crate) fn faults(row: &Row, measured: &Measured) -> Vec<String> {
             faults.push(fault);
         }
     };
-    let Measured { before, until_back, tasks, tasks_before, connections, drain, .. } = measured;
+    let Measured { before, known, until_back, tasks, tasks_before, connections, drain, .. } =
+        measured;
     hold(*before == Some(1.0), format!("served before the fault: {before:?}"));
+    if row.has_copies {
+        hold(*known == Some(1.0), format!("of known keys served in the outage: {known:?}"));
+    }
     let limit = back_within(row);
     let back = match until_back {
         Ok(sent) => format!("served again only after {sent} requests (at most {limit})"),

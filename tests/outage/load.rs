@@ -2,7 +2,7 @@
 //! that runs, replays, and retries of what was refused.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -86,6 +86,13 @@ impl Answers {
             served += u32::from(answer.is_served());
         }
         (sent > 0).then(|| f64::from(served) / f64::from(sent))
+    }
+
+    /// The keys whose first response was given by then.
+    pub(crate) fn served_before(&self, time: Instant) -> HashSet<Arc<str>> {
+        let all = lock(&self.all);
+        let first = all.iter().filter(|it| it.is_served() && !it.is_replay && it.at < time);
+        first.map(|answer| Arc::clone(&answer.request.key)).collect()
     }
 
     /// The requests that arrived since `since` and were not served: how many of each status, and

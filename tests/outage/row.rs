@@ -25,6 +25,8 @@ pub(crate) struct Measured {
     /// begins 5 s and 15 s after it.
     pub(crate) before: Option<f64>,
     pub(crate) during: Option<f64>,
+    /// Of those that arrived in the outage, with keys whose response was stored and given before it.
+    pub(crate) known: Option<f64>,
     pub(crate) after_5s: Option<f64>,
     pub(crate) after_15s: Option<f64>,
     /// How many requests arrived after the return until all were served, or, as an error, how many
@@ -50,7 +52,7 @@ pub(crate) struct Measured {
 
 pub(crate) fn run(row: &Row, form: Form) -> Measured {
     let scene = (row.scene)();
-    let service = Arc::new(Service::start(&scene.access));
+    let service = Arc::new(Service::start(&scene.access, row.has_copies));
     let load = Load::start(&service, row.rate(form));
     let answers = Arc::clone(&load.answers);
     let most = Most::watch(&service, &scene.ports);
@@ -89,9 +91,13 @@ pub(crate) fn run(row: &Row, form: Form) -> Measured {
         is_whole.then(|| answers.served(|answer| span.holds(answer.request.at))).flatten()
     };
     let was_before = |at: Instant| at < first.begin;
+    let (mut known, given) =
+        (service.history.stored_before(first.begin), answers.served_before(first.begin));
+    known.retain(|key| given.contains(key));
     Measured {
         before: answers.served(|answer| was_before(answer.at)),
         during: answers.served(|answer| !was_before(answer.at) && answer.request.at < first.end),
+        known: answers.served(|it| first.holds(it.request.at) && known.contains(&it.request.key)),
         after_5s: in_window(5),
         after_15s: in_window(15),
         until_back,
@@ -148,7 +154,7 @@ fn end(load: Load, service: &Service) -> (Kept, Option<Duration>) {
 /// Sends every key that has run once more, until it has its answer; how many have none.
 fn sweep(service: &Arc<Service>) -> usize {
     const CLIENTS: usize = 8;
-    const PATIENCE: Duration = Duration::from_mins(1);
+    const PATIENCE: Duration = Duration::from_secs(60);
     let keys = service.history.keys();
     let (next, stuck) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let is_settled = |key: &Arc<str>| {

@@ -1,6 +1,7 @@
 //! The service: in this process, on a runtime of its own whose tasks are counted.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,7 +10,9 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::post};
-use idempotent_axum::{Idempotency, IdempotencyKey, PostgresStore, RedisStore, idempotent};
+use idempotent_axum::{
+    Idempotency, IdempotencyKey, PostgresStore, RedisStore, SqliteStore, idempotent,
+};
 use idempotent_test_support::post as request;
 use tokio::runtime::Runtime;
 
@@ -20,6 +23,9 @@ use crate::{
 
 /// Shorter than the default, so that an outage of 30 s outlasts it. Three times `store_timeout`.
 pub(crate) const LEASE: Duration = Duration::from_secs(6);
+
+/// More than all responses of a row take.
+const NEAR_CACHE: usize = 64 << 20;
 
 /// How long `drain` may take before the test mends the fault.
 const DRAIN_LIMIT: Duration = Duration::from_secs(90);
@@ -32,6 +38,7 @@ pub(crate) enum Access {
     Postgres(String),
     /// Through a transaction pooler.
     Pooled(String),
+    Sqlite(PathBuf),
 }
 
 pub(crate) struct Service {
@@ -47,17 +54,18 @@ pub(crate) struct Service {
 #[idempotent(wait = "2s")]
 async fn order(State(history): State<Arc<History>>, key: IdempotencyKey) -> (StatusCode, String) {
     let run = history.run(key.get().expect("every request has a key"));
-    let work = if run.index().is_multiple_of(8) { 400 } else { 20 };
+    let work = if run.index() % 8 == 0 { 400 } else { 20 };
     tokio::time::sleep(Duration::from_millis(work)).await;
     (StatusCode::CREATED, format!("order {}", run.end()))
 }
 
 impl Service {
-    pub(crate) fn start(access: &Access) -> Self {
+    pub(crate) fn start(access: &Access, has_copies: bool) -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().build().expect("threads start");
         let history = Arc::new(History::default());
         let idempotency = runtime.block_on(idempotency(access, &history)).lease(LEASE);
+        let idempotency = idempotency.near_cache(if has_copies { NEAR_CACHE } else { 0 });
         let orders = Router::new().route("/orders", post(order));
         let router = orders.layer(idempotency.clone()).with_state(Arc::clone(&history));
         let requests = Arc::default();
@@ -128,6 +136,10 @@ async fn idempotency(access: &Access, history: &Arc<History>) -> Idempotency {
         }
         Access::Cluster(urls) => {
             let store = RedisStore::connect_cluster(urls).await.expect("the cluster is there");
+            Idempotency::new(Observed::new(store, history))
+        }
+        Access::Sqlite(file) => {
+            let store = SqliteStore::connect(file).await.expect("the file can be made");
             Idempotency::new(Observed::new(store, history))
         }
         Access::Postgres(url) | Access::Pooled(url) => {

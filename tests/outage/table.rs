@@ -19,6 +19,10 @@ pub(crate) fn markdown<'a>(
     let mut late = Vec::new();
     for (row, measured) in rows {
         let rate = row.rate.map_or(String::new(), |rate| format!(", {rate} a second"));
+        let known = match measured.known {
+            known if row.has_copies => format!(", {} of the known keys served", share(known)),
+            _ => String::new(),
+        };
         let back = match measured.until_back {
             Ok(_) => seconds(last_refused(measured)),
             Err(_) => "never".to_owned(),
@@ -26,7 +30,7 @@ pub(crate) fn markdown<'a>(
         let drain = measured.drain.map_or_else(|| "no end".to_owned(), seconds);
         let _ = writeln!(
             table,
-            "| {} | {}{rate} | {} | {} | {} | {} | {back} | {} | {} | {drain} | {} |",
+            "| {} | {}{rate}{known} | {} | {} | {} | {} | {back} | {} | {} | {drain} | {} |",
             row.store,
             row.fault,
             share(measured.before),

@@ -9,7 +9,9 @@ use crate::{
     config::Config,
     downstream::Downstream,
     entities::{self, Entities},
+    live::Live,
     members::{self, Members},
+    page,
 };
 
 #[derive(Clone)]
@@ -17,14 +19,18 @@ pub(crate) struct App {
     pub(crate) downstream: Downstream,
     pub(crate) entities: Entities,
     pub(crate) members: Members,
+    /// Who is told what happens.
+    pub(crate) live: Live,
 }
 
 impl App {
     pub(crate) fn new(config: &Config) -> Self {
+        let live = Live::new();
         Self {
             downstream: Downstream::new(config.latency),
-            entities: Entities::default(),
+            entities: Entities::new(live.clone()),
             members: Members::default(),
+            live,
         }
     }
 
@@ -37,6 +43,7 @@ impl App {
             .routes(routes!(members::create, members::list))
             .routes(routes!(members::get))
             .split_for_parts();
-        router.with_state(self).merge(api::docs(document))
+        let page = page::router(&self);
+        router.with_state(self).merge(api::docs(document)).merge(page)
     }
 }

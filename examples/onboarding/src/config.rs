@@ -16,8 +16,9 @@ pub(crate) struct Config {
     /// `ONBOARDING_LATENCY`: how long the pretended downstream call takes, such as `300ms`. Not at
     /// all by default.
     pub(crate) latency: Duration,
-    /// `ONBOARDING_STORE`: where keys and responses are kept, `memory` by default. Instances that
-    /// share one name it by its URL, such as `redis://localhost` or `postgres://app@localhost/app`.
+    /// `ONBOARDING_STORE`: where keys and responses are kept, `memory` by default; `sqlite:path` is a
+    /// file of this process. Instances that share a store name it by its URL, such as
+    /// `redis://localhost` or `postgres://app@localhost/app`.
     pub(crate) store: Store,
     /// `ONBOARDING_LEASE`: how long a request's claim in a shared store survives the death of its
     /// instance, such as `2s`. 30 seconds by default. Nothing in memory survives it.

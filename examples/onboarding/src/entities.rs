@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     fields::{Email, Text},
     json::Json,
+    live::{Happening, Live},
 };
 
 /// What a caller says about an entity.
@@ -123,10 +124,18 @@ fn created(entity: Entity) -> impl IntoResponse {
 }
 
 /// All entities, in the order they were created. A real service has a database here.
-#[derive(Clone, Default)]
-pub(crate) struct Entities(Arc<Mutex<Vec<Entity>>>);
+#[derive(Clone)]
+pub(crate) struct Entities {
+    all: Arc<Mutex<Vec<Entity>>>,
+    /// Who is told of each new one.
+    live: Live,
+}
 
 impl Entities {
+    pub(crate) fn new(live: Live) -> Self {
+        Self { all: Arc::default(), live }
+    }
+
     fn create(&self, mut input: NewEntity, status: Status) -> Entity {
         // These are the service's to say.
         input.further.retain(|field, _| !["id", "status"].contains(&field.as_str()));
@@ -134,6 +143,7 @@ impl Entities {
         tracing::info!(id, ?status, "entity created");
         let entity = Entity { id, status, input };
         self.with(|entities| entities.push(entity.clone()));
+        self.live.tell(Happening::Created);
         entity
     }
 
@@ -146,6 +156,6 @@ impl Entities {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Vec<Entity>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

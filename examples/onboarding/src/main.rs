@@ -13,6 +13,7 @@
 //! GET  /openapi.json                            the OpenAPI document, which the handlers make
 //! GET  /docs                                    the same to read and to try out
 //! GET  /metrics                                 for Prometheus
+//! GET  /                                        a page to see it on: send twice, cut the connection
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE`,
@@ -29,9 +30,11 @@ mod error;
 mod fields;
 mod health;
 mod json;
+mod live;
 mod logging;
 mod members;
 mod metrics;
+mod page;
 mod shutdown;
 mod store;
 
@@ -59,7 +62,9 @@ async fn run() -> anyhow::Result<()> {
     // Before the library counts anything.
     let metrics = metrics::router()?;
     let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
-    let mut app = App::new(&config).router().merge(health::router(idempotency.clone()));
+    let app = App::new(&config);
+    let (live, idempotency) = (app.live.clone(), app.live.listen_to(idempotency));
+    let mut app = app.router().merge(health::router(idempotency.clone()));
     if let Some(token) = config.admin_token {
         app = app.merge(admin::router(token, idempotency.clone()));
     }
@@ -73,6 +78,11 @@ async fn run() -> anyhow::Result<()> {
     // Standard output is line-buffered: whoever waits for this line gets it at once.
     println!("listening on http://{}", listener.local_addr()?);
 
+    // The page holds a stream open, which would hold the shutdown.
+    let first = async move {
+        first.await;
+        live.end();
+    };
     let serve = async {
         axum::serve(listener, app).with_graceful_shutdown(first).await?;
         // Callers that went away left handlers behind; those end, and their responses are stored.

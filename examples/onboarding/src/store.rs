@@ -12,6 +12,9 @@ pub(crate) enum Store {
     Redis(String),
     #[cfg(feature = "postgres")]
     Postgres(String),
+    /// A file of this process's own.
+    #[cfg(feature = "sqlite")]
+    Sqlite(String),
 }
 
 impl FromStr for Store {
@@ -35,13 +38,19 @@ impl FromStr for Store {
             Some("postgres" | "postgresql") => {
                 bail!("PostgreSQL is not built in: build the service with `--features postgres`")
             }
+            #[cfg(feature = "sqlite")]
+            Some("sqlite") => Ok(Self::Sqlite(text.to_owned())),
+            #[cfg(not(feature = "sqlite"))]
+            Some("sqlite") => {
+                bail!("SQLite is not built in: build the service with `--features sqlite`")
+            }
             Some(scheme) => bail!("no store has URLs that begin with `{scheme}:`, {EXPECTED}"),
             None => bail!("this is no store, {EXPECTED}"),
         }
     }
 }
 
-const EXPECTED: &str = "use `memory`, `redis://…` or `postgres://…`";
+const EXPECTED: &str = "use `memory`, `sqlite:path`, `redis://…` or `postgres://…`";
 
 impl Store {
     /// Connects, so that a store out of reach ends the service at its start.
@@ -58,6 +67,11 @@ impl Store {
                 let store = idempotent_axum::PostgresStore::connect(url).await?;
                 store.migrate().await?;
                 store.purge_expired(std::time::Duration::from_mins(1)).detach();
+                Ok(Idempotency::new(store))
+            }
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => {
+                let store = idempotent_axum::SqliteStore::connect(path).await?;
                 Ok(Idempotency::new(store))
             }
         }

@@ -1,4 +1,4 @@
-//! The attribute's expressions, evaluated before the last parameter is extracted or after it.
+//! The attribute's expressions, evaluated before or after the last parameter is extracted.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -16,7 +16,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// When the expressions can be evaluated, if the last parameter binds the names `last`.
+    /// When to evaluate the expressions, given that the last parameter binds the names `last`.
     pub(super) fn of(options: &Options, last: &[Ident]) -> Self {
         let mut expressions = options.expressions();
         let uses_last =
@@ -25,8 +25,8 @@ impl Stage {
     }
 }
 
-/// What evaluates the expressions, and the parameter of the closure around it, which gives a place
-/// for their values if there is a key to look up.
+/// The statements that evaluate the expressions, and the parameter of the closure around them: the
+/// place for the values, if there is a key to look up.
 pub(super) struct Evaluation {
     pub(super) parameter: TokenStream,
     pub(super) statements: TokenStream,
@@ -72,12 +72,12 @@ impl Evaluation {
 fn text(library: &Library<'_>, value: &Expr) -> TokenStream {
     let at = value.span();
     let private = library.at(at);
-    // It ends in `<>`, or `absolute_paths` would take it for a path of the user's that ends in `text`.
+    // Ends in `<>`: otherwise `absolute_paths` would take it for a user's path that ends in `text`.
     quote_spanned!(at=> #private::OptionalDisplay::text::<>(&(#value)))
 }
 
-/// `(a, b)` and `[a, b]` are made of references, so that they take nothing from the body; they hash
-/// the same.
+/// Turns `(a, b)` and `[a, b]` into tuples and arrays of references, so that nothing is moved out
+/// of the body. Their hash is the same.
 fn borrowed(expression: &Expr) -> TokenStream {
     let at = expression.span();
     match expression {

@@ -1,4 +1,4 @@
-//! Options and function to tokens: the handler as it is compiled.
+//! Turns the options and the function into the handler that is compiled.
 //!
 //! ```text
 //! // Input
@@ -24,20 +24,21 @@
 //! }
 //! ```
 //!
-//! Closures, because a nested function cannot name `Self` or an impl's generics, and because they
-//! see the handler's own bindings: the lints about them stay exact. The outer one is called before
-//! the last parameter is extracted, the inner one after it; the expressions are in the outer one if
-//! they can be. The dead `return` gives the body the return type that it would have in the handler
-//! itself; `into_response` alone asks of that type that it is a response, so that the compiler says
-//! so once.
+//! The expansion uses closures because a nested function cannot name `Self` or an impl's generics,
+//! and because closures see the handler's own bindings, which keeps lints about those exact. The
+//! outer closure is called before the last parameter is extracted, the inner one after; the
+//! expressions go into the outer one if possible. The dead `return` gives the body the return type
+//! it would have in the handler itself. Only `into_response` requires that type to be a response,
+//! so the compiler reports a violation once.
 //!
-//! No lint is added, and none hidden. The label keeps `unused_braces` from a body of one line, and
-//! `__future` `closure_returning_async_block` from the closure. `where` and the braces end the function
-//! where the user's ends: one that ends in generated tokens would be one of a macro, and lints about it
-//! silent. It `return`s, or `implicit_return` would be about code that the user cannot see.
+//! No lint is added and none is hidden. The label keeps `unused_braces` away from a one-line body,
+//! and `__future` keeps `closure_returning_async_block` away from the closure. `where` and the
+//! braces make the function end where the user's does: a function that ends in generated tokens
+//! counts as a macro's, and lints about it are silenced. It uses `return`, because
+//! `implicit_return` would otherwise point at code the user cannot see.
 //!
-//! Most spans are those of the user's tokens: an error of the compiler about a type, the body or
-//! the handler as a whole has to point at the type, the body or the handler's name.
+//! Most spans are those of the user's tokens, so that compiler errors about a type, the body or the
+//! handler as a whole point at the type, the body or the handler's name.
 
 mod expressions;
 mod library;
@@ -61,7 +62,7 @@ use crate::{item::Function, options::Options};
 
 pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     if let Some(predicate) = parameters::take_cfg_of_last(&mut function) {
-        // Which parameter is the last one is known only to the compiler: one handler for each case.
+        // Only the compiler knows which parameter is last, so emit one handler for each case.
         let mut without = function.clone();
         without.signature.inputs.pop();
         function.attributes.insert(0, parse_quote!(#[cfg(#predicate)]));
@@ -88,8 +89,8 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     );
     let declared = output.declare(&unread);
     let Output { respond, end, .. } = output;
-    // A block of its own: items may stand first in it, and errors about its value show it.
-    // With the label's span it would be one of a macro, in which lints are silent.
+    // A separate block: items may come first in it, and errors about its value point at it. With
+    // the label's span it would count as a macro's block, in which lints are silent.
     let label = Lifetime::new("'__body", brace.span.open());
     let mut block = quote!(#label:);
     brace.surround(&mut block, |tokens| tokens.extend(body));
@@ -97,7 +98,7 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
 
     let Evaluation { parameter: early_parameter, statements: early } = early;
     let Evaluation { parameter: late_parameter, statements: late } = late;
-    // With the name's span: what is wrong with the handler as a whole is shown there.
+    // With the name's span: errors about the handler as a whole are shown there.
     let name = signature.ident.span();
     let named = library.at(name);
     let known = Ident::new("__known", Span::mixed_site());
@@ -116,7 +117,7 @@ pub(crate) fn expand(options: &Options, mut function: Function) -> TokenStream {
     let run = quote_spanned! {name=>
         return #named::Idempotent::run(#argument, &__POLICY, #known, #respond, #handler).await;
     };
-    // In the place of the user's own braces: a function that ends elsewhere is one of a macro, and
+    // In place of the user's own braces: a function that ends elsewhere counts as a macro's, and
     // lints about it (`dead_code`, `missing_docs`) are silent.
     let mut whole = TokenStream::new();
     brace.surround(&mut whole, |tokens| {

@@ -1,4 +1,4 @@
-//! Which names a pattern binds, and which names tokens use.
+//! The names that a pattern binds, and the names that tokens use.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use syn::{Pat, ext::IdentExt as _};
 
 /// The names that `pattern` binds.
 ///
-/// Of a macro in it, any name might be one.
+/// If the pattern contains a macro, every name in it is assumed to be bound.
 pub(super) fn bound_by(pattern: &Pat) -> Vec<Ident> {
     let mut names = Vec::new();
     collect_bound(pattern, &mut names);
@@ -24,7 +24,7 @@ fn collect_bound(pattern: &Pat, names: &mut Vec<Ident>) {
         Pat::TupleStruct(tuple) => all(&mut tuple.elems.iter()),
         Pat::Slice(slice) => all(&mut slice.elems.iter()),
         Pat::Struct(fields) => all(&mut fields.fields.iter().map(|field| &*field.pat)),
-        // All cases bind the same names.
+        // All alternatives bind the same names.
         Pat::Or(cases) => all(&mut cases.cases.iter().take(1)),
         Pat::Reference(reference) => collect_bound(&reference.pat, names),
         Pat::Paren(inner) => collect_bound(&inner.pat, names),
@@ -39,7 +39,7 @@ fn collect_bound(pattern: &Pat, names: &mut Vec<Ident>) {
     }
 }
 
-/// The names in `tokens` that may be those of variables, and where each stands first.
+/// The names in `tokens` that may be variables, and where each occurs first.
 pub(super) fn used_in(tokens: TokenStream) -> HashMap<Ident, Span> {
     let mut names = HashMap::new();
     collect_used(tokens, &mut names);
@@ -72,13 +72,13 @@ fn collect_used(tokens: TokenStream, names: &mut HashMap<Ident, Span>) {
     }
 }
 
-/// Whether a name in front of `next` is that of a field or a new one: `id: 1`, but not `id::new()`.
+/// Whether a name before `next` is a field's or a new one: `id: 1`, but not `id::new()`.
 fn is_label(next: Option<&TokenTree>) -> bool {
     matches!(next, Some(TokenTree::Punct(colon)) if colon.as_char() == ':' && colon.spacing() == Spacing::Alone)
 }
 
-/// Whether an expression might use the binding `name`: it is also used if it stands in the arguments
-/// of a macro, or in a string, which a macro may read (`format!("{name}")`).
+/// Whether an expression might use the binding `name`. Occurrences in a macro's arguments count,
+/// and so do those in strings, since a macro may read them (`format!("{name}")`).
 pub(super) fn may_use(expression: &impl ToTokens, name: &Ident) -> bool {
     let name = name.unraw().to_string();
     let mut found = false;

@@ -1,4 +1,4 @@
-//! The handler's return type: a response outside, what is declared inside.
+//! The handler's return type: a response on the outside, the declared type on the inside.
 
 use std::mem;
 
@@ -13,13 +13,13 @@ use super::library::Library;
 
 /// The handler's declared return type.
 pub(super) struct Output {
-    /// What turns a value of it into a response.
+    /// Turns a value of that type into a response.
     pub(super) respond: TokenStream,
-    /// What comes behind the compiled signature.
+    /// The end of the compiled signature.
     pub(super) end: TokenStream,
-    /// What gives the body the declared type, in code that nothing runs. Nothing behind it is reached.
+    /// Gives the body the declared type, in code that never runs. Nothing after it is reachable.
     returned: TokenStream,
-    /// Whether the type of the body is any.
+    /// Whether the body may have any type.
     is_opaque: bool,
 }
 
@@ -34,7 +34,8 @@ impl Output {
         if matches!(declared, Type::ImplTrait(_)) {
             let at = declared.span();
             let private = library.at(at);
-            // Kept as it is, the trait's import stays used, and a direct call gives what it says.
+            // Kept as declared, so that the trait's import stays used and a direct call returns
+            // what it says.
             signature.output = ReturnType::Type(arrow, Box::new(declared));
             return Self {
                 respond: quote_spanned!(at=> #private::IntoResponse::into_response),
@@ -49,15 +50,15 @@ impl Output {
         let end = if signature.generics.where_clause.as_ref().is_some_and(has_predicates) {
             TokenStream::new()
         } else {
-            // The signature ends where the user's own does: one that ends in generated tokens is one
-            // of a macro, and lints about it point at the attribute or are silent.
+            // The signature ends where the user's does: one that ends in generated tokens counts as
+            // a macro's, and lints about it point at the attribute or are silent.
             Token![where](end(&declared)).into_token_stream()
         };
         let (respond, returned) = typed(library, declared);
         Self { respond, end, returned, is_opaque: false }
     }
 
-    /// Gives the body its type, and what it has to take, `kept`, in code that nothing runs.
+    /// Gives the body its type, and makes it capture `kept`, in code that never runs.
     pub(super) fn declare(&self, kept: &TokenStream) -> TokenStream {
         if self.is_opaque && kept.is_empty() {
             return TokenStream::new();
@@ -67,7 +68,7 @@ impl Output {
     }
 }
 
-/// What turns a value of the type `declared` into a response, and what returns one.
+/// Code that turns a value of the type `declared` into a response, and code that returns one.
 fn typed(library: &Library<'_>, mut declared: Type) -> (TokenStream, TokenStream) {
     let at = declared.span();
     let private = library.at(at);
@@ -85,7 +86,7 @@ fn typed(library: &Library<'_>, mut declared: Type) -> (TokenStream, TokenStream
     (respond, returned)
 }
 
-/// Where the last token of `ty` stands.
+/// The span of the last token of `ty`.
 fn end(ty: &Type) -> Span {
     match ty.to_token_stream().into_iter().last() {
         Some(TokenTree::Group(group)) => group.span_close(),
@@ -94,8 +95,8 @@ fn end(ty: &Type) -> Span {
     }
 }
 
-/// Replaces every `impl Trait` inside of `ty` by `_`; gives the traits, whose imports would become
-/// unused.
+/// Replaces every `impl Trait` inside `ty` with `_`, and collects the traits, whose imports would
+/// otherwise become unused.
 fn erase_impl_trait(ty: &mut Type, traits: &mut Vec<Path>) {
     match ty {
         Type::ImplTrait(found) => {

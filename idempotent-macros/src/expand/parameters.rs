@@ -1,4 +1,4 @@
-//! The handler's parameters: the last one wrapped, the others alive as long as the body runs.
+//! The handler's parameters: the last is wrapped, the others live as long as the body runs.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -18,14 +18,14 @@ pub(super) fn take_cfg_of_last(function: &mut Function) -> Option<TokenStream> {
 pub(super) struct Last {
     /// Its name in the compiled signature.
     pub(super) argument: Ident,
-    /// What binds its value.
+    /// The pattern that binds its value.
     pub(super) parameter: TokenStream,
-    /// The names that the user gave to it or to parts of it.
+    /// The names that the user gave it or parts of it.
     pub(super) names: Vec<Ident>,
 }
 
 impl Last {
-    /// Puts `Idempotent<E>` in the place of the last parameter `E`.
+    /// Replaces the last parameter `E` with `Idempotent<E>`.
     pub(super) fn wrap(library: &Library<'_>, signature: &mut Signature) -> Self {
         let private = library.here();
         let Some(FnArg::Typed(last)) = signature.inputs.pop() else {
@@ -43,12 +43,13 @@ impl Last {
     }
 }
 
-/// The user's name for the last parameter, if there is one, for those who read the signature.
+/// The user's name for the last parameter, if there is one, for readers of the signature.
 ///
-/// It is another name than the user's own one all the same: no lint about shadowing sees it.
+/// It is nevertheless a different identifier from the user's, so that lints about shadowing do not
+/// see it.
 fn argument(names: &[Ident]) -> Ident {
     let mut argument = match names {
-        // In capitals it may be a unit struct or a constant, which binds nothing.
+        // A capitalised name may be a unit struct or a constant, which binds nothing.
         [name] if !name.to_string().contains(char::is_uppercase) => name.clone(),
         _ => hidden_last(),
     };
@@ -56,24 +57,25 @@ fn argument(names: &[Ident]) -> Ident {
     argument
 }
 
-/// The last parameter's name if it has none, or parts of it have several.
+/// The last parameter's name if it has none, or if it binds several.
 fn hidden_last() -> Ident {
     Ident::new("__last", Span::mixed_site())
 }
 
-/// What makes the body take whole parameters.
+/// Makes the body capture whole parameters.
 pub(super) struct Kept {
-    /// Those that an expression uses, or no lint watches.
+    /// The parameters that an expression uses, or that no lint watches.
     pub(super) read: TokenStream,
-    /// Those that the body names. For code that nothing runs, or a value that is assigned and never
-    /// read would count as read.
+    /// The parameters that the body names. They go into code that never runs; otherwise a value
+    /// that is assigned but never read would count as read.
     pub(super) unread: TokenStream,
 }
 
 /// Moves whole parameters into the body: a guard must live as long as the body runs, whether the
-/// body names it, a field beside it, or only an expression of the attribute does.
+/// body names the guard itself or only one of its fields, or only an expression of the attribute
+/// does.
 ///
-/// A name that nobody uses is mentioned only if no lint watches it, so that an unused parameter is
+/// A name that nothing uses is mentioned only if no lint watches it, so that unused parameters are
 /// still reported.
 pub(super) fn keep(options: &Options, signature: &mut Signature, body: &TokenStream) -> Kept {
     let in_body = names::used_in(body.clone());
@@ -97,7 +99,7 @@ pub(super) fn keep(options: &Options, signature: &mut Signature, body: &TokenStr
         let (read, unread): (Vec<_>, Vec<_>) =
             names::bound_by(&parameter.pat).into_iter().partition(is_read);
         let unread = unread.into_iter().filter(|name| in_body.contains_key(name));
-        // An error about the name is to be shown where it is used.
+        // Errors about the name should point at where it is used.
         let located = |mut name: Ident| {
             let at = in_body.get(&name).or_else(|| in_expressions.get(&name)).copied();
             let at = at.unwrap_or(name.span());

@@ -8,10 +8,10 @@ use quote::quote;
 use super::{expressions::Stage, library::Library};
 use crate::options::{Fingerprint, Format, Options, Replay};
 
-/// The `static` that holds the options; what is not given keeps its default.
+/// The `static` that holds the options; an option that is not given keeps its default.
 ///
-/// Its fields are named by the options' own tokens, so an editor shows a field's documentation on
-/// the option.
+/// Its fields are named with the options' own tokens, so that an editor shows a field's
+/// documentation at the option.
 pub(super) fn policy(library: &Library<'_>, options: &Options, stage: Stage) -> TokenStream {
     let private = library.here();
     let duration = |duration: &Duration| {
@@ -25,7 +25,7 @@ pub(super) fn policy(library: &Library<'_>, options: &Options, stage: Stage) -> 
     }
     if let Some((name, value)) = options.header.get() {
         let count = value.len();
-        // A static of its own: none may hold a reference to a `HeaderName` that is part of it.
+        // A separate static: one static cannot hold a reference to a `HeaderName` inside itself.
         let names = quote! {{
             static NAMES: [#private::HeaderName; #count] =
                 [#(#private::HeaderName::from_static(#value)),*];
@@ -71,7 +71,7 @@ pub(super) fn policy(library: &Library<'_>, options: &Options, stage: Stage) -> 
         };
         field(name, quote!(#private::FingerprintSource::#source));
     } else if options.key.get().is_some() {
-        // An event that is delivered again has another body, and is the same event.
+        // A redelivered event has a different body and is still the same event.
         let name = Ident::new("fingerprint", Span::mixed_site());
         field(&name, quote!(#private::FingerprintSource::Path));
     }

@@ -12,7 +12,10 @@ impl Function {
         let signature = &mut self.signature;
         let mut fault = |span: Span, message: &str| faults.add(syn::Error::new(span, message));
         if signature.asyncness.is_none() {
-            fault(signature.fn_token.span, "a handler is an `async fn`: write `async` before `fn`");
+            fault(
+                signature.fn_token.span,
+                "a handler must be an `async fn`: write `async` before `fn`",
+            );
             signature.asyncness = Some(syn::Token![async](signature.fn_token.span));
         }
         if let Some(token) = signature.constness.take() {
@@ -50,10 +53,10 @@ impl Function {
     }
 }
 
-/// Takes out of the signature what certainly is not an extractor where it stands.
+/// Removes from the signature what certainly is not an extractor in its position.
 ///
-/// Whether a type is an extractor is known only together with the router's state, and then to the
-/// compiler alone; it would only say that the whole function is not a handler.
+/// Whether a type is an extractor depends on the router's state, so only the compiler can tell, and
+/// it would only say that the whole function is not a handler.
 fn refuse_parameters(function: &mut Function, faults: &mut Faults) {
     let inputs = &mut function.signature.inputs;
     let unconditional = |parameter: &FnArg| match parameter {

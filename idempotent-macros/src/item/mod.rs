@@ -1,7 +1,8 @@
-//! The function below the attribute, and whatever else may stand there.
+//! The function below the attribute, or whatever else is there.
 //!
-//! Its body stays raw tokens: half-typed code still expands, and is parsed only once. What cannot be
-//! a handler is reported and, if it can be, repaired (`handler`), so that no other error follows.
+//! The body stays raw tokens, so that half-typed code still expands and is parsed only once.
+//! Whatever cannot be a handler is reported and, if possible, repaired (`handler`), so that no
+//! further error follows.
 
 mod handler;
 mod parameter;
@@ -22,7 +23,7 @@ pub(crate) struct Function {
     pub(crate) signature: Signature,
     pub(crate) brace: Brace,
     pub(crate) body: TokenStream,
-    /// Parameters that were reported and taken out of the signature; the body still sees them.
+    /// Parameters that were reported and removed from the signature; the body still sees them.
     pub(crate) refused: Vec<PatType>,
 }
 
@@ -38,7 +39,7 @@ impl Parse for Function {
         let mut signature: Signature = input.parse()?;
         for parameter in &mut signature.inputs {
             if let FnArg::Typed(parameter) = parameter {
-                // Documentation of a parameter is for those who read the source; the compiler refuses it.
+                // A parameter's doc comment is for readers of the source; the compiler rejects it.
                 parameter.attrs.retain(|attribute| !attribute.path().is_ident("doc"));
             }
         }
@@ -47,7 +48,7 @@ impl Parse for Function {
         }
         let content;
         let brace = braced!(content in input);
-        // They hold for the body just as well from outside.
+        // Inner attributes apply to the body just as well from outside.
         attributes.extend(content.call(Attribute::parse_inner)?.into_iter().map(
             |mut attribute| {
                 attribute.style = syn::AttrStyle::Outer;
@@ -65,7 +66,7 @@ impl Parse for Function {
     }
 }
 
-/// What stands below the attribute, if it is not a function.
+/// What is below the attribute, if it is not a function.
 fn other_item(input: ParseStream<'_>) -> Option<&'static str> {
     let after = input.fork();
     skip_modifiers(&after);
@@ -87,7 +88,7 @@ fn other_item(input: ParseStream<'_>) -> Option<&'static str> {
     known.unwrap_or(Some("anything else"))
 }
 
-/// Whether `item` is a closure that stands where only an expression can.
+/// Whether `item` is a closure in a place where only an expression can be.
 pub(crate) fn is_closure(item: TokenStream) -> bool {
     let parser = |input: ParseStream<'_>| {
         input.call(Attribute::parse_outer)?;

@@ -1,17 +1,17 @@
-//! Whether a type can be that of a handler's parameter, as far as its name says so.
+//! Whether a type can be a handler parameter, as far as its name tells.
 
 use proc_macro2::Span;
 use syn::{
     GenericArgument, Pat, PatType, PathArguments, PathSegment, Type, punctuated::Punctuated,
 };
 
-/// Why `parameter` cannot stand where it does.
+/// Why `parameter` cannot be at its position, if it cannot.
 pub(super) fn fault(parameter: &PatType, more_follow: bool) -> Option<syn::Error> {
     let ty = &parameter.ty;
     if let Some(borrow) = first_borrow(ty) {
         return Some(syn::Error::new(
             borrow,
-            "a parameter cannot borrow, the handler outlives the request: write an owned type, such as `String`",
+            "a parameter cannot borrow because the handler may outlive the request: use an owned type, such as `String`",
         ));
     }
     let name = last_segment(ty)?;
@@ -40,7 +40,7 @@ pub(super) fn fault(parameter: &PatType, more_follow: bool) -> Option<syn::Error
     (more_follow && BODY_EXTRACTORS.iter().any(|extractor| body == extractor)).then(|| {
         syn::Error::new(
             body.span(),
-            format!("`{body}` reads the request's body, and only the last parameter can: move it to the end"),
+            format!("`{body}` consumes the request body, so it must be the last parameter: move it to the end"),
         )
     })
 }
@@ -50,7 +50,8 @@ const PRIMITIVES: [&str; 17] = [
     "u64", "u128", "usize", "str",
 ];
 
-/// Those whose name means nothing else. `Request` is left to the compiler: it names many things.
+/// Extractors whose names mean nothing else. `Request` is left to the compiler: it names many
+/// things.
 const BODY_EXTRACTORS: [&str; 8] =
     ["Body", "Bytes", "Form", "Json", "JsonLines", "Multipart", "RawForm", "String"];
 
@@ -63,7 +64,7 @@ fn last_segment(ty: &Type) -> Option<&PathSegment> {
     }
 }
 
-/// Where `ty` borrows for less than `'static`.
+/// The first place where `ty` borrows for less than `'static`.
 fn first_borrow(ty: &Type) -> Option<Span> {
     let any = |types: &Punctuated<Type, _>| types.iter().find_map(first_borrow);
     match ty {

@@ -1,10 +1,11 @@
-//! Whether a pattern can be that of a handler's parameter.
+//! Whether a pattern can be that of a handler parameter.
 
 use syn::{Pat, spanned::Spanned as _};
 
 use crate::faults::Faults;
 
-/// Takes `ref` off the bindings of `pattern`: the body, which gets them, outlives what they borrow.
+/// Removes `ref` from the bindings of `pattern`: the body that receives them outlives what they
+/// borrow.
 pub(super) fn refuse_ref(pattern: &mut Pat, faults: &mut Faults) {
     let mut all = |patterns: &mut dyn Iterator<Item = &mut Pat>| {
         patterns.for_each(|pattern| refuse_ref(pattern, faults));

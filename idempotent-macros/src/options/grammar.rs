@@ -1,5 +1,5 @@
-//! What may stand behind an option's name. Every function reads it whole, and says at the offending
-//! token what is expected there instead.
+//! What may follow an option's name. Each function reads the whole value, and reports at the
+//! offending token what is expected instead.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::{
@@ -11,11 +11,11 @@ use syn::{
 /// One string, or an array of strings.
 pub(super) struct Strings {
     pub(super) values: Vec<LitStr>,
-    /// Where the whole value stands.
+    /// The span of the whole value.
     pub(super) span: Span,
 }
 
-/// Nothing: the name alone says it.
+/// Nothing: the name alone is the option.
 pub(super) fn flag(name: &Ident, input: ParseStream<'_>, expected: &str) -> syn::Result<()> {
     if input.peek(Token![=]) {
         return Err(input.error(format!("`{name}` takes no value: {expected}")));
@@ -47,7 +47,7 @@ pub(super) fn strings(
         match element {
             Ok(value) => values.push(value),
             Err(fault) => {
-                // What is left in the brackets would be a second error.
+                // Leaving the rest in the brackets would cause a second error.
                 content.parse::<TokenStream>()?;
                 return Err(fault);
             }
@@ -62,7 +62,7 @@ pub(super) fn expression(
     expected: &str,
 ) -> syn::Result<Expr> {
     equals(name, input, expected)?;
-    // On a fork, because syn reports what is left in a bracket of `input` once more.
+    // On a fork, because syn reports again what is left inside a bracket of `input`.
     let attempt = input.fork();
     match attempt.parse() {
         Ok(value) => {
@@ -70,11 +70,11 @@ pub(super) fn expression(
             Ok(value)
         }
         Err(error) if !attempt.is_empty() => {
-            let message = format!("the expression breaks off here: expected {expected}");
+            let message = format!("the expression is incomplete here: expected {expected}");
             Err(syn::Error::new(error.span(), message))
         }
         Err(error) => {
-            // It ends too early: point at its last token, not at the whole attribute.
+            // It ends too early: point at the last token, not at the whole attribute.
             let rest = input.fork().parse::<TokenStream>().ok();
             let span = match rest.and_then(|tokens| tokens.into_iter().last()) {
                 Some(TokenTree::Group(group)) => group.span_close(),
@@ -94,7 +94,7 @@ pub(super) fn path(name: &Ident, input: ParseStream<'_>, expected: &str) -> syn:
         .map_err(|error| syn::Error::new(error.span(), format!("expected {expected}")))
 }
 
-/// The `=` in front of a value that is there.
+/// The `=` before a value, if a value follows.
 fn equals(name: &Ident, input: ParseStream<'_>, expected: &str) -> syn::Result<()> {
     let equals = input.parse::<Option<Token![=]>>()?;
     if equals.is_none() || input.is_empty() || input.peek(Token![,]) {
@@ -110,7 +110,7 @@ fn literal(input: ParseStream<'_>, expected: &str) -> syn::Result<LitStr> {
         .map_err(|error: syn::Error| syn::Error::new(error.span(), format!("expected {expected}")))
 }
 
-/// The comma behind what is not the last one.
+/// The comma after every element but the last.
 pub(super) fn comma(input: ParseStream<'_>, between: &str) -> syn::Result<()> {
     if input.is_empty() || input.parse::<Option<Token![,]>>()?.is_some() {
         return Ok(());
@@ -120,7 +120,7 @@ pub(super) fn comma(input: ParseStream<'_>, between: &str) -> syn::Result<()> {
 
 pub(super) fn skip_to_comma(input: ParseStream<'_>) {
     while !input.is_empty() && !input.peek(Token![,]) {
-        // A token tree can always be read if the input is not empty.
+        // A token tree can always be read from input that is not empty.
         let _ = input.parse::<TokenTree>();
     }
 }

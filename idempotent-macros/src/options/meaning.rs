@@ -1,5 +1,4 @@
-//! What an option's value stands for. A value that stands for nothing is refused, with all the forms
-//! that do.
+//! What an option's value means. An invalid value is rejected with a list of all valid forms.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::faults::Faults;
 pub(crate) enum Format {
     Uuid,
     UuidV4,
-    /// Written there.
+    /// With the span of the value.
     Any(Span),
 }
 
@@ -24,7 +23,7 @@ pub(crate) enum Replay {
     Some { classes: u8, codes: Vec<u16> },
 }
 
-/// What two requests with one key must have in common.
+/// What two requests with the same key must have in common.
 pub(crate) enum Fingerprint {
     Request,
     Json,
@@ -42,8 +41,8 @@ impl Fingerprint {
     }
 }
 
-/// A century: longer than any retry, short enough for every store's clock.
-const MAX_DURATION: Duration = Duration::from_hours(100 * 365 * 24);
+/// A century: longer than any retry, and short enough for every store's clock.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[expect(clippy::unnecessary_wraps, reason = "as the other meanings")]
 pub(super) fn as_written<T: Clone>(value: &T) -> syn::Result<T> {
@@ -65,7 +64,7 @@ fn duration(text: &LitStr, least: Duration) -> syn::Result<Duration> {
     match humantime::parse_duration(&written) {
         Ok(duration) if duration > MAX_DURATION => fault("longer than 100 years"),
         Ok(duration) if duration < least => {
-            fault("a response stored for no time is never replayed")
+            fault("a response with a ttl of zero is never replayed")
         }
         Ok(duration) => Ok(duration),
         Err(humantime::DurationError::Empty) => fault("empty duration"),
@@ -84,7 +83,7 @@ pub(super) fn headers(names: &Strings) -> syn::Result<Vec<String>> {
     if names.values.is_empty() {
         return Err(syn::Error::new(
             names.span,
-            "no header name: write at least one, such as `\"idempotency-key\"`",
+            "no header name given: write at least one, such as `\"idempotency-key\"`",
         ));
     }
     let mut faults = Faults::default();
@@ -131,7 +130,7 @@ pub(super) fn format(text: &LitStr) -> syn::Result<Format> {
 pub(super) fn replay(statuses: &Strings) -> syn::Result<Replay> {
     const FORMS: &str = "write `\"all\"`, a class from `\"1xx\"` to `\"5xx\"`, a code such as `\"409\"`, or an array of classes and codes";
     if statuses.values.is_empty() {
-        return Err(syn::Error::new(statuses.span, format!("no status: {FORMS}")));
+        return Err(syn::Error::new(statuses.span, format!("no status given: {FORMS}")));
     }
     let mut faults = Faults::default();
     let (mut classes, mut codes) = (0, Vec::new());
@@ -181,7 +180,7 @@ pub(super) fn fingerprint(value: &Expr) -> syn::Result<Fingerprint> {
     }
 }
 
-/// A `$value:literal` or `$value:expr` of a macro arrives in an invisible group.
+/// A macro's `$value:literal` or `$value:expr` arrives in an invisible group.
 fn ungrouped(mut expression: &Expr) -> &Expr {
     while let Expr::Group(group) = expression {
         expression = &group.expr;

@@ -1,8 +1,8 @@
-//! The attribute's options, one row an option: its name, how it is written and what it means.
+//! The attribute's options, one per row: name, syntax and meaning.
 //!
-//! An option that is at fault is reported and left out, so that the ones behind it are still checked
-//! and the handler still expands. `grammar` reads the tokens behind a name, `meaning` says what they
-//! stand for; what holds between two options is here.
+//! A faulty option is reported and skipped, so that the ones after it are still checked and the
+//! handler still expands. `grammar` reads the tokens after a name, `meaning` interprets them; rules
+//! between two options are here.
 
 mod grammar;
 mod meaning;
@@ -19,7 +19,7 @@ use syn::{
 pub(crate) use self::meaning::{Fingerprint, Format, Replay};
 use crate::faults::Faults;
 
-/// Defines [`Options`] by a table.
+/// Defines [`Options`] from a table.
 macro_rules! options {
     ($($name:literal, $field:ident: $meant:ty = $grammar:ident, $meaning:ident, $expected:literal;)*) => {
         /// What a handler's attribute asks for.
@@ -32,7 +32,7 @@ macro_rules! options {
         const NAMES: &[&str] = &[$($name),*];
 
         impl Options {
-            /// Reads the option `name`, whose value is what `input` begins with.
+            /// Reads the value of the option `name` from the start of `input`.
             fn read(
                 &mut self,
                 name: &Ident,
@@ -77,12 +77,12 @@ options! {
 
 /// One option.
 ///
-/// Its name is kept as it is written: the expansion names the library's item of that name with it,
-/// so that an editor shows that item's documentation.
+/// The name is kept as written: the expansion uses it to name the library's item, so that an editor
+/// shows that item's documentation.
 pub(crate) struct Slot<T> {
     /// `None` if the option is not given.
     name: Option<Ident>,
-    /// `None` also if the option is at fault.
+    /// Also `None` if the option is faulty.
     value: Option<T>,
 }
 
@@ -93,7 +93,7 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// The option's name and its meaning, if it is given without fault.
+    /// The option's name and its meaning, if it is given and valid.
     pub(crate) fn get(&self) -> Option<(&Ident, &T)> {
         self.name.as_ref().zip(self.value.as_ref())
     }
@@ -149,13 +149,13 @@ impl Options {
         self.read(&name, input, faults)
     }
 
-    /// Checks what holds between two options.
+    /// Checks the rules between two options.
     fn check_together(&self, faults: &mut Faults) {
         if let Some((key, _)) = self.key.get() {
             let excluded = [&self.header.name, &self.format.name, &self.required.name];
             for name in excluded.into_iter().flatten() {
                 let message = format!(
-                    "`{name}` is about a key in a header, but `key` takes it from elsewhere: remove `{name}` or `key`"
+                    "`{name}` applies to a key in a header, but `key` takes the key from elsewhere: remove `{name}` or `key`"
                 );
                 faults.add(syn::Error::new(name.span(), message));
             }
@@ -165,17 +165,17 @@ impl Options {
         }
     }
 
-    /// Guessable keys must name their owner, or a caller is replayed what another one did.
+    /// Guessable keys must name their owner, or one caller would be replayed another's response.
     fn check_owner(&self, at: Span, with: &str, faults: &mut Faults) {
         if !self.principal.is_given() {
             let message = format!(
-                "with {with} a key may be guessed, so say whose it is: `principal = user.id`, or `principal = \"everyone\"` if all callers share their keys"
+                "{with} allows keys that others can guess: add their owner with `principal = user.id`, or `principal = \"everyone\"` if all callers share one key space"
             );
             faults.add(syn::Error::new(at, message));
         }
     }
 
-    /// Whether generated code would look for the library in the wrong place.
+    /// Whether `crate` is given but faulty, so that generated code would look in the wrong place.
     pub(crate) fn library_is_unknown(&self) -> bool {
         self.krate.is_given() && self.krate.value().is_none()
     }

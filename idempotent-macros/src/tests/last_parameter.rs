@@ -1,8 +1,8 @@
-//! What becomes of the last parameter: its name, and when the expressions are evaluated.
+//! What happens to the last parameter: its name, and when the expressions are evaluated.
 
 use super::{contains, expand, without_space};
 
-/// Whether the expressions are evaluated after the last parameter, which is `last`, is extracted.
+/// Whether the expressions are evaluated after the last parameter, `last`, is extracted.
 fn is_late(arguments: &str, last: &str) -> bool {
     let expansion = expand(arguments, &format!("async fn f(user: User, {last}) {{}}"));
     let text = without_space(&expansion);
@@ -97,7 +97,7 @@ fn a_parameter_that_only_an_expression_formats_lives_as_long_as_the_body() {
             assert!(contains(&expansion, &kept), "{expansion}");
         }
     }
-    // Not one that is the same word: it is unused, and a lint says so.
+    // A parameter that merely is the same word is unused, and a lint says so.
     let expansion = expand("principal = \"user\"", item);
     assert!(!contains(&expansion, "let _ ="), "{expansion}");
 }

@@ -1,4 +1,4 @@
-//! The attribute on token streams: its expansion, and what an editor gets of half-typed code.
+//! The attribute on token streams: its expansion, and what an editor sees of half-typed code.
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 
@@ -23,7 +23,7 @@ fn documented(heading: &str, index: usize) -> String {
     lines.join("\n").split("```").nth(2 * index + 1).expect("a block").replacen("text\n", "", 1)
 }
 
-/// All identifiers of `tokens`, also those in groups.
+/// All identifiers in `tokens`, including those in groups.
 fn idents(tokens: TokenStream) -> Vec<Ident> {
     tokens
         .into_iter()
@@ -35,7 +35,7 @@ fn idents(tokens: TokenStream) -> Vec<Ident> {
         .collect()
 }
 
-/// All tokens of `tokens` that hold no others, each with its place; no two have the same one.
+/// All tokens that are not groups, each with its location; no two share one.
 fn leaves(tokens: TokenStream) -> Vec<(String, String)> {
     tokens
         .into_iter()
@@ -46,8 +46,8 @@ fn leaves(tokens: TokenStream) -> Vec<(String, String)> {
         .collect()
 }
 
-/// An editor finds in the expansion what is under the cursor: every name of the item, where it was
-/// written, and the body in one piece.
+/// An editor finds what is under the cursor in the expansion: every name of the item at its
+/// original location, and the body in one piece.
 fn assert_in_place(item: &TokenStream, expansion: &TokenStream) {
     let found = leaves(expansion.clone());
     let is_punctuation = |text: &str| text.chars().all(|c| c.is_ascii_punctuation());
@@ -64,7 +64,7 @@ fn errors(expansion: &TokenStream) -> usize {
     idents(expansion.clone()).iter().filter(|ident| *ident == "compile_error").count()
 }
 
-/// Tokens print with other spaces than people write.
+/// Printed tokens are spaced differently from handwritten code.
 fn without_space(tokens: &impl ToString) -> String {
     tokens.to_string().split_whitespace().collect()
 }
@@ -103,7 +103,7 @@ fn a_half_typed_body_stays_as_it_is() {
         "= = =",
     ];
     for body in half_typed {
-        // A bracket that is not closed yet is closed by the editor before the attribute sees it.
+        // The editor closes an open bracket before the attribute sees it.
         let close = if body.ends_with('(') { ")" } else { "" };
         let close = if body.ends_with('[') { "]" } else { close };
         let signature = "pub(crate) async fn invite<T>(mut user: User<T>, Json(body): Json<Invite>) -> Result<A, B> where T: C";
@@ -202,7 +202,7 @@ fn an_option_is_the_field_that_documents_it() {
 
 #[test]
 fn parameters_and_expressions_keep_their_tokens() {
-    // On lines of their own, so that every token has a place that no other one has.
+    // On separate lines, so that every token has a location that no other one shares.
     let item = tokens("async fn\ninvite(\nuser: User,\nJson(\nbody): Json<Invite>) -> A {\nbody }");
     let arguments = tokens("\n\n\n\n\n\n\n\nprincipal = user.id");
     let expanded = idents(attribute(arguments, &item));
@@ -212,7 +212,8 @@ fn parameters_and_expressions_keep_their_tokens() {
     };
     assert_eq!(lines("invite"), [2]);
     assert_eq!(lines("user"), [3, 9, 9]);
-    // The wrapped parameter, its probe and its run stand at the attribute: an editor finds one `body`.
+    // The wrapped parameter, its probe and its run are located at the attribute, so an editor finds
+    // one `body`.
     assert_eq!(lines("body"), [1, 1, 1, 5, 6, 6]);
 }
 

@@ -1,18 +1,18 @@
-//! What an attribute above `#[utoipa::path]` tells it.
+//! What an attribute above `#[utoipa::path]` adds to it.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 use super::{assert_in_place, errors, tokens, without_space};
 use crate::{attribute, expand::openapi::describe};
 
-/// What becomes of a handler with `attributes`, under an attribute with `arguments`.
+/// The expansion of a handler with `attributes`, under an attribute with `arguments`.
 fn described(arguments: &str, attributes: &str) -> String {
     let item = format!("{attributes} async fn invite(Json(body): Json<Invite>) {{}}");
     let expansion = describe(&tokens(arguments), &tokens(&item)).expect("`utoipa::path` is there");
     without_space(&expansion)
 }
 
-/// The arguments that `#[utoipa::path]` gets in the place of `written`.
+/// The arguments that `#[utoipa::path]` gets in place of `written`.
 fn told(arguments: &str, written: &str) -> String {
     let expansion = described(arguments, &format!("#[utoipa::path({written})]"));
     let told = expansion.strip_prefix("#[utoipa::path(").expect("it comes first");
@@ -20,14 +20,14 @@ fn told(arguments: &str, written: &str) -> String {
     told.to_owned()
 }
 
-/// What is said of the key.
+/// The description of the key.
 fn key(arguments: &str) -> String {
     let expansion = described(arguments, "#[utoipa::path(post)]");
     let (_, key) = expansion.split_once("::Key::new()").expect("the handler's own type");
     key.strip_suffix(";}").expect("it ends there").to_owned()
 }
 
-/// What is told of a response.
+/// The response with what is added to it.
 fn response(written: &str) -> String {
     let told = told("", &format!("params(openapi::Key), responses(({written}))"));
     let before = format!("params(openapi::Key),responses({PROBLEMS},(");
@@ -77,7 +77,7 @@ fn what_is_added_stands_inside_of_what_is_written() {
             "params(A), responses(B), params(C), responses(D)",
             format!("params(A),responses(B),params(C,{KEY}),responses({PROBLEMS},D)"),
         ),
-        // It says what is wrong with these.
+        // `#[utoipa::path]` reports what is wrong with these.
         ("post,, params", format!("post,,params,responses({PROBLEMS}),params({KEY})")),
         ("params = A", format!("params=A,responses({PROBLEMS}),params({KEY})")),
         (
@@ -125,12 +125,12 @@ fn the_marker_stands_beside_the_users_headers() {
             "status = 200, headers((\"a\")), body = Map<A, B>, headers(),",
             format!("status=200,headers((\"a\")),body=Map<A,B>,headers({REPLAYED})"),
         ),
-        // The user's own words for it.
+        // The user's own description wins.
         (
             "status = 200, headers((\"Idempotent-Replayed\" = String))",
             "status=200,headers((\"Idempotent-Replayed\"=String))".to_owned(),
         ),
-        // It is described elsewhere, and takes no headers.
+        // It is described elsewhere and takes no headers here.
         ("status = 200, response = A", "status=200,response=A".to_owned()),
         ("status = 201, response = inline(A)", "status=201,response=inline(A)".to_owned()),
         // The last status counts.
@@ -180,7 +180,7 @@ fn a_key_that_is_in_no_header_or_described_by_hand_has_no_type() {
         assert!(expansion.contains(PROBLEMS), "{expansion}");
         assert!(!expansion.contains("__idempotent_invite"), "{expansion}");
     }
-    // One of two, which is the one that is required, and what only looks like one.
+    // One of two headers, the required one, and two that only look like one.
     for (written, headers) in [
         ("params((\"idempotency-key\" = String, Header))", ".headers(&[\"x-idempotency-key\"])"),
         (

@@ -1,4 +1,4 @@
-//! Asking the store until it says what to do.
+//! Asks the store until the answer is final.
 
 use std::{
     future::Future,
@@ -12,7 +12,9 @@ use bytes::Bytes;
 use super::{
     ProblemCode,
     claimed::Claimed,
+    event::Replayed,
     job::Job,
+    near::Moment,
     record::{Form, Record, Unreadable},
     settings::OnStoreError,
     waiting::{Waiting, WaitingBytes},
@@ -22,33 +24,33 @@ use crate::store::{BoxFuture, Claim, Fingerprint, StoreError};
 /// What a job finds.
 #[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Found {
-    /// Its key is claimed: do the work, and settle.
+    /// Its key is claimed: do the work, then settle.
     Claimed(Claimed),
-    /// The store could not be asked, and the service prefers to run.
+    /// The store could not be asked, and the service chose to run regardless.
     Unprotected,
-    /// The answer to replay.
-    Stored(Bytes),
+    /// The answer to replay, and where it comes from.
+    Stored(Bytes, Replayed),
     Refused(Refusal),
 }
 
 /// Why a job neither runs nor gets a stored answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Another request has used the key.
+    /// The key was used for a different request.
     KeyReused,
-    /// The key holds an answer although this is a job, or the reverse.
+    /// The key holds a response although this is a job, or the reverse.
     OtherKind,
-    /// The run that holds the key has not ended in time.
+    /// The run that holds the key did not finish in time.
     RequestInProgress,
-    /// The work is done, its answer could not be stored.
+    /// The work is done, but its answer could not be stored.
     ResponseNotStored,
-    /// Whether the work took effect is not known.
+    /// It is unknown whether the work took effect.
     OutcomeUnknown,
     /// The store cannot say what the key holds.
     StoreUnavailable,
     /// Too many runs have outlived their callers.
     TooManyRuns,
-    /// The work was rolled back, and may succeed another time.
+    /// The work was rolled back and may succeed if retried.
     #[cfg(feature = "postgres")]
     RolledBack,
     /// The work could not be committed.
@@ -57,7 +59,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Its code, for the caller.
+    /// The code that the caller sees.
     pub(crate) fn code(self) -> ProblemCode {
         match self {
             Self::KeyReused | Self::OtherKind => ProblemCode::KeyReused,
@@ -74,10 +76,11 @@ impl Refusal {
     }
 }
 
-/// Asking the store. Whether memory has let the key be claimed is known without a future.
+/// Asking the store. If the store is in memory, whether the key is claimed is known without a
+/// future.
 #[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(crate) enum Asking {
-    /// `None` once it was told.
+    /// `None` once it has been returned.
     Found(Option<Found>),
     Asked(BoxFuture<'static, Found>),
 }
@@ -88,7 +91,7 @@ impl Future for Asking {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Found> {
         match self.get_mut() {
             Self::Found(found) => {
-                Poll::Ready(found.take().expect("a future is not polled after its end"))
+                Poll::Ready(found.take().expect("the future was polled after completion"))
             }
             Self::Asked(asked) => asked.as_mut().poll(cx),
         }
@@ -101,12 +104,6 @@ impl From<Refusal> for Found {
     }
 }
 
-impl From<Result<Bytes, Refusal>> for Found {
-    fn from(answer: Result<Bytes, Refusal>) -> Self {
-        answer.map_or_else(Self::Refused, Self::Stored)
-    }
-}
-
 impl Job {
     /// Asks the store until it says what to do.
     pub(crate) fn ask(self) -> Asking {
@@ -116,7 +113,11 @@ impl Job {
         }
         match self.engine.store.claim_at_once(&self.attempt) {
             Some(Claim::Claimed { lease }) => Asking::Found(Some(self.claimed(lease))),
-            claim => Asking::Asked(Box::pin(self.follow(claim.map(Ok)))),
+            Some(claim) => Asking::Asked(Box::pin(self.follow(Some(Ok(claim))))),
+            None => match self.near() {
+                Some(found) => Asking::Found(Some(self.told(found))),
+                None => Asking::Asked(Box::pin(self.follow(None))),
+            },
         }
     }
 
@@ -127,23 +128,24 @@ impl Job {
         }
     }
 
-    /// The lease of the claim that was made.
+    /// Returns the lease of the claim that was made.
     ///
     /// # Errors
     ///
-    /// Returns what was found if that is no claim.
+    /// Returns an error if no claim was made: what was found instead.
     async fn find(
         &mut self,
         claim: Option<Result<Claim, StoreError>>,
     ) -> Result<Option<Duration>, Found> {
+        let moment = self.engine.near.moment();
         let claim = match claim {
             Some(claim) => claim,
             None => self.claim().await,
         };
         match claim {
             Ok(Claim::Claimed { lease }) => Ok(lease),
-            Ok(Claim::Stored { fingerprint, record, .. }) => {
-                Err(self.answer_in(fingerprint, record).into())
+            Ok(Claim::Stored { fingerprint, record, expires_in }) => {
+                Err(self.found_in(fingerprint, record, expires_in, moment))
             }
             Ok(Claim::Running { fingerprint, lease_left }) => {
                 let (input, most) = (self.input_bytes, self.engine.max_waiting_bytes);
@@ -158,7 +160,7 @@ impl Job {
         }
     }
 
-    /// The key is claimed: the job runs, or frees it if it must not.
+    /// The key is claimed: the job runs, or frees the key if it must not run.
     fn claimed(self, lease: Option<Duration>) -> Found {
         if self.engine.is_full() {
             self.release_without_waiting();
@@ -176,17 +178,40 @@ impl Job {
         let mut waiting = Waiting::new(self);
         loop {
             waiting.wait(running, lease_left).await?;
+            // The run may have ended in this process.
+            if let Some(found) = self.near() {
+                return Err(found);
+            }
+            let moment = self.engine.near.moment();
             match self.claim().await {
                 Ok(Claim::Claimed { lease }) => return Ok(lease),
-                Ok(Claim::Stored { fingerprint, record, .. }) => {
-                    return Err(self.answer_in(fingerprint, record).into());
+                Ok(Claim::Stored { fingerprint, record, expires_in }) => {
+                    return Err(self.found_in(fingerprint, record, expires_in, moment));
                 }
                 Ok(Claim::Running { fingerprint, lease_left: left }) => {
                     (running, lease_left) = (fingerprint, left);
                 }
-                // It has seen a running claim: to run now could be a second run.
+                // A running claim was seen, so running now could be a second run.
                 Err(_) => return Err(Refusal::StoreUnavailable.into()),
             }
+        }
+    }
+
+    /// What this job finds in a stored record that a call made at `moment` or later reported as
+    /// held for `expires_in`.
+    pub(super) fn found_in(
+        &self,
+        fingerprint: Fingerprint,
+        record: Bytes,
+        expires_in: Duration,
+        moment: Option<Moment>,
+    ) -> Found {
+        match self.answer_in(fingerprint, record) {
+            Ok(answer) => {
+                self.copy_replayed(moment, &answer, expires_in);
+                Found::Stored(answer, self.source())
+            }
+            Err(refusal) => Found::Refused(refusal),
         }
     }
 
@@ -198,15 +223,18 @@ impl Job {
     ) -> Result<Bytes, Refusal> {
         let key = self.attempt.key;
         let record = self.engine.read_record(key, fingerprint, record);
-        match (&record, self.form) {
-            (Ok(Record::Answer(_)), Form::Value) | (Ok(Record::Value(_)), Form::Answer) => {
-                return Err(Refusal::OtherKind);
-            }
-            // Nor is it known then whether this is the fingerprint that it was stored with.
-            #[cfg(feature = "seal")]
-            (Err(Unreadable::NotAdmitted | Unreadable::NotOpened), _) => {}
-            _ if fingerprint != self.attempt.fingerprint => return Err(Refusal::KeyReused),
-            _ => {}
+        // If it cannot be opened, it is unknown whether this is the fingerprint it was stored with.
+        #[cfg(feature = "seal")]
+        let is_known = !matches!(record, Err(Unreadable::NotAdmitted | Unreadable::NotOpened));
+        #[cfg(not(feature = "seal"))]
+        let is_known = true;
+        let form = match &record {
+            Ok(Record::Answer(_)) => Form::Answer,
+            Ok(Record::Value(_)) => Form::Value,
+            Ok(Record::NotStored | Record::Unknown) | Err(_) => self.form,
+        };
+        if let Some(refusal) = self.refusal_of_other(form, fingerprint).filter(|_| is_known) {
+            return Err(refusal);
         }
         match record {
             Ok(Record::Answer(answer) | Record::Value(answer)) => Ok(answer),
@@ -215,12 +243,12 @@ impl Job {
             Err(Unreadable::UnknownVersion) => {
                 tracing::warn!(
                     target: crate::TARGET,
-                    %key, "a stored response has a format of another release"
+                    %key, "a stored response has the format of another release"
                 );
                 Err(Refusal::StoreUnavailable)
             }
             Err(Unreadable::Corrupt) => {
-                tracing::error!(target: crate::TARGET, %key, "a stored response is damaged");
+                tracing::error!(target: crate::TARGET, %key, "a stored response is corrupt");
                 Err(Refusal::OutcomeUnknown)
             }
             #[cfg(feature = "seal")]
@@ -236,6 +264,14 @@ impl Job {
                 Err(Refusal::OutcomeUnknown)
             }
         }
+    }
+
+    /// Why this job may not have an answer of that form, stored by a request with `fingerprint`.
+    pub(super) fn refusal_of_other(&self, form: Form, fingerprint: Fingerprint) -> Option<Refusal> {
+        if form != self.form {
+            return Some(Refusal::OtherKind);
+        }
+        (fingerprint != self.attempt.fingerprint).then_some(Refusal::KeyReused)
     }
 
     /// The very first call to the store failed.

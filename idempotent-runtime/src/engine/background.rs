@@ -1,7 +1,7 @@
-//! What is done after the caller has its answer: storing and releasing, until the store lets it.
+//! What is done after the caller has its answer: storing and releasing, until the store accepts it.
 //!
-//! All of it ends within one lease, by which time the store has freed the key itself, and there are
-//! never more than [`MOST_TASKS`] in a process.
+//! All of it ends within one lease, by which time the store has freed the key itself, and a process
+//! never runs more than [`MOST_TASKS`] of these tasks.
 
 use std::{
     future::Future,
@@ -13,30 +13,32 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
-use super::{event::Decision, job::Job, renewal::Renewal};
+use super::{event::Decision, job::Job, near::Moment, renewal::Renewal};
 use crate::store::{Claim, Hold, StoreError, jittered};
 
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// Before each release of a claim that was given up on: it may be made after the first of them.
+/// The pauses before each release of an abandoned claim, since the claim may still be made after
+/// the first release.
 const BEFORE_RELEASES: [Duration; 3] = [Duration::ZERO, FIRST_BACKOFF, MAX_BACKOFF];
 
-/// How many tasks there are at the most. What is not done because of that, a lease makes good.
+/// The maximum number of tasks. Whatever is skipped because of it is resolved when the lease
+/// lapses.
 const MOST_TASKS: usize = 1024;
-/// How many of them may be releases: a response that is not stored is dearer than a key that is
-/// free a lease later.
+/// How many of them may be releases: losing a response costs more than a key that is freed one
+/// lease later.
 const MOST_RELEASES: usize = 768;
 
 static TASKS: AtomicUsize = AtomicUsize::new(0);
 
 impl Job {
-    /// Frees the key; if the store fails, keeps trying in the background.
+    /// Frees the key. If the store fails, retries in the background.
     pub(super) async fn release(&self) {
         if let Err(error) = self.try_release().await {
             tracing::debug!(
                 target: crate::TARGET,
                 error = &error as &dyn std::error::Error,
-                "releasing an idempotency key failed, trying again"
+                "releasing an idempotency key failed, retrying"
             );
             self.release_in_background();
         }
@@ -56,9 +58,13 @@ impl Job {
         });
     }
 
-    /// Frees the key of a claim that was given up on. The call may still be on its way, or at work
-    /// behind a lock, and no store lets a release wait for it: so it is made more than once.
+    /// Frees the key of an abandoned claim. The call may still be on its way, or waiting for a
+    /// lock, and no store makes a release wait for it, so the release is repeated.
     pub(super) fn release_given_up(&self) {
+        // A store in this process stops working on a call that is dropped.
+        if self.engine.store.release_at_once(&self.attempt).is_some() {
+            return;
+        }
         let (job, deadline) = (self.clone(), self.deadline());
         self.in_background(MOST_RELEASES, async move {
             for pause in BEFORE_RELEASES {
@@ -70,18 +76,26 @@ impl Job {
         });
     }
 
-    /// Stores `record`: the caller has its response already.
-    pub(super) fn complete_in_background(&self, record: Bytes, renewal: Option<Renewal>) {
+    /// Stores `record`, first passed to the store at `first`, after its caller has got the
+    /// response.
+    pub(super) fn complete_in_background(
+        &self,
+        record: Bytes,
+        renewal: Option<Renewal>,
+        first: Option<Moment>,
+    ) {
         let (job, deadline) = (self.clone(), self.deadline());
+        let freed = FreedAtOnce(self.clone());
         let has_begun = self.in_background(MOST_TASKS, async move {
-            let complete = || async { job.complete_or_leave(&record).await.ok() };
+            let _freed = freed;
+            let complete = || async { job.complete_or_leave(&record, first).await.ok() };
             if let Some(decision) = job.repeat(deadline, complete).await {
                 job.tell(decision, None, None);
                 return;
             }
             job.tell(Decision::GivenUp, None, None);
             drop(renewal);
-            // A claim without a lease would hold the key for ever. Nobody has to wait for this.
+            // A claim without a lease would hold the key forever. Nobody has to wait for this.
             tokio::spawn(async move { job.try_release().await });
         });
         if !has_begun {
@@ -89,12 +103,16 @@ impl Job {
         }
     }
 
-    /// Stores `record`, under a new claim if the first one lapsed while the store was out of reach.
-    /// If somebody else holds the key by now, there is nothing left to do.
-    async fn complete_or_leave(&self, record: &Bytes) -> Result<Decision, StoreError> {
+    /// Stores `record`, under a new claim if the first one lapsed while the store was unreachable.
+    /// If someone else holds the key by now, there is nothing left to do.
+    async fn complete_or_leave(
+        &self,
+        record: &Bytes,
+        first: Option<Moment>,
+    ) -> Result<Decision, StoreError> {
         let mut record = record.clone();
         loop {
-            if self.complete(&mut record).await? == Hold::Held {
+            if self.complete(&mut record, first).await? == Hold::Held {
                 return Ok(Decision::StoredLate);
             }
             match self.claim_again().await? {
@@ -104,12 +122,12 @@ impl Job {
         }
     }
 
-    /// One lease from now; `None` if that is past the end of the clock.
+    /// One lease from now; `None` if that is beyond the range of the clock.
     fn deadline(&self) -> Option<Instant> {
         Instant::now().checked_add(self.engine.lease)
     }
 
-    /// Repeats `attempt` until it succeeds, or until `deadline`: `None`.
+    /// Repeats `attempt` until it succeeds; `None` if `deadline` comes first.
     async fn repeat<T, F: Future<Output = Option<T>>>(
         &self,
         deadline: Option<Instant>,
@@ -131,9 +149,10 @@ impl Job {
         }
     }
 
-    /// Does `work` in a task of its own; `false` if there is no room or no runtime for it.
+    /// Runs `work` in its own task; `false` if there is no room or no runtime for it.
     fn in_background(&self, most: usize, work: impl Future<Output = ()> + Send + 'static) -> bool {
-        // No runtime is left only if the process ends: a lease frees the key then.
+        // There is no runtime only if the process is ending; then the key is freed when the lease
+        // lapses.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return false };
         let Some(place) = Place::take(most) else { return false };
         let guard = self.engine.in_flight.background();
@@ -146,11 +165,21 @@ impl Job {
     }
 }
 
-/// One of the [`MOST_TASKS`].
+/// A claim without a lease, held in this process: released on drop unless its record has been
+/// stored by then. The task that holds it may never start, or may end with its runtime.
+struct FreedAtOnce(Job);
+
+impl Drop for FreedAtOnce {
+    fn drop(&mut self) {
+        self.0.engine.store.release_at_once(&self.0.attempt);
+    }
+}
+
+/// One of the [`MOST_TASKS`] places.
 struct Place;
 
 impl Place {
-    /// `None` if `most` are taken.
+    /// `None` if `most` places are taken.
     fn take(most: usize) -> Option<Self> {
         /// How often there was no place.
         static REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -160,13 +189,12 @@ impl Place {
             return Some(Self);
         }
         let refused = REFUSED.fetch_add(1, Ordering::Relaxed) + 1;
-        // The first of each power of two, so that an outage does not fill the log.
+        // Only at powers of two, so that an outage does not flood the log.
         if refused.is_power_of_two() {
             tracing::warn!(
                 target: crate::TARGET,
                 refused,
-                "too much is left to do in the background: keys stay claimed until their lease \
-                 lapses"
+                "too much background work is pending: keys stay claimed until their lease lapses"
             );
         }
         None

@@ -1,13 +1,13 @@
-//! The store's verbs as the engine calls them: within the time limit, a claim twice.
+//! The store's methods as the engine calls them: within the time limit, and `claim` up to twice.
 //!
-//! Memory answers at once; the futures that every other store needs are boxed, so that they take
-//! no room in a request that does not need them.
+//! A store in memory answers at once. The futures that every other store needs are boxed, so that
+//! they take no room in a request that does not need them.
 
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
-use super::{event::StoreVerb, job::Job, record, settings::Engine};
+use super::{event::StoreVerb, job::Job, near::Moment, record, settings::Engine};
 use crate::store::{Claim, Hold, StoreError};
 
 impl Job {
@@ -19,10 +19,10 @@ impl Job {
         Box::pin(self.claim_twice()).await
     }
 
-    /// Claims the key or reads it; a failed call is tried once more within the time limit.
+    /// Claims the key or reads it; a failed call is retried once within the time limit.
     ///
-    /// If the answer does not come, the claim may have been made nevertheless: it is released in
-    /// the background, also if the caller goes away while it waits for the answer.
+    /// If there is no answer, the claim may nevertheless have been made, so it is released in the
+    /// background, even if the caller goes away while waiting for the answer.
     async fn claim_twice(&self) -> Result<Claim, StoreError> {
         let mut unknown = UnknownClaim { job: self, is_possible: true };
         let twice = async {
@@ -34,7 +34,7 @@ impl Job {
             tracing::debug!(
                 target: crate::TARGET,
                 error = &first as &dyn std::error::Error,
-                "claiming failed, trying again"
+                "claiming an idempotency key failed, retrying"
             );
             match self.claim_once().await {
                 // The first call may have arrived.
@@ -52,13 +52,13 @@ impl Job {
         timed.end(self.engine.store.store().claim(&self.attempt, self.engine.lease).await)
     }
 
-    /// Claims the key again for a record that is there already. If the answer does not come, the
-    /// token is not released: the claim is its own.
+    /// Claims the key again for an existing record. If there is no answer, the token is not
+    /// released: the claim belongs to it.
     pub(super) async fn claim_again(&self) -> Result<Claim, StoreError> {
         self.within_limit(self.claim_once()).await
     }
 
-    /// Holds the claim for another `lease`.
+    /// Extends the claim by another `lease`.
     pub(super) async fn renew(&self, lease: Duration) -> Result<Hold, StoreError> {
         let renew = async {
             let timed = self.timed(StoreVerb::Renew);
@@ -67,15 +67,24 @@ impl Job {
         self.within_limit(renew).await
     }
 
-    /// Stores `record`; a note takes its place if the store can never take it.
-    pub(super) async fn complete(&self, record: &mut Bytes) -> Result<Hold, StoreError> {
-        match self.complete_with(record).await {
+    /// Stores `record`, first passed to the store at `first`, or a note in its place if the store
+    /// can never accept it.
+    pub(super) async fn complete(
+        &self,
+        record: &mut Bytes,
+        first: Option<Moment>,
+    ) -> Result<Hold, StoreError> {
+        let result = match self.complete_with(record).await {
             Err(error) if error.is_too_large() => {
                 *record = record::not_stored();
                 Box::pin(self.complete_with(record)).await
             }
             result => result,
+        };
+        if let Ok(Hold::Held) = result {
+            self.copy_stored(first, record);
         }
+        result
     }
 
     async fn complete_with(&self, record: &Bytes) -> Result<Hold, StoreError> {
@@ -103,7 +112,7 @@ impl Job {
         Box::pin(self.within_limit(release)).await
     }
 
-    /// Makes a call within the time limit, and notes whether the store has answered.
+    /// Makes a call within the time limit, and records whether the store answered.
     pub(super) async fn within_limit<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
@@ -113,7 +122,7 @@ impl Job {
 }
 
 impl Engine {
-    /// Makes a call within the time limit, and notes whether the store has answered.
+    /// Makes a call within the time limit, and records whether the store answered.
     pub(super) async fn within_limit<T>(
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
@@ -122,7 +131,7 @@ impl Engine {
         self.note(in_time.unwrap_or_else(|_| Err(StoreError::timed_out())))
     }
 
-    /// Notes whether the store has answered.
+    /// Records whether the store answered.
     pub(super) fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Err(error) if error.is_outage() => self.outage.failed(error),
@@ -132,7 +141,7 @@ impl Engine {
     }
 }
 
-/// A claim of which nobody knows whether it was made.
+/// A claim that may or may not have been made.
 struct UnknownClaim<'a> {
     job: &'a Job,
     is_possible: bool,

@@ -1,7 +1,7 @@
-//! [`Claimed`]: a claimed key, and what becomes of the claim once the work is done.
+//! [`Claimed`]: a claimed key, and what happens to the claim once the work is done.
 //!
-//! A claim is held by a lease, or is part of the transaction that the work is done in; whoever drives
-//! the work need not know which.
+//! A claim is either held by a lease or part of the transaction that the work is done in; the code
+//! that drives the work need not know which.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use tokio::time::Instant;
 #[cfg(feature = "postgres")]
 use super::transaction::InTransaction;
 use super::{
-    ask::Refusal, event::Decision, hand_over::HandOver, job::Job, record, renewal::Renewal,
-    waiting::Waiting,
+    ask::Refusal, event::Decision, hand_over::HandOver, job::Job, near::Moment, record,
+    renewal::Renewal, waiting::Waiting,
 };
 use crate::store::{BoxFuture, Claim, Hold};
 
-/// A key that is this job's: nobody else runs while it is held.
+/// A key that belongs to this job: nobody else runs while it is held.
 ///
-/// Dropped before it has settled, it frees the key: its work has panicked, or its runtime is shut
-/// down.
+/// If it is dropped before it has settled, it frees the key: the work has panicked, or its runtime
+/// is shutting down.
 pub(crate) struct Claimed {
     job: Job,
     held: Held,
     is_settled: bool,
-    /// Since when, if anybody is to be told.
+    /// When it began, if anyone listens.
     since: Option<Instant>,
-    /// Of the response that its work gave.
+    /// The status of the response that the work returned.
     status: Option<u16>,
 }
 
@@ -38,31 +38,31 @@ enum Held {
     InTransaction(InTransaction),
 }
 
-/// What to keep of the work that was done.
+/// What to keep of the finished work.
 pub(crate) enum Keep {
     /// This record: later requests with the key get it.
     Record(Bytes),
-    /// It is done, and its answer is of a kind that is never kept. The key is free again, unless the
-    /// work is part of the claim's transaction.
+    /// The work is done, but its answer is of a kind that is never kept. The key is free again,
+    /// unless the work is part of the claim's transaction.
     Unstorable,
-    /// Nothing: the key is free again, and what was done in a transaction is undone.
+    /// Nothing: the key is free again, and what was done in a transaction is rolled back.
     Nothing,
 }
 
-/// How the caller is to be answered.
+/// What the caller gets.
 pub(crate) enum Settled {
-    /// By its own work.
+    /// The response of its own work.
     Own,
-    /// By what the key holds: the claim was lost meanwhile, so this caller is a duplicate.
+    /// What the key holds: the claim was lost in the meantime, so this caller is a duplicate.
     Stored(Bytes),
     Refused(Refusal),
 }
 
-/// How a run has ended.
+/// How a run ended.
 pub(super) struct Ended {
     settled: Settled,
     decision: Decision,
-    /// What is left to be stored in the background, and the renewal of its claim.
+    /// What remains to be stored in the background, and the renewal of its claim.
     left: Option<(Bytes, Option<Renewal>)>,
 }
 
@@ -82,7 +82,7 @@ impl Ended {
 
 impl Claimed {
     pub(super) fn new(job: Job, lease: Option<Duration>) -> Self {
-        // Made first: where nothing can be renewed, outside a runtime, it frees the key.
+        // Created first: if nothing can be renewed because there is no runtime, it frees the key.
         let mut claimed = Self::held(job, Held::ByLease(None));
         claimed.held = Held::ByLease(lease.map(|lease| Renewal::start(&claimed.job, lease)));
         claimed
@@ -97,7 +97,7 @@ impl Claimed {
         Self { since: job.engine.clock(), job, held, is_settled: false, status: None }
     }
 
-    /// Drives `work`, which ends by [`settle`](Self::settle), to its end.
+    /// Drives `work`, which ends with [`settle`](Self::settle), to its end.
     pub(crate) fn run_to_end<T: Send + 'static>(
         self,
         work: impl FnOnce(Self) -> BoxFuture<'static, T>,
@@ -112,14 +112,14 @@ impl Claimed {
         !matches!(self.held, Held::ByLease(_))
     }
 
-    /// To be awaited before the work: a thread that it blocks must not be the one that renews.
+    /// Await this before the work: a thread that the work blocks must not be the one that renews.
     pub(crate) async fn begin(&self) {
         if let Held::ByLease(Some(renewal)) = &self.held {
             renewal.begin().await;
         }
     }
 
-    /// Notes the status of the response that the work gave, for who is told of it.
+    /// Records the status of the response that the work returned, for listeners.
     pub(crate) fn answers_with(&mut self, status: u16) {
         self.status = Some(status);
     }
@@ -127,27 +127,28 @@ impl Claimed {
     /// Stores what is to be kept, or releases the key; then the caller can be answered.
     pub(crate) async fn settle(&mut self, keep: Keep) -> Settled {
         let run_time = self.since.map(|since| since.elapsed());
+        let first = self.job.engine.near.moment();
         let Ended { settled, decision, left } = match &mut self.held {
             Held::ByLease(renewal) => match keep {
                 Keep::Nothing | Keep::Unstorable => {
                     self.job.release().await;
                     Ended::new(Settled::Own, Decision::Released)
                 }
-                Keep::Record(mut record) => match self.job.complete(&mut record).await {
+                Keep::Record(mut record) => match self.job.complete(&mut record, first).await {
                     Ok(Hold::Held) => Ended::new(Settled::Own, record::decision(&record)),
                     Ok(Hold::Lost) => {
-                        // No longer renewed: nothing else tells of the loss from here on.
+                        // No longer renewed, so nothing else reports the loss from here on.
                         let was_held = renewal.take().is_none_or(Renewal::end);
                         if was_held {
                             self.job.tell(Decision::ClaimLost, self.status, run_time);
                         }
-                        Box::pin(self.job.after_loss(record)).await
+                        Box::pin(self.job.after_loss(record, first)).await
                     }
                     Err(error) => {
                         tracing::debug!(
                             target: crate::TARGET,
                             error = &error as &dyn std::error::Error,
-                            "storing a response failed, trying again"
+                            "storing a response failed, retrying"
                         );
                         Ended::unstored(Some((record, renewal.take())))
                     }
@@ -164,7 +165,9 @@ impl Claimed {
         };
         self.job.tell(decision, status, run_time);
         match left {
-            Some((record, renewal)) => self.job.complete_in_background(record, renewal),
+            Some((record, renewal)) => {
+                self.job.complete_in_background(record, renewal, first);
+            }
             None if decision == Decision::Unstored => {
                 self.job.tell(Decision::GivenUp, None, None);
             }
@@ -181,7 +184,7 @@ impl Drop for Claimed {
         }
         match &self.held {
             Held::ByLease(_) => self.job.release_without_waiting(),
-            // It is rolled back, dropped with this.
+            // Dropped with this, which rolls it back.
             #[cfg(feature = "postgres")]
             Held::InTransaction(_) => {}
         }
@@ -191,14 +194,15 @@ impl Drop for Claimed {
 }
 
 impl Job {
-    /// The claim lapsed during the work, so this caller is a duplicate of whoever has it now.
-    async fn after_loss(&mut self, mut record: Bytes) -> Ended {
+    /// The claim lapsed during the work, so this caller is a duplicate of whoever holds it now.
+    async fn after_loss(&mut self, mut record: Bytes, first: Option<Moment>) -> Ended {
         let since = Instant::now();
         let (mut has_waited, lost) = (false, self.clone());
         let mut waiting = Waiting::new(&lost);
         let settled = loop {
+            let moment = lost.engine.near.moment();
             match lost.claim().await {
-                Ok(Claim::Claimed { .. }) => match lost.complete(&mut record).await {
+                Ok(Claim::Claimed { .. }) => match lost.complete(&mut record, first).await {
                     Ok(Hold::Held) => break Ended::new(Settled::Own, record::decision(&record)),
                     Ok(Hold::Lost) => {}
                     Err(_) => break Ended::unstored(Some((record, None))),
@@ -209,9 +213,13 @@ impl Job {
                         break Ended::refused(refusal);
                     }
                 }
-                Ok(Claim::Stored { fingerprint, record, .. }) => {
+                Ok(Claim::Stored { fingerprint, record, expires_in }) => {
                     break match lost.answer_in(fingerprint, record) {
-                        Ok(answer) => Ended::new(Settled::Stored(answer), lost.replayed()),
+                        Ok(answer) => {
+                            lost.copy_replayed(moment, &answer, expires_in);
+                            let replayed = Decision::Replayed(lost.source());
+                            Ended::new(Settled::Stored(answer), replayed)
+                        }
                         Err(refusal) => Ended::refused(refusal),
                     };
                 }

@@ -1,8 +1,8 @@
-//! [`ProblemCode`]: why a request was refused, as one word.
+//! [`ProblemCode`]: why a request was refused, in one word.
 
 use std::fmt;
 
-/// A stable name for what went wrong, for programs.
+/// A stable, machine-readable name for what went wrong.
 ///
 /// ```
 /// use idempotent_runtime::ProblemCode;
@@ -13,25 +13,25 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProblemCode {
-    /// The key is not valid (400).
+    /// The key is invalid (400).
     InvalidKey,
     /// Several headers hold different keys (400).
     ConflictingKeys,
-    /// The operation requires a key, and none was sent (400).
+    /// The operation requires a key, but none was sent (400).
     MissingKey,
     /// The first request with the key is still running (409).
     RequestInProgress,
-    /// The first request is done, and its response was not stored (409).
+    /// The first request is done, but its response was not stored (409).
     ResponseNotStored,
-    /// Whether the first request took effect is not known (409).
+    /// It is unknown whether the first request took effect (409).
     OutcomeUnknown,
-    /// Another request has used the key (422).
+    /// The key was used for a different request (422).
     KeyReused,
     /// Too many handlers have outlived their callers (503).
     TooManyRuns,
     /// The handler's transaction could not be committed (500).
     TransactionFailed,
-    /// The handler takes a transaction that the service cannot give (500).
+    /// The handler takes a transaction that the service cannot provide (500).
     Misconfigured,
     /// The store could not be asked, or the handler's transaction was rolled back (503).
     StoreUnavailable,
@@ -39,6 +39,12 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// Every code.
+    ///
+    /// ```
+    /// # use idempotent_runtime::ProblemCode;
+    /// let names: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+    /// assert!(names.contains(&"request_in_progress"));
+    /// ```
     pub const ALL: &[Self] = &[
         Self::InvalidKey,
         Self::ConflictingKeys,
@@ -53,7 +59,12 @@ impl ProblemCode {
         Self::StoreUnavailable,
     ];
 
-    /// The code as it stands in a problem document, such as `key_reused`.
+    /// The code as it appears in a problem document, such as `key_reused`.
+    ///
+    /// ```
+    /// # use idempotent_runtime::ProblemCode;
+    /// assert_eq!(ProblemCode::StoreUnavailable.as_str(), "store_unavailable");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,26 +1,30 @@
-//! [`Event`]: what listeners are told.
+//! [`Event`]: what listeners receive.
 
 use std::time::Duration;
 
 use super::ProblemCode;
 use crate::store::StoreKey;
 
-/// What a listener of [`on_event`](crate::Idempotency::on_event) is told: a decision, or a call of the
-/// store that has ended.
+/// What an [`on_event`](crate::Idempotency::on_event) listener receives: a decision, or a finished
+/// call to the store.
 ///
-/// It holds no raw key, no principal and no path.
+/// It contains no raw key, no principal and no path.
 ///
 /// ```
 /// use idempotent_runtime::{Event, Idempotency, MemoryStore};
 ///
-/// fn print(event: &Event<'_>) {
-///     if let Some(decision) = event.decision() {
-///         println!("{}: {}", event.operation(), decision.as_str());
-///     }
+/// fn line(event: &Event<'_>) -> Option<String> {
+///     event.decision().map(|decision| format!("{}: {}", event.operation(), decision.as_str()))
 /// }
 ///
-/// let idempotency = Idempotency::new(MemoryStore::new()).on_event(print);
-/// # let _ = idempotency;
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (sender, lines) = std::sync::mpsc::channel();
+/// let idempotency = Idempotency::new(MemoryStore::new())
+///     .on_event(move |event| sender.send(line(event)).unwrap());
+/// let key = idempotency.operation("charge-card").key("message-1");
+/// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+/// assert_eq!(lines.try_recv().unwrap().unwrap(), "charge-card: stored");
+/// # });
 /// ```
 #[derive(Debug, Clone)]
 pub struct Event<'e> {
@@ -38,10 +42,10 @@ enum What {
     StoreCall(StoreCall),
 }
 
-/// What became of a request, or later of its key.
+/// What happened to a request, or later to its key.
 ///
-/// Each request that is not cancelled and not refused by an extractor gets one decision that
-/// [`is_answer`](Self::is_answer). The others say what happened to its claim.
+/// Each request that is neither cancelled nor rejected by an extractor gets exactly one decision
+/// that [`is_answer`](Self::is_answer). The others describe what happened to its claim.
 ///
 /// ```
 /// use idempotent_runtime::{Decision, ProblemCode, Replayed};
@@ -54,38 +58,39 @@ enum What {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Decision {
-    /// It has no key, so it runs as if the attribute were absent. Told before its last parameter is
-    /// extracted, or, if its handler takes a `Tx`, after the commit.
+    /// It has no key, so it runs as if the attribute were absent. Reported before its last
+    /// parameter is extracted or, if its handler takes a `Tx`, after the commit.
     WithoutKey,
-    /// It runs although the store could not be asked ([`OnStoreError::Execute`]). Told before it runs.
+    /// It runs although the store could not be asked ([`OnStoreError::Execute`]). Reported before
+    /// it runs.
     ///
     /// [`OnStoreError::Execute`]: crate::OnStoreError::Execute
     Unprotected,
     /// It ran, and its response is stored.
     Stored,
-    /// It ran, and its response is too large, too slow or of a form that cannot be stored: duplicates
-    /// get 409 `response_not_stored`.
+    /// It ran, but its response is too large, too slow or of a form that cannot be stored:
+    /// duplicates get 409 `response_not_stored`.
     NotStorable,
-    /// It ran, and whether it took effect is not known ([`Outcome::Unknown`], or cut short inside a
-    /// boundary): duplicates get 409 `outcome_unknown`.
+    /// It ran, and it is unknown whether it took effect ([`Outcome::Unknown`], or cut short inside
+    /// a boundary): duplicates get 409 `outcome_unknown`.
     ///
     /// [`Outcome::Unknown`]: crate::Outcome::Unknown
     Unknown,
-    /// It ran, or was about to, and its key is free again: by its status, by `Outcome::Retryable`,
-    /// after a panic (then without a status), or because it ended with its runtime.
+    /// It ran, or was about to, and its key is free again: because of its status,
+    /// `Outcome::Retryable`, a panic (then without a status), or because it ended with its runtime.
     Released,
-    /// It ran, and the store could not take its response. It is tried again in the background: one
+    /// It ran, but the store did not accept its response. Storing is retried in the background: one
     /// of [`StoredLate`](Self::StoredLate), [`GivenUp`](Self::GivenUp) and
-    /// [`ClaimLost`](Self::ClaimLost) follows, unless the process ends before.
+    /// [`ClaimLost`](Self::ClaimLost) follows, unless the process ends first.
     Unstored,
     /// It got a stored response.
     Replayed(Replayed),
     /// It was refused, with this code.
     Refused(ProblemCode),
-    /// A run no longer holds its claim, because it was not renewed in time or somebody freed it: another
-    /// may run beside it. Told once a claim.
+    /// A run no longer holds its claim, because it was not renewed in time or someone freed it:
+    /// another may run alongside it. Reported once per claim.
     ClaimLost,
-    /// A response is stored after its caller was answered.
+    /// A response was stored after its caller had been answered.
     StoredLate,
     /// A response could not be stored for one lease: a retry of its request runs again.
     GivenUp,
@@ -101,27 +106,47 @@ pub enum Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Replayed {
-    /// The memory of this process, without extracting the request's last parameter again.
+    /// This process's `MemoryStore`, without extracting the request's last parameter again.
     Look,
     /// The memory of this process: a `MemoryStore`.
     Memory,
     /// A shared store.
     Store,
+    /// This process's copy of what the shared store holds (`Idempotency::near_cache`), whether
+    /// before or after the request's last parameter was extracted again.
+    Near,
 }
 
-/// A call of a shared store that has ended. A `MemoryStore` is not called but looked into.
+/// A finished call to a shared store. A `MemoryStore` is read directly, not called.
+///
+/// ```
+/// # use std::sync::Arc;
+/// use idempotent_runtime::{Idempotency, StoreCall, StoreResult, StoreVerb};
+///
+/// # let store = Arc::new(Arc::new(idempotent_runtime::MemoryStore::new()));
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (sender, calls) = std::sync::mpsc::channel();
+/// // `store` is shared: a `RedisStore`, say.
+/// let idempotency = Idempotency::new(store)
+///     .on_event(move |event| sender.send(event.store_call()).unwrap());
+/// let key = idempotency.operation("charge-card").key("message-1");
+/// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+/// let StoreCall { verb, result, .. } = calls.try_recv().unwrap().unwrap();
+/// assert_eq!((verb, result), (StoreVerb::Claim, StoreResult::Ok));
+/// # });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreCall {
-    /// What was asked of it.
+    /// Which method was called.
     pub verb: StoreVerb,
-    /// Whether it has answered.
+    /// Whether the store answered.
     pub result: StoreResult,
     /// How long it took.
     pub time: Duration,
 }
 
-/// What is asked of a store.
+/// A method of a store.
 ///
 /// ```
 /// use idempotent_runtime::StoreVerb;
@@ -141,13 +166,13 @@ pub enum StoreVerb {
     Release,
     /// [`Store::read`](crate::Store::read).
     Read,
-    /// The begin of a transaction, with the wait for a connection.
+    /// Beginning a transaction, including the wait for a connection.
     Begin,
-    /// The commit of a transaction, with finding out about it if the answer is lost.
+    /// Committing a transaction, including the check that follows if the answer is lost.
     Commit,
 }
 
-/// How a call of a store has ended.
+/// How a call to a store ended.
 ///
 /// ```
 /// use idempotent_runtime::StoreResult;
@@ -161,7 +186,7 @@ pub enum StoreResult {
     Ok,
     /// With an error.
     Error,
-    /// It was given up: `store_timeout` passed, or its caller has gone.
+    /// It was abandoned: `store_timeout` passed, or its caller went away.
     Unanswered,
 }
 
@@ -196,21 +221,60 @@ impl<'e> Event<'e> {
         Self { run_time, wait_time, ..self }
     }
 
-    /// The operation: the attribute's `scope`, or method and route template such as
+    /// The operation: the attribute's `scope`, or method and route template, such as
     /// `POST /payments/{id}`; `other` if no template is known. Never a path.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, operations) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.operation().to_owned()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(operations.try_recv().unwrap(), "charge-card");
+    /// # });
+    /// ```
     #[must_use]
     pub fn operation(&self) -> &str {
         self.operation.unwrap_or("other")
     }
 
-    /// The digest of scope, principal and key, which is what logs and stores show. `None` if there is
-    /// no key, or none that is valid.
+    /// The digest of scope, principal and key, which is what logs and stores show. `None` if there
+    /// is no valid key.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, keys) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.key()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.clone().run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(keys.try_recv().unwrap(), Some(key.digest()));
+    /// # });
+    /// ```
     #[must_use]
     pub fn key(&self) -> Option<StoreKey> {
         self.key
     }
 
     /// The decision; `None` if this is a store call.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Decision, Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, decisions) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.decision()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(decisions.try_recv().unwrap(), Some(Decision::Stored));
+    /// # });
+    /// ```
     #[must_use]
     pub fn decision(&self) -> Option<Decision> {
         match self.what {
@@ -220,6 +284,24 @@ impl<'e> Event<'e> {
     }
 
     /// The store call; `None` if this is a decision.
+    ///
+    /// ```
+    /// # use std::sync::{Arc, mpsc};
+    /// # use idempotent_runtime::{Idempotency, StoreVerb};
+    /// # let store = Arc::new(Arc::new(idempotent_runtime::MemoryStore::new()));
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, verbs) = mpsc::channel();
+    /// // `store` is shared: a `RedisStore`, say.
+    /// let idempotency = Idempotency::new(store).on_event(move |event| {
+    ///     if let Some(call) = event.store_call() {
+    ///         sender.send(call.verb).unwrap();
+    ///     }
+    /// });
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(verbs.try_iter().collect::<Vec<_>>(), [StoreVerb::Claim, StoreVerb::Complete]);
+    /// # });
+    /// ```
     #[must_use]
     pub fn store_call(&self) -> Option<StoreCall> {
         match self.what {
@@ -228,8 +310,22 @@ impl<'e> Event<'e> {
         }
     }
 
-    /// The status of the response that the handler gave, or that is replayed. `None` if there is no
-    /// such response, or it is not known when the decision is made.
+    /// The status of the response that the handler returned or that is replayed. `None` if there is
+    /// no such response, or its status is not known when the decision is made.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, statuses) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.status()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// // A job has no response.
+    /// assert_eq!(statuses.try_recv().unwrap(), None);
+    /// # });
+    /// ```
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.status
@@ -237,12 +333,41 @@ impl<'e> Event<'e> {
 
     /// How long the run took: from the claim to the end of the response's body, before anything is
     /// stored. `None` if nothing ran under a claim.
+    ///
+    /// ```
+    /// # use std::{sync::mpsc, time::Duration};
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, times) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.run_time()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.clone().run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// key.run(|_| async { Ok::<_, ()>(8) }).await.unwrap();
+    /// assert!(times.try_recv().unwrap().is_some());
+    /// // A replay runs nothing.
+    /// assert_eq!(times.try_recv().unwrap(), None);
+    /// # });
+    /// ```
     #[must_use]
     pub fn run_time(&self) -> Option<Duration> {
         self.run_time
     }
 
     /// How long the request waited for others with its key. `None` if it did not have to.
+    ///
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let (sender, times) = mpsc::channel();
+    /// let idempotency = Idempotency::new(MemoryStore::new())
+    ///     .on_event(move |event| sender.send(event.wait_time()).unwrap());
+    /// let key = idempotency.operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// assert_eq!(times.try_recv().unwrap(), None);
+    /// # });
+    /// ```
     #[must_use]
     pub fn wait_time(&self) -> Option<Duration> {
         self.wait_time
@@ -250,7 +375,13 @@ impl<'e> Event<'e> {
 }
 
 impl Decision {
-    /// One word for it; of a refusal its code.
+    /// The decision in one word; for a refusal, its code.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Decision, ProblemCode};
+    /// assert_eq!(Decision::StoredLate.as_str(), "stored_late");
+    /// assert_eq!(Decision::Refused(ProblemCode::InvalidKey).as_str(), "invalid_key");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -269,7 +400,14 @@ impl Decision {
         }
     }
 
-    /// Whether it says how a request is answered: of these each request gets one.
+    /// Whether it says how a request was answered: each request gets exactly one of these.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Decision, Replayed};
+    /// assert!(Decision::Replayed(Replayed::Memory).is_answer());
+    /// // The caller had its answer before.
+    /// assert!(!Decision::StoredLate.is_answer());
+    /// ```
     #[must_use]
     pub const fn is_answer(self) -> bool {
         !matches!(self, Self::ClaimLost | Self::StoredLate | Self::GivenUp)
@@ -277,19 +415,30 @@ impl Decision {
 }
 
 impl Replayed {
-    /// One word for it.
+    /// The source in one word.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Replayed;
+    /// assert_eq!(Replayed::Store.as_str(), "store");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Look => "look",
             Self::Memory => "memory",
             Self::Store => "store",
+            Self::Near => "near",
         }
     }
 }
 
 impl StoreVerb {
-    /// Its name.
+    /// The method's name.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreVerb;
+    /// assert_eq!(StoreVerb::Renew.as_str(), "renew");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -305,7 +454,12 @@ impl StoreVerb {
 }
 
 impl StoreResult {
-    /// One word for it.
+    /// The result in one word.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreResult;
+    /// assert_eq!(StoreResult::Ok.as_str(), "ok");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

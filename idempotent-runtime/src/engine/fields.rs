@@ -1,4 +1,4 @@
-//! [`Fields`]: lists of fields, hashed so that no two lists meet; and the two hashes.
+//! [`Fields`]: lists of fields, hashed so that no two lists collide; and the two hashes.
 
 use std::{
     fmt,
@@ -8,20 +8,20 @@ use std::{
 use highway::{HighwayHash as _, HighwayHasher, Key};
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// A digest of 128 bits.
+/// A 128-bit digest.
 pub(crate) type Digest = [u8; 16];
 
-/// Which hash a digest is made with.
+/// Which hash to use for a digest.
 #[derive(Debug, Clone)]
 pub(crate) enum Digesting {
     /// BLAKE3: the same in every process, on every machine and in every release.
     Stable,
-    /// Keyed BLAKE3: the same in every process that has the secret. Who does not know it cannot make
+    /// Keyed BLAKE3: the same in every process that has the secret. Without it, nobody can compute
     /// the digest of a guess.
     Keyed(DigestSecret),
-    /// `HighwayHash` under a random secret of this process, at a fraction of BLAKE3's work. It is a
-    /// pseudorandom function: who does not know the secret finds no two inputs that meet. For what
-    /// never leaves the process.
+    /// `HighwayHash` keyed with a random secret of this process, at a fraction of BLAKE3's cost. It
+    /// is a pseudorandom function: without the secret, nobody can find two inputs that collide. For
+    /// values that never leave the process.
     Process,
 }
 
@@ -38,13 +38,13 @@ impl Digesting {
     }
 }
 
-/// The secret of a service's digests. Wiped when its last handle is dropped, and never shown.
+/// The secret for a service's digests. Wiped when its last handle is dropped, and never shown.
 #[derive(Clone)]
 pub(crate) struct DigestSecret(Arc<Zeroizing<[u8; 32]>>);
 
 impl DigestSecret {
     pub(crate) fn new(mut secret: [u8; 32]) -> Self {
-        // Filled where it stays: a move would leave a copy behind.
+        // Filled in place: a move would leave a copy behind.
         let mut place = Arc::new(Zeroizing::new([0; 32]));
         if let Some(place) = Arc::get_mut(&mut place) {
             place.copy_from_slice(&secret);
@@ -62,7 +62,7 @@ impl fmt::Debug for DigestSecret {
 
 static SECRET: LazyLock<Key> = LazyLock::new(|| {
     let random = || uuid::Uuid::new_v4().as_u64_pair();
-    // Each pair has six bits that are not random.
+    // Six bits of each pair are not random.
     let ((a, b), (c, d), (e, f)) = (random(), random(), random());
     Key([a ^ f.rotate_left(32), b, c ^ e.rotate_left(32), d])
 });
@@ -73,20 +73,21 @@ pub(crate) fn truncate(hash: blake3::Hash) -> Digest {
     std::array::from_fn(|index| short[index])
 }
 
-/// A list of fields to be hashed, each with its length in front: no two lists give the same bytes.
+/// A list of fields to hash, each prefixed with its length: no two lists produce the same bytes.
 pub(crate) struct Fields {
     /// The list, as long as it fits.
     buffer: [u8; Self::CAPACITY],
     length: usize,
-    /// The whole list, once it does not fit.
+    /// The whole list, once it no longer fits.
     long: Vec<u8>,
 }
 
 impl Fields {
-    /// Room for the fields of a usual request.
+    /// Room for the fields of a typical request.
     const CAPACITY: usize = 256;
 
-    /// An empty list. `version` tells what it is for: a new way to list the fields is a new one.
+    /// An empty list. `version` identifies its purpose: a different way to list the fields needs a
+    /// new version.
     pub(crate) fn new(version: u8) -> Self {
         let mut buffer = [0; Self::CAPACITY];
         buffer[0] = version;
@@ -97,9 +98,9 @@ impl Fields {
         self.put_joined(&[field]);
     }
 
-    /// One field made of `parts`.
+    /// Adds one field made of `parts`.
     ///
-    /// Nearly all fields are short: one byte says their length, nine that of the others.
+    /// Nearly all fields are short: one byte holds their length, nine hold that of the others.
     pub(crate) fn put_joined(&mut self, parts: &[&[u8]]) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let end = self.length + 1 + length;

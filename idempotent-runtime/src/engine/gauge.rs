@@ -1,6 +1,6 @@
-//! [`Gauged`]: what goes on now, for the metrics.
+//! [`Gauged`]: what is in progress, for the metrics.
 
-/// What is counted while it goes on.
+/// What is counted while it is in progress.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Gauge {
     Runs,
@@ -8,7 +8,7 @@ pub(super) enum Gauge {
     Background,
 }
 
-/// One more of them, until it is dropped. Nothing at all without the feature `metrics`.
+/// Counts one more until it is dropped. Does nothing without the feature `metrics`.
 #[derive(Debug)]
 pub(super) struct Gauged(#[cfg(feature = "metrics")] Gauge);
 

@@ -1,7 +1,7 @@
 //! [`HandOver`]: work that outlives its caller.
 //!
-//! Work that has begun must not be cancelled by a disconnect: its effect would be there, and no
-//! response stored. A task for each request would guarantee that at a price; instead the caller's
+//! Work that has begun must not be cancelled by a disconnect: its effect would be there without a
+//! stored response. A task for each request would guarantee that at a price. Instead the caller's
 //! own task drives the work, and only if the caller goes away is the rest handed over to a task.
 
 use std::{
@@ -17,15 +17,15 @@ use tracing::{Instrument as _, Span};
 use super::in_flight::RunGuard;
 use crate::store::BoxFuture;
 
-/// A future that runs to its end even if it is dropped before.
+/// A future that runs to its end even if it is dropped earlier.
 pub(crate) struct HandOver<T: Send + 'static> {
-    /// `None` once it has ended, or while it is polled: after a panic there is nothing to go on
-    /// with.
+    /// `None` once it has finished, and while it is polled: after a panic there is nothing to
+    /// continue.
     work: Option<BoxFuture<'static, T>>,
-    /// Where it goes on. Kept from the first time that it had to wait: the drop may happen outside
-    /// any runtime and any span, and most work never waits.
+    /// Where to continue. Recorded when the work first has to wait: the drop may happen outside any
+    /// runtime and any span, and most work never waits.
     place: Option<(Handle, Span)>,
-    /// Held until the work has ended, here or in its own task.
+    /// Held until the work has finished, here or in its own task.
     guard: Option<RunGuard>,
     operation: Option<Arc<str>>,
 }
@@ -39,7 +39,7 @@ impl<T: Send + 'static> HandOver<T> {
         Self { work: Some(work), place: None, guard: Some(guard), operation }
     }
 
-    /// Goes on with `rest` in a task of its own: the caller has gone.
+    /// Continues `rest` in its own task, since the caller has gone.
     pub(crate) fn go_on(mut self, rest: BoxFuture<'static, T>, runtime: Handle, span: Span) {
         (self.work, self.place) = (Some(rest), Some((runtime, span)));
     }
@@ -49,7 +49,7 @@ impl<T: Send + 'static> Future for HandOver<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let mut work = self.work.take().expect("a future is not polled after its end");
+        let mut work = self.work.take().expect("the future was polled after completion");
         let poll = work.as_mut().poll(cx);
         if poll.is_pending() {
             if self.place.is_none() {
@@ -63,7 +63,7 @@ impl<T: Send + 'static> Future for HandOver<T> {
 
 impl<T: Send + 'static> Drop for HandOver<T> {
     fn drop(&mut self) {
-        // Without a place it has not begun.
+        // Without a place, the work has not begun.
         if let (Some(work), Some((runtime, span)), Some(mut guard)) =
             (self.work.take(), self.place.take(), self.guard.take())
         {

@@ -4,8 +4,8 @@ use std::hash::Hasher;
 
 use super::fields::{Digest, truncate, version};
 
-/// A [`Hasher`] that gives the same result in every process and on every machine: fixed width,
-/// little endian, BLAKE3.
+/// A [`Hasher`] with the same result in every process and on every machine: fixed width,
+/// little-endian, BLAKE3.
 #[derive(Debug)]
 pub struct StableHasher(blake3::Hasher);
 

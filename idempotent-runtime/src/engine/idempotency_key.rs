@@ -1,4 +1,4 @@
-//! [`IdempotencyKey`]: the key that work runs under, for the work.
+//! [`IdempotencyKey`]: the key that work runs under, as the work sees it.
 
 use std::{
     fmt,
@@ -15,8 +15,8 @@ use crate::store::StoreKey;
 
 /// The idempotency key of the request that the handler runs for.
 ///
-/// An extractor that never rejects. Its value is there when the handler's body runs, not before:
-/// other extractors run before the key is looked up.
+/// An extractor that never rejects. Its value is available once the handler's body runs, not
+/// before: other extractors run before the key is looked up.
 ///
 /// ```
 /// use idempotent_runtime::IdempotencyKey;
@@ -26,7 +26,7 @@ use crate::store::StoreKey;
 ///     format!("idempotency-key: {}", key.derive("stripe"))
 /// }
 ///
-/// // A unit test makes one; the default has no key.
+/// // A unit test creates one; the default has no key.
 /// let key = IdempotencyKey::new("order-7");
 /// assert_eq!(key.get(), Some("order-7"));
 /// assert_eq!(charge(&key), charge(&IdempotencyKey::new("order-7")));
@@ -42,8 +42,12 @@ struct Value {
 }
 
 impl IdempotencyKey {
-    /// The key of a request that a unit test pretends: without principal, of an operation without a
-    /// name.
+    /// A key for unit tests, without a principal and of an operation without a name.
+    ///
+    /// ```
+    /// # use idempotent_runtime::IdempotencyKey;
+    /// assert_eq!(IdempotencyKey::new("order-7").get(), Some("order-7"));
+    /// ```
     #[must_use]
     pub fn new(key: &str) -> Self {
         let key = Key::exact(key);
@@ -55,17 +59,31 @@ impl IdempotencyKey {
     }
 
     /// The key, normalised (a UUID in lower case), or `None` if the request has none.
+    ///
+    /// ```
+    /// # use idempotent_runtime::IdempotencyKey;
+    /// let key = IdempotencyKey::new("order-7");
+    /// assert_eq!(key.get(), Some("order-7"));
+    /// assert_eq!(IdempotencyKey::default().get(), None);
+    /// ```
     #[must_use]
     pub fn get(&self) -> Option<&str> {
         self.0.get().map(|value| value.key.as_str())
     }
 
-    /// A key for a call to another system, made of scope, principal, key and `label`.
+    /// A key for a call to another system, derived from scope, principal, key and `label`.
     ///
     /// A retry gets the same UUID (version 8, RFC 9562 section 5.8), so that the other system
-    /// recognises it. Give each call of a handler a label of its own. If the request has no key,
-    /// the result is random. With another [`digest_secret`](crate::Idempotency::digest_secret) it is
-    /// another UUID.
+    /// recognises it. Use a different label for each call that a handler makes. If the request has
+    /// no key, the result is random. A different
+    /// [`digest_secret`](crate::Idempotency::digest_secret) gives a different UUID.
+    ///
+    /// ```
+    /// # use idempotent_runtime::IdempotencyKey;
+    /// let key = IdempotencyKey::new("order-7");
+    /// assert_eq!(key.derive("stripe"), key.derive("stripe"));
+    /// assert_ne!(key.derive("stripe"), key.derive("sendgrid"));
+    /// ```
     #[must_use]
     pub fn derive(&self, label: &str) -> Uuid {
         let Some(value) = self.0.get() else { return Uuid::new_v4() };
@@ -75,9 +93,9 @@ impl IdempotencyKey {
         uuid::Builder::from_custom_bytes(fields.digest(&value.digesting)).into_uuid()
     }
 
-    /// Says what the key is, just before the body runs.
+    /// Sets the key, just before the body runs.
     pub(crate) fn set(&self, key: Key, store_key: StoreKey, digesting: Digesting) {
-        // An empty place was given, and a request is looked up once.
+        // The place is empty, and a request is looked up only once.
         let _ = self.0.set(Value { key: key.into_text(), store_key, digesting });
     }
 }

@@ -1,4 +1,4 @@
-//! Counting what is under way, so that a shutdown can wait for it.
+//! Counts work in progress, so that a shutdown can wait for it.
 
 use std::{
     collections::BTreeMap,
@@ -12,26 +12,26 @@ use tokio::sync::Notify;
 
 use super::gauge::{Gauge, Gauged};
 
-/// Counts the work that is under way, and what is left to do for work that has ended.
+/// Counts the work in progress, and what remains to be done for finished work.
 ///
-/// A run counts from its start, not only once its caller has gone: a server may have ended before
-/// it drops the connection that the run hangs on.
+/// A run counts from its start, not only once its caller has gone: a server may have stopped before
+/// it drops the connection that the run depends on.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InFlight(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     runs: AtomicUsize,
-    /// Of the runs, those whose callers have gone.
+    /// The runs whose callers have gone.
     detached: AtomicUsize,
-    /// Those by operation: few, and rarely asked for.
+    /// The same by operation: few, and rarely read.
     by_operation: Mutex<BTreeMap<Arc<str>, usize>>,
     background: AtomicUsize,
-    /// One of them has ended, and was the last of its kind.
+    /// Notified when the last one of a kind has finished.
     none_left: Notify,
 }
 
-/// What was still under way when a [`drain_for`](crate::Idempotency::drain_for) ended.
+/// What was still in progress when a [`drain_for`](crate::Idempotency::drain_for) ended.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,19 +48,19 @@ struct Counts {
 pub struct Undrained {
     /// Handlers that were running.
     pub runs: usize,
-    /// Responses that were not stored yet, and keys that were not released yet.
+    /// Responses not stored yet, and keys not released yet.
     pub background: usize,
 }
 
 impl InFlight {
-    /// Counts one run more until the guard is dropped.
+    /// Counts one more run until the guard is dropped.
     pub(super) fn run(&self) -> RunGuard {
         self.0.runs.fetch_add(1, Ordering::SeqCst);
         let gauged = Gauged::new(Gauge::Runs);
         RunGuard { counts: Arc::clone(&self.0), detached: None, _gauged: gauged }
     }
 
-    /// Counts one task more until the guard is dropped.
+    /// Counts one more task until the guard is dropped.
     pub(super) fn background(&self) -> BackgroundGuard {
         self.0.background.fetch_add(1, Ordering::SeqCst);
         BackgroundGuard(Arc::clone(&self.0), Gauged::new(Gauge::Background))
@@ -78,7 +78,8 @@ impl InFlight {
         }
     }
 
-    /// The operations of the runs that have outlived their callers, with how many there are of each.
+    /// The operations of the runs that have outlived their callers, with the number of runs of
+    /// each.
     pub(super) fn operations(&self) -> String {
         let by_operation = self.0.by_operation.lock().unwrap_or_else(PoisonError::into_inner);
         let counts: Vec<_> =
@@ -88,7 +89,7 @@ impl InFlight {
 
     pub(super) async fn wait(&self) {
         loop {
-            // Before the counts are read, so that no end in between is missed.
+            // Created before the counts are read, so that no end in between is missed.
             let none_left = self.0.none_left.notified();
             if self.left() == (Undrained { runs: 0, background: 0 }) {
                 return;

@@ -1,4 +1,4 @@
-//! [`Key`]: an idempotency key, and the digest that names it in a store.
+//! [`Key`]: an idempotency key, and the digest that identifies it in a store.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::fields::{Digesting, Fields, version};
 use crate::store::StoreKey;
 
-/// An idempotency key, normalised. Nearly all are UUIDs, which take no text.
+/// A normalised idempotency key. Nearly all are UUIDs, which need no string.
 ///
 /// Two keys are equal if their texts are.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    /// The key with this text, as it is.
+    /// The key with exactly this text.
     pub(crate) fn exact(text: &str) -> Self {
         match Self::hyphenated(text) {
             Some(uuid) if text.bytes().all(|byte| !byte.is_ascii_uppercase()) => Self::Uuid(uuid),
@@ -28,14 +28,14 @@ impl Key {
         }
     }
 
-    /// The key that a header with this value carries, whichever format it has to have: unquoted, a
-    /// UUID in lower case. `None` if no format reads the value.
+    /// The key in a header with this value, whichever format is required: unquoted, a UUID in lower
+    /// case. `None` if the value is invalid in every format.
     pub(crate) fn as_header(value: &str) -> Option<Self> {
         let text = Self::bare(value.as_bytes())?;
         Some(Self::hyphenated(&text).map_or_else(|| Self::exact(&text), Self::Uuid))
     }
 
-    /// The text in a header's value, bare or a String item (RFC 9651, section 3.3.3).
+    /// The text in a header value, either bare or a String item (RFC 9651, section 3.3.3).
     pub(crate) fn bare(value: &[u8]) -> Option<Cow<'_, str>> {
         let value = value.trim_ascii();
         match value.first()? {
@@ -44,9 +44,9 @@ impl Key {
         }
     }
 
-    /// The UUID that `text` is the 36-character form of.
+    /// The UUID whose 36-character form is `text`.
     pub(crate) fn hyphenated(text: &str) -> Option<Uuid> {
-        // Of the forms the crate reads, only the hyphenated one has this length.
+        // Of the forms that the crate parses, only the hyphenated one has this length.
         (text.len() == 36).then(|| Uuid::try_parse(text).ok())?
     }
 
@@ -94,14 +94,14 @@ pub(crate) fn operation(name: &str) -> Fields {
     fields
 }
 
-/// The same as [`operation`] of `"method template"`, without the text.
+/// The same as [`operation`] of `"method template"`, without building the string.
 pub(crate) fn route(method: &str, template: &str) -> Fields {
     let mut fields = Fields::new(version::STORE_KEY);
     fields.put_joined(&[b"n", method.as_bytes(), b" ", template.as_bytes()]);
     fields
 }
 
-/// The digest of scope, principal and key. No principal is a principal of its own.
+/// The digest of scope, principal and key. "No principal" is itself a principal.
 pub(crate) fn store_key(
     scope: &mut Fields,
     principal: Option<&str>,

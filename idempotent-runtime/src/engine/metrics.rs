@@ -1,9 +1,8 @@
-//! The metrics: one listener, which counts what it is told for the recorder that the process has
-//! installed.
+//! The metrics: one listener that counts events for the recorder that the process has installed.
 //!
-//! No label has a value that a client can choose: an operation is a template or a `scope`, and past
-//! [`MOST_OPERATIONS`] it is `other`. Without a recorder nothing is allocated once an operation is
-//! known.
+//! No label has a value that a client can choose: an operation is a template or a `scope`, and
+//! beyond [`MOST_OPERATIONS`] it is `other`. Without a recorder nothing is allocated once an
+//! operation is known.
 
 use std::{
     collections::BTreeMap,
@@ -27,25 +26,27 @@ const WAITING: &str = "idempotency_waiting";
 const BACKGROUND: &str = "idempotency_background_tasks";
 const LOST: &str = "idempotency_claims_lost_total";
 const GIVEN_UP: &str = "idempotency_given_up_total";
+#[cfg(feature = "near-cache")]
+const NEAR: &str = "idempotency_near_replays_total";
 #[cfg(feature = "memory")]
 const BYTES: &str = "idempotency_memory_bytes";
 #[cfg(feature = "memory")]
 const EVICTED: &str = "idempotency_evicted_total";
 
-/// How many operations have a label of their own.
+/// How many operations have their own label.
 const MOST_OPERATIONS: usize = 1000;
 
 static METADATA: Metadata<'static> = Metadata::new(crate::TARGET, Level::INFO, Some(crate::TARGET));
 
-/// A listener that counts for the metrics.
+/// A listener that counts events for the metrics.
 pub(super) fn listener(store: &StoreHandle) -> impl Fn(&Event<'_>) + Send + Sync + use<> {
     #[cfg(feature = "memory")]
     if let Some(memory) = store.memory() {
         memory::watch(memory);
     }
     let is_memory = store.is_memory();
-    // The recorder may be there already, so that a service shows its metrics before a request comes,
-    // or be installed later.
+    // The recorder may already be installed, so that a service shows its metrics before the first
+    // request, or be installed later.
     describe(is_memory);
     let described = Once::new();
     move |event| {
@@ -58,7 +59,7 @@ pub(super) fn listener(store: &StoreHandle) -> impl Fn(&Event<'_>) + Send + Sync
     }
 }
 
-/// Counts one more of what goes on, or one less.
+/// Changes the number of things in progress.
 pub(super) fn change(gauge: Gauge, by: f64) {
     static KEYS: [Key; 3] = [
         Key::from_static_name(RUNS),
@@ -86,6 +87,10 @@ fn count(event: &Event<'_>) {
         Decision::ClaimLost => increment(&Key::from_static_name(LOST), 1),
         Decision::GivenUp => increment(&Key::from_static_name(GIVEN_UP), 1),
         decision if decision.is_answer() => {
+            #[cfg(feature = "near-cache")]
+            if decision == Decision::Replayed(super::event::Replayed::Near) {
+                increment(&Key::from_static_name(NEAR), 1);
+            }
             let key = REQUEST_KEYS.get(event.operation(), decision.as_str());
             increment(&key, 1);
             if let Some(time) = event.run_time() {
@@ -112,8 +117,8 @@ static STORE_KEYS: Keys = Keys::new(STORE, ["verb", "result"]);
 
 type ByLabels = BTreeMap<Box<str>, BTreeMap<&'static str, Arc<Key>>>;
 
-/// The keys of one metric by the values of its two labels, made once each: a recorder is asked by
-/// key, and to make one allocates.
+/// The keys of one metric by the values of its two labels, each created once: a recorder is
+/// addressed by key, and creating one allocates.
 struct Keys {
     name: &'static str,
     labels: [&'static str; 2],
@@ -145,13 +150,13 @@ impl Keys {
     }
 }
 
-/// Says what each metric is, and has those without labels begin at 0: a dashboard and an alert can
-/// tell that from a metric that is not there.
+/// Describes each metric, and starts those without labels at 0, so that dashboards and alerts can
+/// tell zero from a missing metric.
 fn describe(is_memory: bool) {
     with_recorder(|recorder| {
         let counters = [
-            (REQUESTS, "Requests of idempotent handlers, by operation and by what became of them"),
-            (LOST, "Runs that lost their claim: a retry may have run beside them"),
+            (REQUESTS, "Requests to idempotent handlers, by operation and outcome"),
+            (LOST, "Runs that lost their claim: a retry may have run alongside them"),
             (GIVEN_UP, "Responses that could not be stored: a retry of their request runs again"),
         ];
         for (name, text) in counters {
@@ -160,15 +165,15 @@ fn describe(is_memory: bool) {
         let histograms = [
             (RUN, "How long runs took, from the claim to the end of the response"),
             (WAIT, "How long duplicates waited for the first request with their key"),
-            (STORE, "How long calls of the shared store took, by verb and result"),
+            (STORE, "How long calls to the shared store took, by verb and result"),
         ];
         for (name, text) in histograms {
             recorder.describe_histogram(name.into(), Some(Unit::Seconds), text.into());
         }
         let gauges = [
-            (RUNS, "Runs that are under way, also those that have outlived their callers"),
-            (WAITING, "Duplicates that wait for the first request with their key"),
-            (BACKGROUND, "Responses and keys that are being stored or released after the answer"),
+            (RUNS, "Runs in progress, including those that have outlived their callers"),
+            (WAITING, "Duplicates waiting for the first request with their key"),
+            (BACKGROUND, "Responses being stored and keys being released after the answer"),
         ];
         for (name, text) in gauges {
             recorder.describe_gauge(name.into(), Some(Unit::Count), text.into());
@@ -177,20 +182,26 @@ fn describe(is_memory: bool) {
         for name in [LOST, GIVEN_UP] {
             recorder.register_counter(&Key::from_static_name(name), &METADATA).increment(0);
         }
+        #[cfg(feature = "near-cache")]
+        if !is_memory {
+            let text = "Responses replayed from the near cache, without the store";
+            recorder.describe_counter(NEAR.into(), Some(Unit::Count), text.into());
+            recorder.register_counter(&Key::from_static_name(NEAR), &METADATA).increment(0);
+        }
         #[cfg(feature = "memory")]
         if is_memory {
-            let text = "Bytes that the responses in the memory of this process take";
+            let text = "Bytes that the responses in the memory of this process take up";
             recorder.describe_gauge(BYTES.into(), Some(Unit::Bytes), text.into());
             let text = "Responses evicted from the memory of this process before their ttl";
             recorder.describe_counter(EVICTED.into(), Some(Unit::Count), text.into());
             memory::read();
         }
     });
-    #[cfg(not(feature = "memory"))]
+    #[cfg(not(any(feature = "memory", feature = "near-cache")))]
     let _ = is_memory;
 }
 
-/// What memory stores count themselves.
+/// What the memory stores count themselves.
 #[cfg(feature = "memory")]
 mod memory {
     use std::sync::{Mutex, PoisonError};
@@ -200,7 +211,7 @@ mod memory {
     use super::{BYTES, EVICTED, METADATA};
     use crate::store::memory::{MemoryStore, WeakMemoryStore};
 
-    /// All that are alive.
+    /// All stores that are alive.
     static STORES: Mutex<Vec<WeakMemoryStore>> = Mutex::new(Vec::new());
 
     pub(super) fn watch(store: &MemoryStore) {

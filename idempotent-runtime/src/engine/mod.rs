@@ -1,11 +1,11 @@
-//! The engine: asks the store, runs, settles. All of it in data: it knows nothing of HTTP, so a
-//! request, a job and a test use the same.
+//! The engine: asks the store, runs, settles. It works on data and knows nothing about HTTP, so
+//! requests, jobs and tests share it.
 //!
-//! [`Job::ask`] claims a key, or waits for whoever holds it, and says what it [`Found`]. If that is
-//! a claim, [`Claimed::settle`] does the work, stores what is to be kept of it or releases the key,
-//! and says how it [`Settled`]. A claim is held by a lease, or is part of a transaction
-//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: it is handed
-//! over to a task if its caller goes away.
+//! [`Job::ask`] claims a key, or waits for whoever holds it, and returns what it [`Found`]. If that
+//! is a claim, [`Claimed::settle`] does the work, stores what is to be kept of it or releases the
+//! key, and returns how it [`Settled`]. A claim is either held by a lease or part of a transaction
+//! (`transaction`) that the work takes part in. Work that has begun is never cancelled: if its
+//! caller goes away, it is handed over to a task.
 
 mod ask;
 mod background;
@@ -24,6 +24,7 @@ mod job;
 pub(crate) mod key;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod near;
 mod outage;
 pub(crate) mod record;
 mod records;

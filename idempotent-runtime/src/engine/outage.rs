@@ -1,4 +1,5 @@
-//! [`Outage`]: whether the store is out of reach, told once at its begin and once at its end.
+//! [`Outage`]: whether the store is unreachable, reported once when it begins and once when it
+//! ends.
 
 use std::{
     sync::{
@@ -12,14 +13,14 @@ use tokio::time::Instant;
 
 use crate::store::StoreError;
 
-/// A store that fails some calls and answers others is out of reach until it has failed none for
-/// so long.
+/// A store that fails some calls and answers others counts as unreachable until no call has failed
+/// for this long.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The calls that failed since the store was last well.
+/// The calls that have failed since the store was last healthy.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// Whether there is one: all that a call looks at while there is none.
+    /// Whether there is an outage: all that a call checks while there is none.
     is_on: AtomicBool,
     failures: Mutex<Option<Failures>>,
 }
@@ -32,7 +33,7 @@ struct Failures {
 }
 
 impl Outage {
-    /// A call of the store has failed.
+    /// A call to the store failed.
     pub(super) fn failed(&self, error: &StoreError) {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +54,7 @@ impl Outage {
         }
     }
 
-    /// The store has answered a call.
+    /// The store answered a call.
     pub(super) fn answered(&self) {
         if self.is_on.load(Ordering::Relaxed) {
             self.end();

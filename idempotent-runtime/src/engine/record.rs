@@ -1,12 +1,12 @@
-//! The record: how finished work is kept, as bytes that every release can read.
+//! The record: how finished work is stored, as bytes that every release can read.
 //!
 //! ```text
 //! magic 2 | version 1 | kind 1 | flags 1 | CRC-32 of all but itself 4 | payload
 //! ```
 //!
-//! Numbers are little endian. `flags` is 0, or 1 if the payload is sealed (`sealing`); the rest is
-//! room for compression. Release N writes what release N-1 reads; a version, kind or flag that this
-//! release does not know is told apart from damage, because neither may ever look like an absent key.
+//! Numbers are little-endian. `flags` is 0, or 1 if the payload is sealed (`sealing`); the other
+//! bits are room for compression. Release N writes what release N-1 reads. An unknown version, kind
+//! or flag is distinguished from corruption, because neither may ever look like an absent key.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 
@@ -16,7 +16,7 @@ const MAGIC: [u8; 2] = *b"iA";
 const VERSION: u8 = 2;
 const KIND: usize = 3;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
-/// How many bytes stand before the payload.
+/// The number of bytes before the payload.
 pub(crate) const ENVELOPE: usize = 9;
 
 const KIND_ANSWER: u8 = 1;
@@ -27,20 +27,20 @@ const KIND_VALUE: u8 = 4;
 #[cfg(feature = "seal")]
 const SEALED: u8 = 1;
 
-/// What a record says.
+/// The contents of a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// The answer to replay. It begins with its status, a number of two bytes.
+    /// The answer to replay. It begins with its status, a two-byte number.
     Answer(Bytes),
-    /// The value to give back, as JSON.
+    /// The value to return, as JSON.
     Value(Bytes),
-    /// The work is done, its answer could not be stored.
+    /// The work is done, but its answer could not be stored.
     NotStored,
-    /// Whether the work took effect is not known.
+    /// It is unknown whether the work took effect.
     Unknown,
 }
 
-/// What a job's work gives, and expects of a record.
+/// What a job's work returns, and expects in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Answer,
@@ -52,13 +52,13 @@ pub(crate) enum Form {
 pub(crate) enum Unreadable {
     /// Written by a release that this one does not know.
     UnknownVersion,
-    /// Damaged.
+    /// Corrupt.
     Corrupt,
-    /// Sealed with a key that this service does not have, or not sealed although it has to be. The
-    /// log says so already.
+    /// Sealed with a key that this service does not have, or not sealed although it must be. The
+    /// log already says so.
     #[cfg(feature = "seal")]
     NotAdmitted,
-    /// Sealed, and not as it was sealed: for another key or fingerprint, or with other bytes.
+    /// Sealed, but not as it is now: for another key or fingerprint, or with other bytes.
     #[cfg(feature = "seal")]
     NotOpened,
 }
@@ -69,8 +69,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// The record of an answer whose payload has `length` bytes. Exact, because a store keeps what
-    /// is allocated.
+    /// The record of an answer whose payload has `length` bytes. The capacity is exact, because a
+    /// store keeps what is allocated.
     pub(crate) fn answer(length: usize) -> Self {
         Self::new(KIND_ANSWER, 0, length)
     }
@@ -80,7 +80,7 @@ impl Draft {
         Self::new(KIND_VALUE, 0, length)
     }
 
-    /// The sealed twin of a record of this kind, whose payload has `length` bytes.
+    /// The sealed counterpart of a record of this kind whose payload has `length` bytes.
     #[cfg(feature = "seal")]
     pub(super) fn sealed(kind: u8, length: usize) -> Self {
         Self::new(kind, SEALED, length)
@@ -105,28 +105,28 @@ impl Draft {
         self.bytes.into()
     }
 
-    /// The record without it: this process's memory damages nothing.
+    /// The record without a checksum: this process's memory corrupts nothing.
     pub(crate) fn unchecked(self) -> Bytes {
         self.bytes.into()
     }
 }
 
-/// The record of an answer that is too large, or of a form that cannot be kept.
+/// The record of an answer that is too large, or of a form that cannot be stored.
 pub(crate) fn not_stored() -> Bytes {
     Draft::new(KIND_NOT_STORED, 0, 0).checked()
 }
 
-/// The record of work whose effect is not known.
+/// The record of work whose effect is unknown.
 pub(crate) fn unknown() -> Bytes {
     Draft::new(KIND_UNKNOWN, 0, 0).checked()
 }
 
-/// What an answer says of itself first.
+/// The status, which an answer begins with.
 pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     answer.first_chunk().copied().map(u16::from_le_bytes)
 }
 
-/// What a record that this process has made is.
+/// The decision that a record made by this process stands for.
 pub(super) fn decision(record: &[u8]) -> Decision {
     match record.get(KIND) {
         Some(&KIND_NOT_STORED) => Decision::NotStorable,
@@ -142,18 +142,18 @@ fn checksum(record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What stands before the checksum.
+/// The bytes before the checksum.
 fn head(kind: u8, flags: u8) -> [u8; 5] {
     [MAGIC[0], MAGIC[1], VERSION, kind, flags]
 }
 
-/// Reads a record that is not sealed, which a store gave back or, if `is_unchecked`, this process's
+/// Reads an unsealed record that came from a store or, if `is_unchecked`, from this process's
 /// memory.
 pub(crate) fn open(record: Bytes, is_unchecked: bool) -> Result<Record, Unreadable> {
     Envelope::read(record, is_unchecked)?.into_record()
 }
 
-/// A record whose envelope was read.
+/// A record whose envelope has been read.
 pub(super) struct Envelope {
     kind: u8,
     flags: u8,
@@ -192,7 +192,8 @@ impl Envelope {
 
 #[cfg(feature = "seal")]
 impl Envelope {
-    /// That of a record of this process, which it holds in plain and, maybe, without a checksum.
+    /// The envelope of this process's own record, which is in plaintext and possibly without a
+    /// checksum.
     pub(super) fn of_own(record: &Bytes) -> Self {
         Self { kind: record[KIND], flags: 0, payload: record.slice(ENVELOPE..) }
     }
@@ -205,7 +206,7 @@ impl Envelope {
         &self.payload
     }
 
-    /// What is authenticated beside a sealed payload of this kind.
+    /// What is authenticated in addition to a sealed payload of this kind.
     pub(super) fn sealed_head(&self) -> [u8; 5] {
         head(self.kind, SEALED)
     }
@@ -218,7 +219,7 @@ impl Envelope {
         self.flags == 0
     }
 
-    /// The same with what its payload was before it was sealed.
+    /// The same envelope with its payload before sealing.
     pub(super) fn opened(self, payload: Bytes) -> Self {
         Self { payload, flags: 0, ..self }
     }

@@ -1,5 +1,5 @@
-//! Records on their way between this process, which has them in plain, and the store, which has them
-//! sealed if the service seals.
+//! Records on their way between this process, which has them in plaintext, and the store, which has
+//! them sealed if the service seals.
 
 use bytes::Bytes;
 
@@ -10,8 +10,8 @@ use super::{
 use crate::store::{Attempt, Fingerprint, StoreError, StoreKey};
 
 impl Engine {
-    /// The record of `draft`, as this process has it. It needs no checksum if it stays here, or gets
-    /// one when it is sealed.
+    /// The record of `draft` as this process keeps it. It needs no checksum if it stays here, or if
+    /// sealing adds one.
     pub(crate) fn finish(&self, draft: Draft) -> Bytes {
         #[cfg(feature = "seal")]
         if self.seals.is_on() {
@@ -20,7 +20,7 @@ impl Engine {
         if self.store.is_memory() { draft.unchecked() } else { draft.checked() }
     }
 
-    /// `record`, as a shared store is to have it of this attempt.
+    /// `record` as a shared store should keep it for this attempt.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl Engine {
         Ok(record.clone())
     }
 
-    /// Reads the record that the store has under `key` with `fingerprint`.
+    /// Reads the record that the store holds under `key` with `fingerprint`.
     #[cfg_attr(not(feature = "seal"), expect(unused_variables, reason = "it opens nothing"))]
     pub(super) fn read_record(
         &self,

@@ -1,9 +1,9 @@
-//! [`Renewal`]: a claim that stays held while its run goes on.
+//! [`Renewal`]: keeps a claim held while its run is in progress.
 //!
-//! One task of each runtime renews all of its claims. It waits for its timer before a handler blocks
-//! a thread, so any other thread of the runtime can go on with it; a task that has only been started
-//! or woken would lie behind the handler, on the blocked thread. On a runtime with one thread, a
-//! handler that blocks it for longer than the lease loses its claim.
+//! One task per runtime renews all of the runtime's claims. It is already waiting for its timer
+//! when a handler blocks a thread, so any other thread of the runtime can pick it up; a task that
+//! had only just been spawned or woken would be queued behind the handler on the blocked thread. On
+//! a single-threaded runtime, a handler that blocks for longer than the lease loses its claim.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,7 +26,7 @@ use tokio::{
 use super::{background::FIRST_BACKOFF, event::Decision, job::Job};
 use crate::store::{BoxFuture, Hold, StoreError};
 
-/// Has a claim renewed at a third of its lease until it is dropped.
+/// Renews a claim each third of its lease until it is dropped.
 pub(super) struct Renewal {
     claims: Arc<Claims>,
     number: u64,
@@ -37,14 +37,14 @@ pub(super) struct Renewal {
 impl Renewal {
     /// # Panics
     ///
-    /// Panics outside a Tokio runtime.
+    /// Panics if called outside of a Tokio runtime.
     pub(super) fn start(job: &Job, lease: Duration) -> Self {
         let claims = Claims::of_runtime();
         let (number, has_woken) = claims.add(job.clone(), lease);
         Self { claims, number, has_woken }
     }
 
-    /// Ends it; whether the claim was held, as far as is known.
+    /// Ends the renewal; returns whether the claim was still held, as far as is known.
     pub(super) fn end(self) -> bool {
         self.claims.lock().remove(self.number)
     }
@@ -67,7 +67,7 @@ impl Drop for Renewal {
 #[derive(Default)]
 struct Claims {
     table: Mutex<Table>,
-    /// One is due before all others.
+    /// Notified when a claim is due before all others.
     earlier: Notify,
 }
 
@@ -75,7 +75,7 @@ struct Claims {
 struct Table {
     last_number: u64,
     claims: HashMap<u64, Claim>,
-    /// When each is to be renewed, except those that are being renewed.
+    /// When each claim is to be renewed, except those being renewed right now.
     due: BTreeSet<(Instant, u64)>,
 }
 
@@ -86,17 +86,17 @@ struct Claim {
 }
 
 impl Table {
-    /// Whether it is due before all others.
+    /// Returns whether it is due before all others.
     fn schedule(&mut self, number: u64, pause: Duration) -> bool {
         let Some(claim) = self.claims.get_mut(&number) else { return false };
-        // A lease may be longer than the clock goes.
+        // A lease may be beyond the range of the clock.
         let Some(due) = Instant::now().checked_add(pause) else { return false };
         claim.due = due;
         self.due.insert((due, number));
         self.due.first() == Some(&(due, number))
     }
 
-    /// Whether it was there.
+    /// Returns whether it was there.
     fn remove(&mut self, number: u64) -> bool {
         let Some(claim) = self.claims.remove(&number) else { return false };
         self.due.remove(&(claim.due, number));
@@ -107,7 +107,7 @@ impl Table {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Takes one that is due.
+    /// Takes a claim that is due.
     fn pop_due(&mut self) -> Option<(u64, &Claim)> {
         let (due, number) = *self.due.first()?;
         if due > Instant::now() {
@@ -118,7 +118,7 @@ impl Table {
     }
 }
 
-/// A store may grant less than was asked for; nothing is renewed without a pause.
+/// A store may grant less than requested; renewals always have a pause between them.
 fn third(lease: Duration) -> Duration {
     (lease / 3).max(Duration::from_millis(1))
 }
@@ -126,7 +126,7 @@ fn third(lease: Duration) -> Duration {
 type Renewed = (u64, Duration, Result<Hold, StoreError>);
 
 impl Claims {
-    /// Those of the runtime that this is called in.
+    /// The claims of the runtime that this is called in.
     fn of_runtime() -> Arc<Self> {
         static ALL: Mutex<Option<HashMap<Id, Arc<Claims>>>> = Mutex::new(None);
 
@@ -156,11 +156,11 @@ impl Claims {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The claim's number, and whether the task was woken.
+    /// Returns the claim's number, and whether the task was woken.
     fn add(&self, job: Job, lease: Duration) -> (u64, bool) {
         let mut table = self.lock();
         table.last_number += 1;
@@ -174,7 +174,7 @@ impl Claims {
         (number, is_first)
     }
 
-    /// Renews what is due, all at once: a slow call delays no other.
+    /// Renews what is due, all at once, so that a slow call does not delay the others.
     async fn renew(&self) {
         let mut calls = FuturesUnordered::new();
         loop {
@@ -186,7 +186,7 @@ impl Claims {
                     self.renewed(renewed);
                 }
                 let is_due = has_elapsed(timer.as_mut(), cx);
-                // What was renewed may be due next.
+                // What was just renewed may be due next.
                 let is_other = self.lock().next_due() != next_due;
                 if is_due || is_other || earlier.as_mut().poll(cx).is_ready() {
                     Poll::Ready(())
@@ -212,7 +212,7 @@ impl Claims {
             Ok(Hold::Lost) => {
                 let job = claim.job.clone();
                 table.remove(number);
-                // A listener must not hold the lock.
+                // A listener must not be called with the lock held.
                 drop(table);
                 job.tell(Decision::ClaimLost, None, None);
             }
@@ -220,7 +220,7 @@ impl Claims {
                 tracing::debug!(
                     target: crate::TARGET,
                     error = &error as &dyn std::error::Error,
-                    "renewing an idempotency claim failed, trying again"
+                    "renewing an idempotency claim failed, retrying"
                 );
                 table.schedule(number, FIRST_BACKOFF.min(third(lease)));
             }
@@ -228,7 +228,8 @@ impl Claims {
     }
 }
 
-/// A call that renews `claim`. One that panics has failed: the others do not depend on it.
+/// A call that renews `claim`. A panic counts as a failed call: the other claims do not depend on
+/// it.
 fn call(number: u64, claim: &Claim) -> BoxFuture<'static, Renewed> {
     let (job, lease) = (claim.job.clone(), claim.lease);
     Box::pin(async move {

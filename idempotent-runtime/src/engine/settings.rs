@@ -1,4 +1,4 @@
-//! [`Engine`]: a store, and how the engine deals with it.
+//! [`Engine`]: a store, and how the engine uses it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,12 +8,13 @@ use super::{
     fields::Digesting,
     hand_over::HandOver,
     in_flight::{InFlight, Undrained},
+    near::Near,
     outage::Outage,
     tell::Listeners,
 };
 use crate::store::{BoxFuture, Store, StoreHandle};
 
-/// What to do with a request if the store cannot be asked before its handler ran.
+/// What to do with a request if the store fails before the handler has run.
 ///
 /// ```
 /// use idempotent_runtime::OnStoreError;
@@ -26,33 +27,35 @@ pub enum OnStoreError {
     /// Answer 503 and run nothing.
     #[default]
     Reject,
-    /// Run the handler without protection. Only a request whose very first claim call failed runs
-    /// so, after one more try: a duplicate that has seen a running claim, or an entry of another
-    /// release, gets 503; so does one whose handler takes a `Tx`.
+    /// Run the handler without protection. This applies only if the very first claim call failed,
+    /// even when retried once. A duplicate that has seen a running claim, or an entry of another
+    /// release, gets 503; so does a request whose handler takes a `Tx`.
     Execute,
 }
 
-/// A store, how to deal with it, and what is under way on it.
+/// A store, how to use it, and the work in progress on it.
 #[derive(Clone)]
 pub(crate) struct Engine {
     pub(crate) store: StoreHandle,
     /// How long a claim survives a dead instance.
     pub(crate) lease: Duration,
-    /// Around every store call.
+    /// The limit of every store call.
     pub(crate) store_timeout: Duration,
     pub(crate) on_store_error: OnStoreError,
-    /// Of the input of all requests that wait, in this process.
+    /// The limit for the input of all waiting requests in this process.
     pub(crate) max_waiting_bytes: usize,
-    /// Runs that have outlived their callers.
+    /// The limit for runs that have outlived their callers.
     pub(crate) max_detached_runs: usize,
-    /// How digests are made that other processes make as well.
+    /// How to compute digests that other processes compute as well.
     pub(crate) digesting: Digesting,
     #[cfg(feature = "seal")]
     pub(crate) seals: Seals,
     pub(super) in_flight: InFlight,
     pub(super) outage: Arc<Outage>,
     pub(super) listeners: Listeners,
-    /// Of the keys that are asked for in transactions.
+    /// Copies of the store's contents.
+    pub(super) near: Near,
+    /// The queues for keys that are claimed in transactions.
     #[cfg(feature = "postgres")]
     pub(super) turns: Arc<super::transaction::Turns>,
 }
@@ -73,6 +76,7 @@ impl Engine {
             in_flight: InFlight::default(),
             outage: Arc::default(),
             listeners: Listeners::default(),
+            near: Near::default(),
             #[cfg(feature = "postgres")]
             turns: Arc::default(),
         };
@@ -81,24 +85,24 @@ impl Engine {
         engine
     }
 
-    /// The same, counted for the metrics.
+    /// The same engine, counted for the metrics.
     #[cfg(feature = "metrics")]
     fn metered(mut self) -> Self {
         self.listeners.add(super::metrics::listener(&self.store));
         self
     }
 
-    /// Whether who does not have a secret of this service can make no digest of a guess.
+    /// Whether nobody can compute the digest of a guess without this service's secret.
     pub(crate) fn has_keyed_digests(&self) -> bool {
         matches!(self.digesting, Digesting::Keyed(_))
     }
 
-    /// Whether no run may be started: too many have outlived their callers.
+    /// Whether no run may start because too many have outlived their callers.
     pub(super) fn is_full(&self) -> bool {
         self.in_flight.detached() >= self.max_detached_runs
     }
 
-    /// Waits until no work is under way, and nothing is left to store.
+    /// Waits until no work is in progress and nothing is left to store.
     pub(crate) async fn drain(&self) {
         let left = self.in_flight.left();
         if left.runs + left.background > 0 {
@@ -107,19 +111,19 @@ impl Engine {
                 runs = left.runs,
                 background = left.background,
                 detached = self.in_flight.operations(),
-                "waiting for idempotent handlers to end"
+                "waiting for idempotent handlers to finish"
             );
         }
         self.in_flight.wait().await;
     }
 
-    /// Waits so for `limit`; what is left then.
+    /// Like `drain`, for at most `limit`; returns what is left then.
     pub(crate) async fn drain_for(&self, limit: Duration) -> Undrained {
         let _ = tokio::time::timeout(limit, self.drain()).await;
         self.in_flight.left()
     }
 
-    /// Does `work` to its end without a claim.
+    /// Runs `work` to its end without a claim.
     pub(crate) fn run_to_end<T: Send + 'static>(
         self: &Arc<Self>,
         work: BoxFuture<'static, T>,

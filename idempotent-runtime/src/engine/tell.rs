@@ -1,5 +1,5 @@
-//! Telling what was decided: the listeners, the request's span and the log. Every decision passes
-//! here, once.
+//! Reports what was decided to the listeners, the request's span and the log. Every decision passes
+//! through here, once.
 
 use std::{
     fmt,
@@ -22,18 +22,18 @@ use super::{
 };
 use crate::store::{StoreError, StoreKey};
 
-/// Whether anybody in this process listens: all that a request without a key looks at while nobody
+/// Whether anything in this process listens: all that a request without a key checks while nothing
 /// does.
 static IS_HEARD: AtomicBool = AtomicBool::new(false);
 
-/// Whether anybody in this process listens.
+/// Whether anything in this process listens.
 pub(crate) fn is_heard() -> bool {
     IS_HEARD.load(Ordering::Relaxed)
 }
 
 type Listener = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 
-/// Who is told.
+/// The listeners.
 #[derive(Clone, Default)]
 pub(super) struct Listeners(Vec<Listener>);
 
@@ -46,23 +46,23 @@ impl Listeners {
     #[cold]
     fn tell(&self, event: &Event<'_>) {
         for listener in &self.0 {
-            // Whatever it leaves half done is its own: nothing else is shared with it.
+            // Whatever it leaves half done is its own: it shares nothing else.
             if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
                 tracing::error!(
                     target: crate::TARGET,
-                    "a listener of idempotency events has panicked"
+                    "a listener for idempotency events panicked"
                 );
             }
         }
     }
 }
 
-/// What is needed to tell what becomes of a job.
+/// What it takes to report what happens to a job.
 #[derive(Clone)]
 pub(crate) struct Watch {
     /// The span of its request, if it is enabled: the outcome is recorded there.
     pub(crate) span: Option<Arc<Span>>,
-    /// The status in an answer that was stored.
+    /// Reads the status from an answer that was stored.
     pub(crate) status: fn(&[u8]) -> Option<u16>,
     /// How long it has waited for others with its key.
     pub(super) waited: Option<Duration>,
@@ -86,30 +86,30 @@ impl Default for Watch {
 }
 
 impl Engine {
-    /// Tells `listener` of everything that is decided from now on.
+    /// Calls `listener` for everything that is decided from now on.
     pub(crate) fn listen(&mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) {
         self.listeners.add(listener);
     }
 
-    /// Whether anybody listens to this engine.
+    /// Whether anything listens to this engine.
     pub(crate) fn is_heard(&self) -> bool {
         !self.listeners.0.is_empty()
     }
 
-    /// The time, if anybody is to be told how long something takes.
+    /// The current time, if anything listens for how long things take.
     pub(super) fn clock(&self) -> Option<Instant> {
         let is_asked =
             self.is_heard() || tracing::enabled!(target: crate::TARGET, tracing::Level::DEBUG);
         is_asked.then(Instant::now)
     }
 
-    /// Tells a decision about the request with this span.
+    /// Reports a decision about the request with this span.
     pub(crate) fn tell(&self, span: Option<&Span>, event: &Event<'_>) {
         if let Some(decision) = event.decision() {
             if let Some(span) = span.filter(|_| decision.is_answer()) {
                 span.record("outcome", decision.as_str());
             }
-            // It may be made outside of the span, by a boundary, or after the request.
+            // The decision may be made outside of the span, by a boundary, or after the request.
             let _entered = span.map(Span::enter);
             log(decision, event);
         }
@@ -118,7 +118,7 @@ impl Engine {
         }
     }
 
-    /// Tells a decision about a request without a key.
+    /// Reports a decision about a request without a key.
     #[cold]
     pub(crate) fn tell_without_key(&self, operation: Option<&str>) {
         if self.is_heard() {
@@ -126,13 +126,13 @@ impl Engine {
         }
     }
 
-    /// Tells that a request without a key was refused.
+    /// Reports that a request without a key was refused.
     #[cfg(feature = "postgres")]
     pub(crate) fn tell_refused(&self, operation: Option<&str>, refusal: Refusal) {
         self.tell(None, &Event::decided(operation, None, refusal.decision()));
     }
 
-    /// Begins to time a call of the store.
+    /// Starts timing a call to the store.
     pub(super) fn timed<'c>(
         &'c self,
         verb: StoreVerb,
@@ -145,7 +145,7 @@ impl Engine {
 }
 
 impl Job {
-    /// Tells a decision about it.
+    /// Reports a decision about this job.
     pub(super) fn tell(&self, decision: Decision, status: Option<u16>, run_time: Option<Duration>) {
         let event = Event::decided(self.attempt.operation_name(), Some(self.attempt.key), decision)
             .with_status(status)
@@ -153,26 +153,25 @@ impl Job {
         self.engine.tell(self.watch.span.as_deref(), &event);
     }
 
-    /// Tells what it found, unless that is a claim: of this its end is told.
+    /// Reports what was found, unless that is a claim: then the end of the run is reported.
     pub(super) fn told(&self, found: Found) -> Found {
         match &found {
             Found::Claimed(_) => {}
             Found::Unprotected => self.tell(Decision::Unprotected, None, None),
-            Found::Stored(answer) => {
-                self.tell(self.replayed(), (self.watch.status)(answer), None);
+            Found::Stored(answer, from) => {
+                self.tell(Decision::Replayed(*from), (self.watch.status)(answer), None);
             }
             Found::Refused(refusal) => self.tell(refusal.decision(), None, None),
         }
         found
     }
 
-    /// That it gets what its store holds.
-    pub(super) fn replayed(&self) -> Decision {
-        let is_memory = self.engine.store.is_memory();
-        Decision::Replayed(if is_memory { Replayed::Memory } else { Replayed::Store })
+    /// The source of what its store holds.
+    pub(super) fn source(&self) -> Replayed {
+        if self.engine.store.is_memory() { Replayed::Memory } else { Replayed::Store }
     }
 
-    /// Begins to time a call of the store.
+    /// Starts timing a call to the store.
     pub(super) fn timed(&self, verb: StoreVerb) -> Timed<'_> {
         self.engine.timed(verb, self.attempt.operation_name(), Some(self.attempt.key))
     }
@@ -184,13 +183,14 @@ impl Refusal {
     }
 }
 
-/// A call of the store that is being timed. Dropped before it has ended, it has no answer.
+/// A call to the store that is being timed. If it is dropped before it has finished, it counts as
+/// unanswered.
 pub(super) struct Timed<'c> {
     engine: &'c Engine,
     verb: StoreVerb,
     operation: Option<&'c str>,
     key: Option<StoreKey>,
-    /// `None` if nobody listens, or it has ended.
+    /// `None` if nothing listens, or the call has finished.
     since: Option<Instant>,
 }
 
@@ -215,9 +215,9 @@ impl Drop for Timed<'_> {
     }
 }
 
-/// An error that may be the store's answer.
+/// An error that may be an answer from the store.
 pub(super) trait IsAnswer {
-    /// Whether the store is well, and says no.
+    /// Whether the store is healthy and has refused.
     fn is_answer(&self) -> bool;
 }
 
@@ -240,7 +240,7 @@ impl IsAnswer for crate::store::postgres::Failure {
     }
 }
 
-/// Says it in the log, at a level that tells what to do about it.
+/// Writes the event to the log, at a level that reflects what to do about it.
 fn log(decision: Decision, event: &Event<'_>) {
     macro_rules! say {
         ($level:ident, $message:literal $(, $name:ident = $value:expr)*) => {
@@ -261,7 +261,7 @@ fn log(decision: Decision, event: &Event<'_>) {
         // It runs as if the attribute were absent.
         Decision::WithoutKey => {}
         Decision::Unprotected => {
-            say!(warn, "a handler runs unprotected: the store is out of reach");
+            say!(warn, "a handler runs unprotected: the store is unreachable");
         }
         Decision::Stored => say!(debug, "response stored"),
         Decision::NotStorable => say!(
@@ -269,11 +269,11 @@ fn log(decision: Decision, event: &Event<'_>) {
             "a response cannot be stored, so duplicates of its request get 409: raise \
              `max_response_bytes` or `max_capture_time`, or answer with less"
         ),
-        Decision::Unknown => say!(debug, "outcome not known: duplicates get 409"),
+        Decision::Unknown => say!(debug, "outcome unknown: duplicates get 409"),
         Decision::Released => say!(debug, "key released: a retry runs again"),
-        Decision::Unstored => say!(debug, "response not stored yet: it is tried again"),
+        Decision::Unstored => say!(debug, "response not stored yet: retrying in the background"),
         Decision::Replayed(Replayed::Look) => {
-            say!(debug, "response replayed, its request not extracted again", from = "look");
+            say!(debug, "response replayed without extracting its request again", from = "look");
         }
         Decision::Replayed(from) => say!(debug, "response replayed", from = from.as_str()),
         Decision::Refused(code) => {
@@ -282,9 +282,9 @@ fn log(decision: Decision, event: &Event<'_>) {
         Decision::ClaimLost => say!(
             warn,
             "an idempotency claim was lost before its response was stored: a retry may have run \
-             beside it"
+             alongside it"
         ),
-        Decision::StoredLate => say!(debug, "response stored after all"),
+        Decision::StoredLate => say!(debug, "response stored late"),
         Decision::GivenUp => {
             say!(error, "a response could not be stored: a retry of its request runs again");
         }

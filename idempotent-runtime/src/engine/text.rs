@@ -1,8 +1,8 @@
-//! [`Text`]: the text of a principal or a key, which nearly always fits where it stands.
+//! [`Text`]: the text of a principal or a key, which nearly always fits inline.
 
 use std::fmt::{self, Display, Write as _};
 
-/// A text of which the first bytes, as many as a UUID has, need no allocation.
+/// A text that needs no allocation as long as it is no longer than a UUID.
 #[derive(Clone)]
 pub struct Text(Form);
 
@@ -15,7 +15,7 @@ enum Form {
 impl Text {
     const SHORT: usize = 46;
 
-    /// What `value` displays as.
+    /// The text that `value` displays.
     pub(crate) fn from_display<T: Display + ?Sized>(value: &T) -> Self {
         let mut text = Self(Form::Short { bytes: [0; Self::SHORT], length: 0 });
         write!(text, "{value}").expect("`Display` fails only if what it writes to does");
@@ -26,7 +26,7 @@ impl Text {
         match &self.0 {
             Form::Short { bytes, length } => {
                 let (written, _) = bytes.split_at(usize::from(*length));
-                str::from_utf8(written).expect("whole strings were written")
+                std::str::from_utf8(written).expect("whole strings were written")
             }
             Form::Long(text) => text,
         }
@@ -59,17 +59,34 @@ impl fmt::Debug for Text {
     }
 }
 
-/// What a `principal` or `key` expression gives: a [`Display`] value, or an [`Option`] of one.
+/// The value of a `principal` or `key` expression: a [`Display`] value, or an [`Option`] of one.
 ///
-/// Every such type has it, and no other can: for a type of your own, implement [`Display`]. `Kind`
-/// tells a value from an `Option`; the compiler infers it, for no `Option` is `Display`.
+/// Every such type implements it, and no other can: for your own type, implement [`Display`].
+/// `Kind` tells a value from an `Option`; the compiler infers it, since no `Option` is `Display`.
+///
+/// ```
+/// use idempotent_runtime::{Idempotency, MemoryStore, OptionalDisplay};
+///
+/// struct User {
+///     id: u64,
+/// }
+///
+/// fn owner(user: Option<&User>) -> impl OptionalDisplay<Option<()>> {
+///     user.map(|user| user.id)
+/// }
+///
+/// let operation = Idempotency::new(MemoryStore::new()).operation("charge-card");
+/// let of = |user| operation.clone().principal(owner(user)).key("1").digest();
+/// assert_ne!(of(Some(&User { id: 7 })), of(None));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be used as a principal or key",
     label = "neither `Display` nor an `Option` of a `Display` value",
-    note = "write an expression for one value with a text, such as `user.id`, or implement `Display`"
+    note = "use a single value that implements `Display`, such as `user.id`, or implement `Display` for this type"
 )]
 pub trait OptionalDisplay<Kind = ()> {
-    /// The value's text, or `None`. Only this crate can name its type, and so implement this.
+    /// The value's text, or `None`. Only this crate can name the return type, and so implement the
+    /// trait.
     #[doc(hidden)]
     fn text(&self) -> Option<Text>;
 }

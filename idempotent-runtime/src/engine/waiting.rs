@@ -1,4 +1,4 @@
-//! [`Waiting`]: the patience of one duplicate.
+//! [`Waiting`]: how long one duplicate is prepared to wait.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,15 +14,15 @@ use super::{
 };
 use crate::store::Fingerprint;
 
-/// The first pause between two looks at a key whose store says at once that it may have ended.
+/// The first pause between two looks at a key whose store says at once that the run may have ended.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits for the runs that hold one key, together for no longer than the job allows.
+/// Waits for the runs that hold one key, in total for no longer than the job allows.
 pub(super) struct Waiting<'a> {
     job: &'a Job,
     since: Instant,
-    /// How long the next wait takes at least: a store may come back early, at will.
+    /// The minimum length of the next wait, since a store may return early at will.
     pause: Duration,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Waiting<'a> {
         Self { job, since: Instant::now(), pause: Duration::ZERO }
     }
 
-    /// For how long it may wait from now.
+    /// How much longer it may wait.
     pub(super) fn left(&self) -> Duration {
         self.job.wait.saturating_sub(self.since.elapsed())
     }
@@ -53,7 +53,7 @@ impl<'a> Waiting<'a> {
         }
         let at_most = lease_left.map_or(left, |lease_left| left.min(lease_left));
         let begun = Instant::now();
-        // A store that does not keep its promise must not hold the caller.
+        // A store that breaks its promise must not hold up the caller.
         let _ = timeout(at_most, engine.store.store().wait(attempt.key, at_most)).await;
         let waited = begun.elapsed();
         let early = self.pause.saturating_sub(waited);
@@ -64,7 +64,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// The input of requests that wait, in this process.
+/// The input of waiting requests in this process.
 static WAITING_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Input that is held while its request waits.
@@ -75,7 +75,7 @@ pub(super) struct WaitingBytes {
 }
 
 impl WaitingBytes {
-    /// `None` if all that wait would then hold more than `most` bytes.
+    /// `None` if all waiting requests would then hold more than `most` bytes.
     pub(super) fn hold(bytes: usize, most: usize) -> Option<Self> {
         let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= most);
         let held = WAITING_BYTES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
@@ -86,7 +86,7 @@ impl WaitingBytes {
         })
     }
 
-    /// For how long it has been held.
+    /// How long it has been held.
     pub(super) fn time(self) -> Duration {
         self.since.elapsed()
     }
@@ -99,7 +99,7 @@ impl Drop for WaitingBytes {
 }
 
 impl Job {
-    /// Why a duplicate is refused that cannot wait.
+    /// Why a duplicate that cannot wait is refused.
     pub(super) fn refusal_without_waiting(&self, running: Option<Fingerprint>) -> Refusal {
         match running {
             Some(running) if running != self.attempt.fingerprint => Refusal::KeyReused,

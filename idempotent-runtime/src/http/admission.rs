@@ -1,4 +1,4 @@
-//! Admitting a request: what its head says, before its body is read.
+//! Admits a request, judging by its head, before its body is read.
 
 use std::{future::ready, mem::take, sync::Arc};
 
@@ -26,9 +26,9 @@ use crate::{
 
 /// What a request's headers say about its key.
 pub(super) enum Admission {
-    /// It has none and needs none.
+    /// It has no key and needs none.
     WithoutKey,
-    /// `None`: its key is an expression.
+    /// `None` if the key is an expression.
     WithKey(Option<Key>),
 }
 
@@ -37,16 +37,16 @@ pub(super) enum Admission {
 pub(super) enum Admitted {
     /// It has no key.
     Unguarded,
-    /// With the span that it is to be answered in, if it is enabled.
+    /// With the span that the request is answered in, if that is enabled.
     Guarded(Guarded, Option<Arc<Span>>),
-    /// With what to answer.
+    /// With the response.
     Refused(BoxFuture<'static, Response>),
 }
 
 impl Admission {
     /// # Errors
     ///
-    /// Returns what to answer if the key is not valid, or is missing although it is required.
+    /// Returns the refusal if the key is invalid, or if it is required and missing.
     pub(super) fn from_request(
         policy: &Policy,
         request: &Request,
@@ -70,7 +70,7 @@ impl Admission {
     }
 }
 
-/// Takes `request` in, whose expressions were evaluated if they can be before extraction.
+/// Admits `request`, after evaluating the expressions that can be evaluated before extraction.
 pub(super) fn admit(
     policy: &'static Policy,
     boundary: Taken,
@@ -115,13 +115,13 @@ pub(super) fn admit(
     Admitted::Guarded(Guarded::new(head, request), span)
 }
 
-/// The span of a request with a key, and the operation's name if anybody sees it already.
+/// The span of a request with a key, and the operation's name if something already needs it.
 fn watch(
     settings: &Settings,
     scope: Scope<'_>,
     identification: &Identification,
 ) -> (Option<Arc<Span>>, Option<Arc<str>>) {
-    // Looked at first: with `tracing`'s feature `log` a span that nobody wants costs more.
+    // Checked first: with `tracing`'s feature `log`, an unwanted span costs more.
     let is_wanted = LevelFilter::current() >= Level::INFO;
     if !is_wanted && !settings.engine.is_heard() {
         return (None, None);
@@ -144,7 +144,7 @@ fn watch(
     (Some(Arc::new(span)), operation)
 }
 
-/// A request without a key is guarded only if its handler may take a transaction.
+/// A request without a key is guarded only if its handler may use a transaction.
 #[cfg_attr(
     not(feature = "postgres"),
     expect(unused_variables, reason = "no other store has transactions")

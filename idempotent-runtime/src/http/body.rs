@@ -1,4 +1,4 @@
-//! Bodies, read to their end if that is possible, and given back whole if it is not.
+//! Bodies, read to their end if possible, and handed back whole if not.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use axum::{BoxError, body::Body};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
-/// The data of a body. Nearly all have one chunk, which takes no list.
+/// The data of a body. Nearly all have a single chunk, which needs no list.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     first: Bytes,
@@ -38,7 +38,7 @@ impl Chunks {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    /// The chunks as one, copied only where there are several.
+    /// The chunks as one, copied only if there are several.
     pub(crate) fn into_bytes(self) -> Bytes {
         if self.more.is_empty() {
             return self.first;
@@ -64,14 +64,14 @@ impl FromIterator<Bytes> for Chunks {
     }
 }
 
-/// Where reading a body ended.
+/// Where reading a body stopped.
 pub(crate) enum Read {
     /// At its end.
     Whole(Chunks),
-    /// Before: at a frame that is not data or would be too much, or because it took too long. With
-    /// the rest.
+    /// Before the end: at a frame that is not data or would exceed the limit, or because it took
+    /// too long. Holds the rest.
     Cut(Chunks, Option<Frame<Bytes>>, Body),
-    /// At an error. With the rest.
+    /// At an error. Holds the rest.
     Failed(Chunks, axum::Error, Body),
 }
 
@@ -94,7 +94,7 @@ impl Reader {
     }
 
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
-        // Most bodies say with their last data that it is the last.
+        // Most bodies say with their last chunk that it is the last.
         while !self.body.is_end_stream() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose() {
                 Ok(None) => break,
@@ -114,7 +114,7 @@ impl Reader {
         Poll::Ready(Read::Whole(take(&mut self.chunks)))
     }
 
-    /// Ends reading before the end of the body.
+    /// Stops reading before the end of the body.
     pub(crate) fn cut(&mut self, last: Option<Frame<Bytes>>) -> Read {
         let (chunks, rest) = self.take();
         Read::Cut(chunks, last, rest)
@@ -125,7 +125,7 @@ impl Reader {
     }
 }
 
-/// The body whose reading was cut: what was read, then the rest.
+/// The body whose reading was cut short: what was read, then the rest.
 pub(crate) fn resumed(
     chunks: Chunks,
     last: Option<Result<Frame<Bytes>, BoxError>>,
@@ -136,7 +136,7 @@ pub(crate) fn resumed(
     Body::new(Resumed { frames: read.chain(last).collect(), rest })
 }
 
-/// A body of which some frames were read already.
+/// A body some of whose frames have already been read.
 struct Resumed {
     frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
     rest: Body,

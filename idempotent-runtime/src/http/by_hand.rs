@@ -1,4 +1,4 @@
-//! Keys by hand, and asking the store.
+//! Keys outside of HTTP, and the readiness check.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use super::idempotency::Idempotency;
 use crate::{engine::Operation, store::StoreError};
 
 impl Idempotency {
-    /// The operation with this name, to look at one of its keys, to free it, or to run work under it
-    /// without a request.
+    /// The operation with this name, to inspect or free one of its keys, or to run work under it
+    /// outside of a request.
     ///
     /// The name is the attribute's `scope`, or a route's method and template, nest prefix included,
-    /// such as `POST /payments/{id}`. An operation of handlers that are reached without a template
-    /// (a fallback) has no name, and cannot be named here: give such a handler a `scope`.
+    /// such as `POST /payments/{id}`. Handlers that are reached without a template (a fallback)
+    /// have no operation name and cannot be named here: give such a handler a `scope`.
     ///
     /// ```
     /// use idempotent_runtime::{Idempotency, MemoryStore, OperationState};
@@ -29,7 +29,7 @@ impl Idempotency {
         Operation::new(Arc::clone(&settings.engine), settings.max_response_bytes, name.into())
     }
 
-    /// Asks the store, for a readiness probe.
+    /// Queries the store, for a readiness probe.
     ///
     /// ```
     /// # use idempotent_runtime::{Idempotency, MemoryStore};

@@ -1,12 +1,12 @@
-//! [`Evaluated`]: what the attribute's expressions say about one request.
+//! [`Evaluated`]: the values of the attribute's expressions for one request.
 
 use super::problem::Problem;
 use crate::engine::{Digest, Key, StableHasher, Text};
 
-/// What the attribute's expressions say about one request.
+/// The values of the attribute's expressions for one request.
 ///
-/// The expansion fills it in, before the last parameter is extracted or after it. It has no `Debug`:
-/// it holds a raw key and principal.
+/// The expansion fills it in, either before or after the last parameter is extracted. It does not
+/// implement `Debug` because it holds a raw key and principal.
 #[derive(Default)]
 #[allow(missing_debug_implementations, reason = "it holds a raw key and principal")]
 pub struct Evaluated {
@@ -21,16 +21,16 @@ impl Evaluated {
         self.principal = text;
     }
 
-    /// The idempotency key, taken from the request instead of a header; whether it is a key to look
-    /// up.
+    /// The idempotency key, derived from the request instead of read from a header; returns whether
+    /// there is a key to look up.
     pub fn key(&mut self, text: Option<Text>) -> bool {
         self.key = text;
         self.key.as_ref().is_some_and(|key| !key.as_str().is_empty())
     }
 
-    /// What must be equal for two requests with one key to be the same request.
+    /// What must be equal for two requests with the same key to count as the same request.
     ///
-    /// `hash` is [`Hash::hash`], named by the expansion: an error about it is one about `Hash`.
+    /// `hash` is [`Hash::hash`], named by the expansion, so that an error about it mentions `Hash`.
     ///
     /// [`Hash::hash`]: std::hash::Hash::hash
     pub fn fingerprint<T: ?Sized>(&mut self, value: &T, hash: fn(&T, &mut StableHasher)) {
@@ -43,15 +43,15 @@ impl Evaluated {
         self.principal.as_ref().map(Text::as_str)
     }
 
-    /// The key that an expression gave, or else `header`'s.
+    /// The key from the expression, or else `header`'s.
     ///
     /// # Errors
     ///
-    /// Returns the problem if the expression's key is empty.
+    /// Returns an error if the expression's key is empty.
     pub(super) fn key_or(&self, header: Option<Key>) -> Result<Option<Key>, Problem> {
         match self.key.as_ref().map(Text::as_str) {
             Some("") => {
-                Err(Problem::invalid_key("The idempotency key that the request gives is empty"))
+                Err(Problem::invalid_key("The idempotency key derived from the request is empty"))
             }
             Some(text) => Ok(Some(Key::exact(text))),
             None => Ok(header),

@@ -1,5 +1,5 @@
-//! [`Guarded`]: a request with a key, on its way to its answer: its body is read, its last
-//! parameter extracted, and what becomes of it asked.
+//! [`Guarded`]: a request with a key on its way to the response: its body is read, its last
+//! parameter extracted, and its key claimed or looked up.
 
 use std::{
     future::Future as _,
@@ -36,36 +36,34 @@ use super::{
     stored,
 };
 use crate::{
-    engine::{
-        Decision, Event, IdempotencyKey, Replayed,
-        record::{self, Record},
-    },
+    engine::{Decision, Event, IdempotencyKey, Replayed},
     store::{BoxFuture, Extracted, Slot},
 };
 
-/// A request with a key, or one whose key is an expression that is still to be evaluated.
+/// A request with a key, or one whose key is an expression that is yet to be evaluated.
 ///
-/// Not an `async fn`, which would be compiled for each handler.
+/// Not an `async fn`, which would be compiled once for each handler.
 pub(super) enum Guarded {
     Reading {
         head: Head,
         body: Reader,
     },
     Extracting(Prepared),
-    /// It has no key after all, but its handler may take a transaction.
+    /// It turned out to have no key, but its handler may use a transaction.
     #[cfg(feature = "postgres")]
     Unkeyed(tx::Transacted),
     Answering(Answer),
-    /// Its answer was given.
+    /// The answer has been given.
     Over,
 }
 
-/// The way to the handler, whose types only this knows.
+/// The way to the handler: the only place that knows its types.
 pub(super) trait Steps {
     /// The request, until its last parameter is being extracted.
     fn request(&mut self) -> Option<&mut Request>;
 
-    /// Extracts the last parameter, has the expressions evaluated that use it, and makes the handler.
+    /// Extracts the last parameter, has the expressions that use it evaluated, and creates the
+    /// handler.
     fn poll_handler(
         &mut self,
         evaluated: Option<&mut Evaluated>,
@@ -81,12 +79,12 @@ pub(super) struct Head {
     pub(super) identification: Identification,
     pub(super) known: Known,
     pub(super) extracted: Extracted,
-    /// The operation's name, if anybody has asked for it already.
+    /// The operation's name, if something has already needed it.
     pub(super) operation: Option<Arc<str>>,
     pub(super) span: Option<Arc<Span>>,
 }
 
-/// What became of a request whose body was read.
+/// What happened to a request after its body was read.
 enum Preparation {
     Prepared(Prepared),
     /// A replay that needs no extraction.
@@ -100,7 +98,7 @@ impl Guarded {
         Self::Reading { head, body: Reader::new(take(request.body_mut()), usize::MAX) }
     }
 
-    /// The answer: the handler's, a replay or a refusal.
+    /// The answer: the handler's response, a replay or a refusal.
     pub(super) fn poll(&mut self, last: &mut dyn Steps, cx: &mut Context<'_>) -> Poll<Response> {
         if let Self::Reading { body, .. } = self {
             let read = ready!(body.poll_read(cx));
@@ -138,13 +136,15 @@ impl Guarded {
                 *self = Self::Answering(Answer::Driven(Box::pin(transacted.run(handler))));
             }
         }
-        let Self::Answering(answer) = self else { panic!("a future is not polled after its end") };
+        let Self::Answering(answer) = self else {
+            panic!("the future was polled after completion")
+        };
         Pin::new(answer).poll(cx)
     }
 }
 
 impl Head {
-    /// Gives the whole body back to `request`.
+    /// Puts the whole body back into `request`.
     fn prepare(self, request: &mut Request, read: Read) -> Preparation {
         match read {
             Read::Whole(chunks) => self.prepare_with(request, chunks.into_bytes(), None),
@@ -170,8 +170,8 @@ impl Head {
             Identification::Known { key, store_key, expression } => {
                 let fingerprint = unsalted.salted(expression, &key);
                 let identity = Identity { key, store_key, fingerprint };
-                if let Some(response) = look(&settings, &around, &identity, extracted) {
-                    let (key, looked) = (Some(store_key), Decision::Replayed(Replayed::Look));
+                if let Some((response, from)) = look(&settings, &around, &identity, extracted) {
+                    let (key, looked) = (Some(store_key), Decision::Replayed(from));
                     let event = Event::decided(operation.as_deref(), key, looked);
                     let status = Some(response.status().as_u16());
                     settings.engine.tell(span.as_deref(), &event.with_status(status));
@@ -192,7 +192,8 @@ impl Head {
         Preparation::Prepared(Prepared {
             key_place: match known {
                 Known::No => Some(IdempotencyKey::place(request.extensions_mut())),
-                // The last parameter does not look for it; those before it have by now.
+                // The last parameter does not look for the key; those before it have done so by
+                // now.
                 Known::Json | Known::Plain => IdempotencyKey::taken_place(request.extensions()),
             },
             transaction: transaction(&settings, known, request),
@@ -209,8 +210,8 @@ impl Head {
     }
 }
 
-/// Where the handler finds its transaction, if it may look for one: its parameters before the last
-/// have, or the last may.
+/// Where the handler finds its transaction, if a parameter before the last has asked for one or the
+/// last one may.
 #[cfg(feature = "postgres")]
 fn transaction(settings: &Settings, known: Known, request: &mut Request) -> Option<Slot> {
     settings.engine.store.transactional()?;
@@ -222,28 +223,27 @@ fn transaction(_: &Settings, _: Known, _: &mut Request) -> Option<Slot> {
     None
 }
 
-/// The replay of a response that this process holds, and that needs no extraction.
+/// The replay of a response that this process holds and that needs no extraction.
 fn look(
     settings: &Settings,
     around: &Around,
     identity: &Identity,
     extracted: Option<Extracted>,
-) -> Option<Response> {
+) -> Option<(Response, Replayed)> {
     let Identity { store_key, fingerprint, .. } = *identity;
-    let record = settings.engine.store.look(store_key, fingerprint, extracted?)?;
-    let Ok(Record::Answer(answer)) = record::open(record, true) else { return None };
+    let (answer, from) = settings.engine.look(store_key, fingerprint, extracted?)?;
     around.replays(&answer);
     let response = stored::decode(answer)?;
-    Some(stored::replay(response))
+    Some((stored::replay(response), from))
 }
 
-/// The response to a body that cannot be read, which Axum's own extractor knows: 413 past the limit.
+/// The response to an unreadable body, as Axum's own extractor gives it: 413 past the limit.
 async fn unread(error: axum::Error) -> Response {
     let failing = body::resumed(Chunks::default(), Some(Err(innermost(error))), Body::empty());
     Bytes::from_request(Request::new(failing), &()).await.into_response()
 }
 
-/// The cause of `error`: every layer of body wraps it once more, and Axum looks only so deep.
+/// The root cause of `error`: every layer of body wraps it once more, and Axum only looks so deep.
 fn innermost(error: axum::Error) -> BoxError {
     let mut error = error.into_inner();
     loop {

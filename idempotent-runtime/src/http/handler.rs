@@ -1,11 +1,11 @@
 //! One request, from the attribute to the store and back.
 //!
-//! [`run`] admits it: the key is read, and expressions that can be are evaluated. A request
+//! [`run`] admits it: the key is read, and the expressions that can be are evaluated. A request
 //! without a key then runs as if the attribute were absent. One with a key is [`guarded`]: its body
-//! is read, its last parameter is extracted, and it runs or is replayed as the engine says.
+//! is read, its last parameter extracted, and it runs or is replayed as the engine decides.
 //!
-//! A future's arguments and locals all take room in it, and beyond a kibibyte glibc allocates
-//! slowly: what is rare is boxed, and what is large is held once.
+//! A future has room for all its arguments and locals, and beyond a kibibyte glibc allocates
+//! slowly: rare things are boxed, and large ones held once.
 
 use std::{
     any::TypeId,
@@ -19,6 +19,8 @@ use axum::{extract::Request, response::Response};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
+#[cfg(feature = "testing")]
+use super::origin::Origin;
 use super::{
     admission::{Admission, Admitted, admit},
     boundary::Taken,
@@ -35,11 +37,11 @@ pub(super) type Handler = BoxFuture<'static, Response>;
 
 /// Runs an `#[idempotent]` handler, or replays its response.
 ///
-/// `handler` is given a place for what the expressions say, if they are to be evaluated before the
-/// last parameter is extracted, and gives what takes that parameter, with such a place if they are
-/// to be evaluated only then; the future that this gives is the user's body. `respond` is an argument
-/// of its own so that the expansion can name the declared return type there: an error about it
-/// points at it.
+/// If the expressions are to be evaluated before the last parameter is extracted, `handler` gets a
+/// place for their values. It returns a closure that takes the parameter, and such a place if they
+/// are to be evaluated only then; that closure returns the user's body as a future. `respond` is a
+/// separate argument so that the expansion can name the declared return type there: errors about
+/// the type point at it.
 pub(super) fn run<E, R, F, G, Fut>(
     policy: &'static Policy,
     known: Known,
@@ -54,7 +56,7 @@ where
     G: FnOnce(E, Option<&mut Evaluated>) -> Fut + Send + 'static,
     Fut: Future<Output = R> + Send + 'static,
 {
-    // All of this is compiled for each handler: what does not need its types is elsewhere.
+    // All of this is compiled for each handler: whatever does not need its types is elsewhere.
     let mut source = last.0;
     let Some(request) = source.request() else {
         let last = Last { source, start: Some(handler(None)), respond };
@@ -76,7 +78,7 @@ where
     }
 }
 
-/// The last parameter, and what takes it.
+/// The last parameter, and the closure that takes it.
 struct Last<E, R, G> {
     source: Source<E>,
     /// `None` once it is extracted.
@@ -85,7 +87,8 @@ struct Last<E, R, G> {
 }
 
 impl<E, R, G> Last<E, R, G> {
-    /// Extracts it, has the expressions evaluated that use it, and gives the handler's body.
+    /// Extracts the parameter, has the expressions that use it evaluated, and returns the handler's
+    /// body.
     fn poll_body<Fut>(
         &mut self,
         evaluated: Option<&mut Evaluated>,
@@ -104,8 +107,8 @@ impl<E, R, G> Last<E, R, G> {
 }
 
 pin_project! {
-    /// A request without a key, or a direct call; of one with a key what is left once its last
-    /// parameter is extracted.
+    /// A request without a key, or a direct call. Of a request with a key, what is left once its
+    /// last parameter has been extracted.
     #[project = Stage]
     enum Unguarded<E, R, G, Fut> {
         Extracting { last: Last<E, R, G> },
@@ -123,7 +126,15 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
         loop {
             let running = match self.as_mut().project() {
-                Stage::Running { body, respond } => return body.poll(cx).map(*respond),
+                Stage::Running { body, respond } => {
+                    let response = body.poll(cx).map(*respond);
+                    #[cfg(feature = "testing")]
+                    let response = response.map(|mut response| {
+                        response.extensions_mut().insert(Origin::Handler);
+                        response
+                    });
+                    return response;
+                }
                 Stage::Extracting { last } => match ready!(last.poll_body(None, cx)) {
                     Ok(body) => Self::Running { body, respond: last.respond },
                     Err(rejection) => return Poll::Ready(rejection),
@@ -141,7 +152,7 @@ struct Run<E, R, G> {
     span: Option<Arc<Span>>,
 }
 
-/// Nothing in it is pinned: what has to be is behind a pointer.
+/// Nothing in it is pinned: whatever has to be is behind a pointer.
 impl<E, R, G> Unpin for Run<E, R, G> {}
 
 impl<E, R, G, Fut> Future for Run<E, R, G>

@@ -10,8 +10,8 @@ use crate::engine::IdempotencyKey;
 impl IdempotencyKey {
     /// The place for the key of the request with these extensions, still empty.
     ///
-    /// A request that a handler makes of its own one's extensions gets a place of its own: it
-    /// must not be known by the key of the other.
+    /// A request that a handler builds from its own request's extensions gets a separate place: it
+    /// must not be known by the other request's key.
     pub(super) fn place(extensions: &mut Extensions) -> Self {
         Self::taken_place(extensions).unwrap_or_else(|| {
             let place = Self::default();
@@ -20,7 +20,7 @@ impl IdempotencyKey {
         })
     }
 
-    /// The place that an extractor has taken, still empty.
+    /// The place that an extractor has already taken, still empty.
     pub(super) fn taken_place(extensions: &Extensions) -> Option<Self> {
         extensions.get::<Self>().filter(|place| place.get().is_none()).cloned()
     }

@@ -1,9 +1,8 @@
-//! [`Idempotent`]: the extractor that takes the place of a handler's last parameter.
+//! [`Idempotent`]: the extractor that replaces a handler's last parameter.
 //!
-//! Axum runs a handler's extractors in order, and only the last one sees the body.
-//! `Idempotent<E>` stands in for the last parameter `E`: it keeps the request and the way to
-//! extract `E` from it, so that the runtime can read the key before the body, and extract `E`
-//! afterwards, or not at all.
+//! Axum runs a handler's extractors in order, and only the last one sees the body. `Idempotent<E>`
+//! stands in for the last parameter `E`: it keeps the request and the means to extract `E` from it,
+//! so that the runtime can read the key before the body, and extract `E` afterwards or not at all.
 
 use std::{
     convert::Infallible,
@@ -28,13 +27,12 @@ use super::{
 use crate::store::BoxFuture;
 
 /// The last parameter of an `#[idempotent]` handler, not yet extracted.
+/// The attribute puts it into the handler's signature in place of the last parameter, so it shows
+/// up in compiler messages and in the handler's documentation. It is an extractor if `E` is one; a
+/// handler without parameters takes `Idempotent<()>`.
 ///
-/// The attribute writes it into the handler's signature, in the place of the last parameter, so it
-/// is seen there in the compiler's messages and in the handler's documentation. It is an extractor
-/// if `E` is one; a handler without parameters takes `Idempotent<()>`.
-///
-/// A test that calls a handler directly makes one from the value itself, with `.into()`; the
-/// handler then runs without a key and gives a [`Response`].
+/// A test that calls a handler directly converts the value itself with `.into()`; the handler then
+/// runs without a key and returns a [`Response`].
 ///
 /// ```
 /// use idempotent_runtime::Idempotent;
@@ -46,17 +44,17 @@ pub struct Idempotent<E>(pub(super) Source<E>);
 
 /// Where the last parameter comes from.
 pub(super) enum Source<E> {
-    /// A direct call: the value is there, and no request.
+    /// A direct call: there is a value and no request.
     Value(E),
     /// A call by Axum.
     Request(Box<dyn Extract<E>>),
     /// It is being extracted.
     Extraction(BoxFuture<'static, Result<E, Response>>),
-    /// It was given.
+    /// It has been handed over.
     Taken,
 }
 
-/// A request, and the way to extract `E` from it.
+/// A request, and the means to extract `E` from it.
 pub(super) trait Extract<E>: Send {
     fn request(&mut self) -> &mut Request;
 
@@ -91,7 +89,7 @@ impl<E> Source<E> {
     }
 }
 
-/// The marker by which [`Idempotent<E>`] is an extractor wherever `E` is one via `M`.
+/// The marker that makes [`Idempotent<E>`] an extractor whenever `E` is one via `M`.
 pub struct Via<M>(PhantomData<M>);
 
 impl<S, E, M> FromRequest<S, Via<M>> for Idempotent<E>
@@ -137,7 +135,7 @@ where
 }
 
 impl<E> Idempotent<E> {
-    /// What is known of the type of the last parameter: `probe().known()`.
+    /// What is known about the type of the last parameter: `probe().known()`.
     #[doc(hidden)]
     pub fn probe(&self) -> Probe<E> {
         Probe::new()
@@ -145,8 +143,9 @@ impl<E> Idempotent<E> {
 }
 
 impl<E: Send + 'static> Idempotent<E> {
-    /// Runs the handler, or replays its response: what the attribute's expansion calls. A method
-    /// here, so that the compiler names no hidden item if a handler's body is not [`Send`].
+    /// Runs the handler or replays its response; called by the attribute's expansion. It is a
+    /// method of this type so that compiler errors about a body that is not [`Send`] name no hidden
+    /// item.
     #[doc(hidden)]
     pub fn run<R, F, G, Fut>(
         self,

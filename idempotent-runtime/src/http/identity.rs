@@ -1,4 +1,4 @@
-//! [`Identity`]: which key of which operation a request is about, and what it has to equal.
+//! [`Identity`]: which key of which operation a request is for, and what it has to equal.
 
 use super::{evaluated::Evaluated, fingerprint::Unsalted, problem::Problem};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     store::{Fingerprint, StoreKey},
 };
 
-/// How far a request is identified by its head and its expressions.
+/// How far the head and the expressions identify a request.
 pub(super) enum Identification {
     Known {
         key: Key,
@@ -22,7 +22,7 @@ pub(super) struct Unevaluated {
     /// From the header.
     key: Option<Key>,
     scope: Fields,
-    /// Of the body, once it is read.
+    /// From the body, once it has been read.
     pub(super) unsalted: Option<Unsalted>,
     pub(super) evaluated: Evaluated,
 }
@@ -35,7 +35,7 @@ pub(super) struct Identity {
 }
 
 impl Identification {
-    /// The key's digest, if it is known yet.
+    /// The key's digest, if it is known already.
     pub(super) fn store_key(&self) -> Option<StoreKey> {
         match self {
             Self::Known { store_key, .. } => Some(*store_key),
@@ -54,7 +54,7 @@ impl Unevaluated {
     ///
     /// # Errors
     ///
-    /// Returns the problem if the key is empty.
+    /// Returns an error if the key is empty.
     pub(super) fn identity(self, digesting: &Digesting) -> Result<Option<Identity>, Problem> {
         let Self { key, mut scope, unsalted, evaluated } = self;
         let (Some(key), Some(unsalted)) = (evaluated.key_or(key)?, unsalted) else {

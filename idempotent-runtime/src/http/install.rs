@@ -1,4 +1,4 @@
-//! The settings of handlers without a layer: the process's.
+//! The process-wide settings of handlers without a layer.
 
 use std::{
     collections::BTreeSet,
@@ -11,10 +11,10 @@ use http::Extensions;
 
 use super::idempotency::{Idempotency, Settings};
 
-/// Those of all handlers without a layer, from their first use.
+/// The settings of all handlers without a layer, from their first use on.
 static PROCESS: OnceLock<Idempotency> = OnceLock::new();
 
-/// Why [`Idempotency::install`] did nothing.
+/// Why [`Idempotency::install`] had no effect.
 ///
 /// ```
 /// use idempotent_runtime::{Idempotency, MemoryStore};
@@ -29,7 +29,7 @@ pub struct InstallError(());
 impl fmt::Display for InstallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the process's idempotency settings are in use: call `Idempotency::install` once, \
+            "the process's idempotency settings are already in use: call `Idempotency::install` once, \
              before the first request",
         )
     }
@@ -40,7 +40,7 @@ impl Error for InstallError {}
 impl Idempotency {
     /// Makes these the settings of all handlers in this process that have no layer.
     ///
-    /// A request without a key then costs nothing at all. Call it once, before the server starts.
+    /// A request without a key then costs nothing. Call it once, before the server starts.
     ///
     /// ```
     /// use idempotent_runtime::{Idempotency, MemoryStore};
@@ -53,7 +53,7 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// Returns an error if settings are installed already, or a request or a call of
+    /// Returns an error if settings have already been installed, or if a request or a call to
     /// [`Idempotency::default`] has already used the built-in ones.
     pub fn install(self) -> Result<(), InstallError> {
         self.settings.check();
@@ -70,16 +70,16 @@ impl Idempotency {
     }
 }
 
-/// The settings of handlers without a layer: those that were
-/// [`install`](Idempotency::install)ed, or else one `MemoryStore` with all defaults.
+/// The settings of handlers without a layer: the [`install`](Idempotency::install)ed ones, or else
+/// one `MemoryStore` with all defaults.
 impl Default for Idempotency {
     fn default() -> Self {
         Self::process().clone()
     }
 }
 
-/// Warns of a handler that runs on the built-in default although the process has set up another
-/// store. Once for each operation.
+/// Warns about a handler that runs on the built-in default although the process has set up another
+/// store, once for each operation.
 pub(super) fn warn_of_missed_store(operation: Option<&str>) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let operation = operation.unwrap_or("other");
@@ -88,9 +88,9 @@ pub(super) fn warn_of_missed_store(operation: Option<&str>) {
         tracing::warn!(
             target: crate::TARGET,
             operation,
-            "an `#[idempotent]` handler keeps its responses in the memory of this process, although \
-             the process has set up another store: put the `Idempotency` layer on after the route, \
-             or `install` it"
+            "an `#[idempotent]` handler stores its responses in the memory of this process \
+             although another store is set up: add the `Idempotency` layer after the route, or \
+             `install` it"
         );
     }
 }

@@ -29,11 +29,11 @@ pub(super) struct Keeping {
     is_connect: bool,
 }
 
-/// What becomes of a response, as far as its head tells.
+/// What happens to a response, as far as its head tells.
 enum Decision {
     /// Nothing of it is kept.
     Release,
-    /// It would be, if it could be: an upgrade, or a stream.
+    /// It should be kept but cannot be: an upgrade or a stream.
     Pass,
     /// Its record is known without the body.
     Note(Bytes),
@@ -47,12 +47,12 @@ impl Keeping {
 
     /// What is kept of `response`, and the response that is sent.
     ///
-    /// Not an `async fn`, whose future would have room for the response as well as for its parts.
+    /// Not an `async fn`, whose future would have room for both the response and its parts.
     pub(super) fn keep(
         &self,
         mut response: Response,
     ) -> impl Future<Output = (Keep, Response)> + Send {
-        // Only a replay may carry it, whatever an upstream service answered the handler.
+        // Only a replay may carry it, whatever an upstream service sent to the handler.
         if response.headers().keys().any(|name| *name == REPLAYED) {
             response.headers_mut().remove(REPLAYED);
         }
@@ -66,7 +66,8 @@ impl Keeping {
                 Decision::Pass => Keep::Unstorable,
                 Decision::Note(note) => Keep::Record(note),
                 Decision::Capture => {
-                    // A body in memory is there at once: it needs no timer, and no room for one.
+                    // A body in memory is available at once: it needs no timer, and no room for
+                    // one.
                     let read = match poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await {
                         Poll::Ready(read) => read,
                         Poll::Pending => {
@@ -81,7 +82,8 @@ impl Keeping {
         }
     }
 
-    /// Whether what a handler did is to be committed that answers so, without a key to keep it under.
+    /// Whether to commit what a handler did that answers like this, when there is no key to keep it
+    /// under.
     #[cfg(feature = "postgres")]
     pub(super) fn is_effective(&self, response: &mut Response) -> bool {
         let outcome = response.extensions_mut().remove::<Outcome>();
@@ -108,17 +110,18 @@ impl Keeping {
         }
     }
 
-    /// Whether the connection becomes something else (RFC 9110, sections 7.8 and 9.3.6; RFC 8441).
+    /// Whether the connection turns into something else (RFC 9110, sections 7.8 and 9.3.6; RFC
+    /// 8441).
     fn is_upgrade(&self, status: StatusCode) -> bool {
         status == StatusCode::SWITCHING_PROTOCOLS || (self.is_connect && status.is_success())
     }
 
-    /// What to keep of a response whose body was read.
+    /// What to keep of a response whose body has been read.
     fn record(&self, parts: Parts, read: Read) -> (Keep, Response) {
         let chunks = match read {
             Read::Whole(chunks) => chunks,
-            // Too much data, or too slow; or trailers, without which a replay would be another
-            // response.
+            // Too much data, too slow, or followed by trailers, without which a replay would be a
+            // different response.
             Read::Cut(chunks, last, rest) => {
                 let body = body::resumed(chunks, last.map(Ok), rest);
                 return (Keep::Record(record::not_stored()), Response::from_parts(parts, body));
@@ -129,8 +132,8 @@ impl Keeping {
             }
         };
         let unstored = Unstored::new(&parts.headers);
-        // Beside no body it says how long the one is that a HEAD or a 304 leaves out; computed afresh
-        // it would be 0. Everywhere else it follows from the body.
+        // With an empty body, `Content-Length` is the length of the body that a HEAD or a 304
+        // leaves out; recomputed it would be 0. Everywhere else it follows from the body.
         let body_left_out = chunks.len() == 0;
         let is_stored = |name: &HeaderName| {
             !unstored.includes(name) || (body_left_out && name == header::CONTENT_LENGTH)
@@ -142,7 +145,7 @@ impl Keeping {
     }
 }
 
-/// What `reader` reads, to the end of the body or for `limit`.
+/// What `reader` reads up to the end of the body, or within `limit`.
 async fn read_within(limit: Duration, reader: &mut Reader) -> Read {
     match tokio::time::timeout(limit, poll_fn(|cx| reader.poll_read(cx))).await {
         Ok(read) => read,
@@ -150,7 +153,7 @@ async fn read_within(limit: Duration, reader: &mut Reader) -> Read {
     }
 }
 
-/// Whether the body may have no end: what is sent as it comes is of use as it comes.
+/// Whether the body may be endless and is useful only as it arrives.
 fn is_stream(headers: &HeaderMap) -> bool {
     const STREAMS: [&str; 10] = [
         "text/event-stream",
@@ -170,7 +173,7 @@ fn is_stream(headers: &HeaderMap) -> bool {
         || essence.starts_with(b"application/grpc")
 }
 
-/// Gives `response`, which is sent instead of another one with the headers `own`, those of them that
+/// Moves to `response`, which is sent in place of another one with the headers `own`, those that
 /// belong to this request: they are never stored.
 pub(super) fn take_over(own: &HeaderMap, response: &mut Response) {
     let of_request = own.iter().filter(|(name, _)| {

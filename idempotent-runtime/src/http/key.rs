@@ -1,4 +1,4 @@
-//! The idempotency key that a request's headers carry.
+//! The idempotency key in a request's headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::{Uuid, Variant};
@@ -11,12 +11,12 @@ use crate::engine::Key;
 
 const MAX_LENGTH: usize = 255;
 
-/// The key that `headers` carry, or `None` if they carry none.
+/// The key in `headers`, or `None` if there is none.
 ///
 /// # Errors
 ///
-/// Returns the problem if a header is there but holds no valid key, which is never taken for a
-/// missing one, or if several headers hold different keys.
+/// Returns an error if a header is present but holds no valid key, which never counts as a missing
+/// one, or if several headers hold different keys.
 pub(crate) fn read(policy: &Policy, headers: &HeaderMap) -> Result<Option<Key>, Problem> {
     let mut found: Option<Key> = None;
     for name in policy.header_names() {
@@ -44,7 +44,7 @@ fn invalid(format: Format, name: &HeaderName) -> Problem {
     }
 }
 
-/// Parses one header value, bare or a String item (RFC 9651, section 3.3.3).
+/// Parses one header value, either bare or a String item (RFC 9651, section 3.3.3).
 fn parse(format: Format, value: &HeaderValue) -> Option<Key> {
     let text = Key::bare(value.as_bytes())?;
     match format {

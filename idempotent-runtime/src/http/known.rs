@@ -1,4 +1,4 @@
-//! [`Known`]: the last parameters whose extraction is a function of the request's bytes.
+//! [`Known`]: last parameters whose extraction is a function of the request's bytes.
 
 use std::{marker::PhantomData, ops::Deref};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::store::Extracted;
 
-/// What is known of a last parameter, by its type.
+/// What is known about a last parameter from its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// Nothing: it is extracted before every replay.
@@ -24,11 +24,11 @@ pub enum Known {
 }
 
 impl Known {
-    /// How the last parameter of `request` is extracted, if a replay may do without: extraction of
+    /// How the last parameter of `request` is extracted, if a replay may skip it because extracting
     /// the same bytes as the same type has succeeded before.
     ///
     /// Axum reads the whole `Content-Type`, the fingerprint only its essence, so the header must
-    /// say nothing more.
+    /// not contain anything else.
     pub(super) fn extraction<B>(
         self,
         policy: &Policy,
@@ -50,8 +50,9 @@ impl Known {
     }
 }
 
-/// Asks a type what is known of it: `probe.known()` finds the method of one of the types below,
-/// or, through [`Deref`], that of all others. In a generic handler that is what all types have.
+/// Finds out what is known about a type: `probe.known()` resolves to the method of one of the types
+/// below or, through [`Deref`], to that of all other types. In a generic handler it always resolves
+/// to the latter.
 #[derive(Debug)]
 pub struct Probe<E>(PhantomData<fn() -> E>);
 
@@ -62,7 +63,7 @@ impl<E> Probe<E> {
 }
 
 impl<T> Probe<Json<T>> {
-    /// What is known of the type.
+    /// What is known about the type.
     #[must_use]
     pub fn known(&self) -> Known {
         Known::Json
@@ -70,7 +71,7 @@ impl<T> Probe<Json<T>> {
 }
 
 impl Probe<String> {
-    /// What is known of the type.
+    /// What is known about the type.
     #[must_use]
     pub fn known(&self) -> Known {
         Known::Plain
@@ -78,7 +79,7 @@ impl Probe<String> {
 }
 
 impl Probe<Bytes> {
-    /// What is known of the type.
+    /// What is known about the type.
     #[must_use]
     pub fn known(&self) -> Known {
         Known::Plain
@@ -90,7 +91,7 @@ impl Probe<Bytes> {
 pub struct Unknown;
 
 impl Unknown {
-    /// What is known of the type.
+    /// What is known about the type.
     #[must_use]
     #[expect(clippy::unused_self, reason = "it answers for the probe that dereferences to it")]
     pub fn known(&self) -> Known {

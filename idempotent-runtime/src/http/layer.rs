@@ -1,4 +1,4 @@
-//! [`Idempotency`] as a layer: its settings go along in the request's extensions.
+//! [`Idempotency`] as a layer: its settings travel in the request's extensions.
 
 use std::task::{Context, Poll};
 
@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::idempotency::Idempotency;
 
-/// What the layer [`Idempotency`] makes of a service: each request carries the settings.
+/// The service that the layer [`Idempotency`] produces: it attaches the settings to each request.
 ///
 /// ```
 /// use idempotent_runtime::{Idempotency, IdempotencyService, MemoryStore};

@@ -1,9 +1,9 @@
 //! HTTP: one request, from its head to the response. The only room that names Axum.
 //!
-//! A request enters by the handler's last parameter ([`idempotent`](self)), and
-//! `handler` leads it: the key is read, the expressions are evaluated, the body is read, the
-//! request is named, the engine is asked; then the handler runs and what it answers is kept, or a
-//! stored response is replayed, or a problem says why neither can be.
+//! A request enters through the handler's last parameter ([`idempotent`](self)), and `handler`
+//! takes it from there: the key is read, the expressions are evaluated, the body is read, the
+//! request is identified, and the engine is asked. Then the handler runs and its response is kept,
+//! or a stored response is replayed, or a problem says why neither is possible.
 
 mod admission;
 pub(crate) mod body;
@@ -25,6 +25,8 @@ mod layer;
 mod names;
 #[cfg(any(feature = "aide", feature = "utoipa"))]
 pub mod openapi;
+#[cfg(feature = "testing")]
+mod origin;
 mod outcome;
 pub(crate) mod policy;
 mod prepared;
@@ -36,6 +38,8 @@ mod target;
 #[cfg(feature = "postgres")]
 mod tx;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::origin::Origin;
 #[cfg(feature = "postgres")]
 pub use self::tx::{TxError, TxRejection};
 pub use self::{

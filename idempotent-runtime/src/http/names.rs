@@ -1,4 +1,4 @@
-//! The names of operations: each is made once, however many requests ask for it.
+//! The names of operations. Each is created once, however many requests ask for it.
 
 use std::{
     collections::BTreeMap,
@@ -7,12 +7,12 @@ use std::{
 
 use http::Method;
 
-/// Methods as people may see them; the last stands for all others: clients make up methods, and
-/// there is no end to them.
+/// Methods that may appear in names. The last one stands for all others, since clients can make up
+/// any number of methods.
 const METHODS: [&str; 10] =
     ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "OTHER"];
 
-/// Names by what they are made of: few, for they stand in the program.
+/// Names by what they are made of. There are few, since they come from the program's source.
 type Names = RwLock<BTreeMap<Box<str>, Arc<str>>>;
 
 /// `METHOD template`, such as `POST /payments/{id}`.
@@ -32,7 +32,7 @@ pub(super) fn of_scope(scope: &str) -> Arc<str> {
 }
 
 fn named(names: &Names, of: &str, name: impl FnOnce() -> Arc<str>) -> Arc<str> {
-    // Nothing in a critical section panics half way through a change.
+    // Nothing in a critical section panics halfway through a change.
     let known = names.read().unwrap_or_else(PoisonError::into_inner).get(of).cloned();
     known.unwrap_or_else(|| {
         let mut names = names.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,10 @@
-//! [`Outcome`]: a handler's own word on whether its response may be replayed.
+//! [`Outcome`]: the handler's own decision on whether its response may be replayed.
 
 use axum::response::{IntoResponseParts, ResponseParts};
 
 /// Overrides the attribute's `replay` for one response.
 ///
-/// It is a response part, so it stands in front of the response, in a `Result`'s error as well:
+/// It is a response part, so it comes before the response, including in the error of a `Result`:
 ///
 /// ```
 /// use axum::response::{IntoResponse, Response};
@@ -12,7 +12,7 @@ use axum::response::{IntoResponseParts, ResponseParts};
 /// use idempotent_runtime::Outcome;
 ///
 /// fn declined() -> Response {
-///     // A 402 is not stored by default; this one is the answer for good.
+///     // A 402 is not stored by default; this one is final.
 ///     (Outcome::Final, StatusCode::PAYMENT_REQUIRED).into_response()
 /// }
 /// # assert_eq!(declined().status(), 402);

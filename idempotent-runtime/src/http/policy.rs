@@ -1,4 +1,4 @@
-//! What one `#[idempotent]` asks for: the options of the attribute, checked at compile time.
+//! What one `#[idempotent]` asks for: the attribute's options, checked at compile time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use http::{HeaderName, StatusCode};
 pub struct Policy {
     /// How long a stored response is replayed.
     pub ttl: Duration,
-    /// The header names the key is read from; none stands for `idempotency-key` and
+    /// The header names the key is read from; empty means `idempotency-key` and
     /// `x-idempotency-key`.
     pub header: &'static [HeaderName],
     /// Which keys are valid.
@@ -33,7 +33,7 @@ pub struct Policy {
 impl Policy {
     /// The attribute without options.
     pub const DEFAULT: Self = Self {
-        ttl: Duration::from_hours(1),
+        ttl: Duration::from_secs(3600),
         header: &[],
         format: Format::Uuid,
         required: false,
@@ -47,7 +47,7 @@ impl Policy {
 
     /// The header names the key is read from.
     pub(crate) fn header_names(&self) -> &'static [HeaderName] {
-        // Not in `DEFAULT`: a constant may not refer to a `HeaderName`.
+        // Not in `DEFAULT`: a constant cannot refer to a `HeaderName`.
         static DEFAULT: [HeaderName; 2] = [
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("x-idempotency-key"),
@@ -59,7 +59,7 @@ impl Policy {
 /// Which keys a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A UUID of any version in its hyphenated form, neither nil nor max (RFC 9562).
+    /// A UUID of any version in hyphenated form, neither nil nor max (RFC 9562).
     Uuid,
     /// A UUID of version 4 and the RFC variant.
     UuidV4,
@@ -76,15 +76,15 @@ pub enum KeySource {
     Expression,
 }
 
-/// What makes two requests with one key the same request. Method and full path always do, except
-/// for [`None`](Self::None).
+/// What makes two requests with the same key the same request. Method and full path always count,
+/// except for [`None`](Self::None).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FingerprintSource {
     /// Query, content type and body.
     Request,
-    /// As `Request`, but a JSON body counts by its value (RFC 8785).
+    /// Like `Request`, but a JSON body counts by its value (RFC 8785).
     Json,
-    /// Nothing more.
+    /// Nothing else.
     Path,
     /// Nothing at all: the key alone.
     None,
@@ -95,7 +95,7 @@ pub enum FingerprintSource {
 /// When the attribute's expressions are evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Before the last parameter is extracted: none of them uses it.
+    /// Before the last parameter is extracted, because none of them uses it.
     BeforeExtraction,
     /// After the last parameter is extracted.
     AfterExtraction,
@@ -106,7 +106,7 @@ pub enum Stage {
 pub struct Replay {
     /// Bit `n` stands for the class `nxx`.
     pub classes: u8,
-    /// Single status codes.
+    /// Individual status codes.
     pub codes: &'static [u16],
 }
 
@@ -116,7 +116,7 @@ impl Replay {
 
     pub(crate) fn includes(self, status: StatusCode) -> bool {
         let class = status.as_u16() / 100;
-        // Codes of 800 and above have no class bit; only `all` stores them.
+        // Codes from 800 up have no class bit; only `all` stores them.
         u8::MAX == self.classes
             || (class < 8 && self.classes >> class & 1 == 1)
             || self.codes.contains(&status.as_u16())

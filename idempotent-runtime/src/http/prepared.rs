@@ -1,4 +1,4 @@
-//! [`Prepared`]: a request whose body is read, and how the engine has it answered.
+//! [`Prepared`]: a request whose body has been read, and how the engine answers it.
 
 use std::{
     future::{Future, ready},
@@ -35,18 +35,18 @@ use crate::{
     store::{Attempt, BoxFuture, Extracted, Slot, StoreKey, Token},
 };
 
-/// A request with a key, or one whose key is an expression, its body read.
+/// A request with a key, or one whose key is an expression, with its body read.
 pub(super) struct Prepared {
     pub(super) policy: &'static Policy,
     pub(super) settings: Arc<Settings>,
     pub(super) around: Around,
     /// `Err` if its expressions use the last parameter.
     pub(super) identity: Result<Identity, Box<Unevaluated>>,
-    /// How its last parameter is extracted, if a replay may do without.
+    /// How its last parameter is extracted, if a replay may skip that.
     pub(super) extracted: Option<Extracted>,
     /// Where the handler finds the key, if it looks for it.
     pub(super) key_place: Option<IdempotencyKey>,
-    /// The operation's name, for people.
+    /// The operation's name, for display.
     pub(super) operation: Option<Arc<str>>,
     pub(super) span: Option<Arc<Span>>,
     /// Where the handler finds its transaction, if it may look for one.
@@ -56,12 +56,12 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Where the expressions are evaluated to, if they use the last parameter.
+    /// Where the expressions store their values, if they use the last parameter.
     pub(super) fn evaluated(&mut self) -> Option<&mut Evaluated> {
         self.identity.as_mut().err().map(|unevaluated| &mut unevaluated.evaluated)
     }
 
-    /// Asks the engine, and runs `handler`, replays or refuses.
+    /// Asks the engine, then runs `handler`, replays or refuses.
     pub(super) fn answer(self, handler: Handler) -> Answer {
         let Self {
             policy, settings, around, identity, extracted, key_place, operation, span, ..
@@ -124,7 +124,7 @@ impl Prepared {
     }
 }
 
-/// `slot`, if the handler's parameters have asked for a transaction.
+/// `slot`, if the handler's parameters asked for a transaction.
 #[cfg_attr(
     not(feature = "postgres"),
     allow(clippy::needless_pass_by_value, reason = "it is empty")
@@ -135,22 +135,22 @@ fn wanted(slot: Option<Slot>) -> Option<Slot> {
     slot
 }
 
-/// The answer to a request, on its way.
+/// The answer to a request, in progress.
 ///
 /// Not an `async fn`, whose future would have room for all of these at once.
 #[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(super) enum Answer {
-    /// Nothing is to be asked: there is no key, or its run is a boundary's already.
+    /// Nothing to ask: there is no key, or a boundary already has its run.
     Driven(Handler),
-    /// What does the key hold?
+    /// Asking what the key holds.
     Asking {
         asking: Asking,
         key: StoreKey,
         around: Around,
-        /// To be run if it is claimed. `None` once that is known.
+        /// To be run if the key is claimed. `None` once that is known.
         handler: Option<(Handler, Keeping)>,
     },
-    /// A boundary settles, if it can.
+    /// A boundary settles the run, if it can.
     Inside(BoxFuture<'static, Result<Response, (Box<Run>, Handler)>>),
     Running(HandOver<Response>),
 }
@@ -173,7 +173,7 @@ impl Future for Answer {
                     let held = match found {
                         Found::Claimed(claimed) => Held::Claim(claimed),
                         Found::Unprotected => Held::Nothing,
-                        Found::Stored(answer) => {
+                        Found::Stored(answer, _) => {
                             around.replays(&answer);
                             return Poll::Ready(keeping.settings.replay(answer));
                         }
@@ -198,11 +198,11 @@ impl Future for Answer {
     }
 }
 
-/// Runs `handler` inside a boundary, which settles.
+/// Runs `handler` inside a boundary, which settles the run.
 ///
 /// # Errors
 ///
-/// Returns an error if the boundary cannot settle the run: the run, not begun, and its handler.
+/// Returns an error if the boundary cannot settle the run: the run, not yet begun, and its handler.
 async fn inside(
     reserved: Reserved,
     run: Run,
@@ -218,7 +218,8 @@ async fn inside(
     }
 }
 
-/// Runs `handler` under its claim, and settles that before it answers, or goes on with its panic.
+/// Runs `handler` under its claim, and settles that before answering or resuming the handler's
+/// panic.
 #[expect(clippy::manual_async_fn, reason = "its future would have room for each argument twice")]
 fn run(
     handler: Handler,
@@ -251,13 +252,13 @@ impl Settings {
         if let Some(response) = stored::decode(answer) {
             return stored::replay(response);
         }
-        tracing::error!(target: crate::TARGET, "a stored response is damaged");
+        tracing::error!(target: crate::TARGET, "a stored response is corrupt");
         self.respond(Problem::outcome_unknown())
     }
 
     pub(super) fn refuse(&self, refusal: Refusal) -> Response {
         self.respond(match refusal {
-            // A job has used it.
+            // A job has used the key.
             Refusal::KeyReused | Refusal::OtherKind => Problem::key_reused(),
             Refusal::RequestInProgress => Problem::request_in_progress(),
             Refusal::ResponseNotStored => Problem::response_not_stored(),
@@ -290,8 +291,8 @@ mod tests {
         store::{Fingerprint, StoreKey},
     };
 
-    /// glibc keeps chunks of up to 1,032 bytes in a cache of the thread; a larger one costs some
-    /// 600 to 1,000 instructions more.
+    /// glibc caches chunks of up to 1,032 bytes for each thread; a larger one costs some 600 to
+    /// 1,000 more instructions.
     const CACHED: usize = 1032;
 
     #[test]

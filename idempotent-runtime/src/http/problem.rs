@@ -1,4 +1,4 @@
-//! The errors this library answers with, as problem documents (RFC 9457).
+//! The errors that this library answers with, as problem documents (RFC 9457).
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
@@ -14,8 +14,31 @@ const DOCUMENTATION: &str = "https://docs.rs/idempotent-axum/latest/idempotent_a
 /// Why a request was refused instead of run or replayed.
 ///
 /// As a response it is an `application/problem+json` document (RFC 9457) with the members `type`,
-/// `title`, `status`, `detail`, `code` and `message` (the same text as `detail`). It never holds
+/// `title`, `status`, `detail`, `code` and `message` (the same text as `detail`). It never contains
 /// the key. [`error_response`](crate::Idempotency::error_response) turns it into another format.
+///
+/// ```
+/// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+/// # use http::Request;
+/// # use idempotent_runtime::__private::{Idempotent, Policy};
+/// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+/// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+/// #     let known = Idempotent::probe(&last).known();
+/// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+/// # }));
+/// # let (sender, problems) = std::sync::mpsc::channel();
+/// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+/// #     .error_response(move |problem| sender.send(problem).unwrap());
+/// # let mut app = app.layer(idempotency);
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+/// # });
+/// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+/// // Of a request without a key, which the operation requires:
+/// assert_eq!(problem.status(), 400);
+/// assert_eq!(problem.code().as_str(), "missing_key");
+/// assert!(problem.to_string().starts_with("Idempotency-Key is missing: This operation requires"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: ProblemCode,
@@ -84,7 +107,7 @@ impl Problem {
         )
     }
 
-    /// Nothing of the request took effect.
+    /// For requests that had no effect.
     #[cfg(feature = "postgres")]
     pub(crate) fn rolled_back() -> Self {
         Self::new(
@@ -109,7 +132,7 @@ impl Problem {
         )
     }
 
-    /// One with `code` and no detail, for what is the same for all of them.
+    /// A problem with `code` and no detail, for what all problems with this code share.
     #[cfg(any(feature = "aide", feature = "utoipa"))]
     pub(super) fn example(code: ProblemCode) -> Self {
         Self::new(code, "")
@@ -120,6 +143,26 @@ impl Problem {
     }
 
     /// The status of the response.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert_eq!(problem.status(), 400);
+    /// ```
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.code {
@@ -139,13 +182,53 @@ impl Problem {
         }
     }
 
-    /// A stable name for programs.
+    /// A stable, machine-readable name.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert_eq!(problem.code(), idempotent_runtime::ProblemCode::MissingKey);
+    /// ```
     #[must_use]
     pub fn code(&self) -> ProblemCode {
         self.code
     }
 
     /// A short summary, the same for every occurrence of a code.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert_eq!(problem.title(), "Idempotency-Key is missing");
+    /// ```
     #[must_use]
     pub fn title(&self) -> &'static str {
         match self.code {
@@ -165,13 +248,33 @@ impl Problem {
     }
 
     /// What went wrong with this request, and what to do.
+    ///
+    /// ```
+    /// # use axum::{Router, body::Body, response::IntoResponse, routing::any};
+    /// # use http::Request;
+    /// # use idempotent_runtime::__private::{Idempotent, Policy};
+    /// # let app: Router = Router::new().fallback(any(|last: Idempotent<()>| {
+    /// #     static POLICY: Policy = Policy { required: true, ..Policy::DEFAULT };
+    /// #     let known = Idempotent::probe(&last).known();
+    /// #     Idempotent::run(last, &POLICY, known, IntoResponse::into_response, |_| |(), _| async {})
+    /// # }));
+    /// # let (sender, problems) = std::sync::mpsc::channel();
+    /// # let idempotency = idempotent_runtime::Idempotency::new(idempotent_runtime::MemoryStore::new())
+    /// #     .error_response(move |problem| sender.send(problem).unwrap());
+    /// # let mut app = app.layer(idempotency);
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// #     tower_service::Service::call(&mut app, Request::new(Body::empty())).await.unwrap();
+    /// # });
+    /// # let problem: idempotent_runtime::Problem = problems.try_recv().unwrap();
+    /// assert!(problem.detail().ends_with("Send one in the idempotency-key header"));
+    /// ```
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), if it does. At random
-    /// after an outage, so that not all come back at once.
+    /// Seconds after which a retry makes sense (RFC 9110, section 10.2.3), if it does. After an
+    /// outage the number is random, so that clients do not all come back at once.
     pub(crate) fn retry_after(&self) -> Option<HeaderValue> {
         match self.code {
             ProblemCode::RequestInProgress => Some(HeaderValue::from_static("1")),

@@ -1,4 +1,4 @@
-//! [`Scope`]: which operation a request asks for.
+//! [`Scope`]: the operation that a request asks for.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::engine::{Fields, key, version};
 pub(crate) enum Scope<'r> {
     /// The attribute's `scope`.
     Named(&'r str),
-    /// Method and matched route template, nest prefix included. One kind of name with the above:
+    /// Method and matched route template, nest prefix included. Shares its namespace with `Named`:
     /// `scope = "POST /orders"` is the route's.
     Route(&'r Method, &'r str),
     /// Method and full path, if no template is known.
@@ -31,7 +31,7 @@ impl<'r> Scope<'r> {
         }
     }
 
-    /// The operation's name, for people. Never a path: `None`.
+    /// The operation's name, for display. A path has none.
     pub(crate) fn name(self) -> Option<Arc<str>> {
         match self {
             Self::Named(scope) => Some(names::of_scope(scope)),
@@ -40,7 +40,7 @@ impl<'r> Scope<'r> {
         }
     }
 
-    /// The digest's fields, as far as the scope tells them.
+    /// The fields of the digest that the scope contributes.
     pub(crate) fn fields(self) -> Fields {
         match self {
             Self::Named(scope) => key::operation(scope),

@@ -1,4 +1,4 @@
-//! The settings that keep secrets from who can read, or write to, the store.
+//! The settings that keep secrets from anyone who can read or write the store.
 
 use super::idempotency::Idempotency;
 #[cfg(feature = "seal")]
@@ -6,16 +6,17 @@ use crate::engine::Sealing;
 use crate::engine::{DigestSecret, Digesting};
 
 impl Idempotency {
-    /// Seals what a shared store keeps of responses, and of the values of jobs: XChaCha20-Poly1305 with
-    /// a random nonce for each. Default: plaintext.
+    /// Seals the responses and job values in a shared store: XChaCha20-Poly1305 with a random nonce
+    /// for each. Default: plaintext.
     ///
-    /// A record opens under the key and the fingerprint that it was stored with, and nowhere else. One
-    /// that does not open is 409 `outcome_unknown`; one that is sealed with a key that `sealing` does not
-    /// have is 503, as is one that is not sealed, unless [`Sealing::and_open_unsealed`] lets it. Each of
-    /// them is an error in the log, and none of them runs a handler.
+    /// A record opens only under the key and the fingerprint that it was stored with. A record that
+    /// does not open is a 409 `outcome_unknown`. One sealed with a key that `sealing` does not have
+    /// is a 503, and so is an unsealed one, unless [`Sealing::and_open_unsealed`] allows it. Each
+    /// of these is an error in the log, and none of them runs a handler.
     ///
-    /// A `MemoryStore` is in the process that has the keys, so nothing is sealed there. [Sealing and keyed
-    /// digests] has what this protects from, and how to change the key without a stop.
+    /// A `MemoryStore` is in the process that has the keys, so nothing is sealed there. [Sealing
+    /// and keyed digests] explains what this protects from, and how to rotate the key without
+    /// downtime.
     ///
     /// [Sealing and keyed digests]: https://docs.rs/idempotent-axum/latest/idempotent_axum/sealing/
     ///
@@ -34,14 +35,15 @@ impl Idempotency {
         self.set_engine(|engine| engine.seals.set(sealing))
     }
 
-    /// Keys all digests and fingerprints with `secret`, 32 random bytes: the store keys, which logs name
-    /// keys by, the fingerprints in a shared store, and what
-    /// [`IdempotencyKey::derive`](crate::IdempotencyKey::derive) gives. Default: none.
+    /// Keys all digests and fingerprints with `secret`, 32 random bytes: the store keys, by which
+    /// logs identify keys, the fingerprints in a shared store, and the result of
+    /// [`IdempotencyKey::derive`](crate::IdempotencyKey::derive). Default: none.
     ///
-    /// Who reads the store or the logs can then not try out which principal, key or body a digest was
-    /// made of. All instances that share a store need the same secret, and it is for good: under another
-    /// one every key is a new key. [Sealing and keyed digests] has how to change it nevertheless. It is
-    /// wiped from memory when the last handle to it is dropped, and never shown.
+    /// Anyone who can read the store or the logs then cannot find out by guessing which principal,
+    /// key or body a digest stands for. All instances that share a store need the same secret, and
+    /// it is permanent: with a different one every key is a new key. [Sealing and keyed digests]
+    /// explains how to change it nevertheless. It is wiped from memory when the last handle to it
+    /// is dropped, and never shown.
     ///
     /// [Sealing and keyed digests]: https://docs.rs/idempotent-axum/latest/idempotent_axum/sealing/
     ///

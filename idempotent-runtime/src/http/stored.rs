@@ -1,11 +1,11 @@
-//! A stored response: its bytes, and the replay made of them.
+//! A stored response: its bytes, and the replay built from them.
 //!
 //! ```text
 //! status 2 | count of header lines 4 | lines | body
 //! a line: 1 if it is sensitive, else 0 | length of the name 2 | length of the value 4 | name | value
 //! ```
 //!
-//! Numbers are little endian. The record around it says of which version it is.
+//! Numbers are little-endian. The record around it carries the version.
 
 use axum::{body::Body, response::Response};
 use bytes::{Buf as _, BufMut as _, Bytes};
@@ -15,11 +15,11 @@ use super::body::Chunks;
 use crate::engine::record::{Draft, ENVELOPE};
 
 /// Marks a replay.
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Of status and count.
+/// Length of status and count.
 const HEAD: usize = 2 + 4;
-/// Of a line without its name and value.
+/// Length of a line without its name and value.
 const LINE: usize = 1 + 2 + 4;
 
 /// Encodes a response. The second value is where its body begins in the record.
@@ -41,7 +41,7 @@ pub(crate) fn encode(
     for (name, value) in lines() {
         let name = name.as_str().as_bytes();
         payload.put_u8(u8::from(value.is_sensitive()));
-        // Longer than `http` allows; a longer one would be cut, and not be read as another.
+        // `http` does not allow longer names; if one came, it would be cut and then fail to decode.
         payload.put_u16_le(u16::try_from(name.len()).unwrap_or(u16::MAX));
         payload.put_u32_le(u32::try_from(value.len()).unwrap_or(u32::MAX));
         payload.put_slice(name);
@@ -73,7 +73,7 @@ pub(crate) fn decode(mut payload: Bytes) -> Option<Response> {
         }
         let mut value = HeaderValue::from_maybe_shared(payload.split_to(value_length)).ok()?;
         value.set_sensitive(is_sensitive);
-        // More than a map can hold is damage, not a panic.
+        // More headers than a map can hold count as damage instead of panicking.
         response.headers_mut().try_append(name, value).ok()?;
     }
     *response.body_mut() = Body::from(payload);

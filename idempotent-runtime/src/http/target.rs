@@ -1,4 +1,4 @@
-//! [`Target`]: the resource that a request is for, as its client named it.
+//! [`Target`]: the resource that a request is for, as the client named it.
 
 use axum::extract::{MatchedPath, OriginalUri, Request};
 use http::Uri;
@@ -7,7 +7,7 @@ use http::Uri;
 pub(crate) struct Target;
 
 impl Target {
-    /// Its URI as the client sent it: nested routers see only the end of it.
+    /// The URI as the client sent it: nested routers see only the end of it.
     pub(crate) fn uri<B>(request: &Request<B>) -> &Uri {
         match request.extensions().get() {
             Some(OriginalUri(original)) if is_end_of(request.uri().path(), original.path()) => {
@@ -20,10 +20,10 @@ impl Target {
         }
     }
 
-    /// The route template that it has matched, nest prefix included.
+    /// The matched route template, nest prefix included.
     pub(crate) fn template<B>(request: &Request<B>) -> Option<&str> {
         let template = request.extensions().get().map(MatchedPath::as_str)?;
-        // Most have neither parameters nor a prefix, so that no more has to be looked up.
+        // Most requests have neither parameters nor a prefix, so nothing else has to be looked up.
         if template == request.uri().path() {
             return Some(template);
         }
@@ -36,9 +36,9 @@ impl Target {
     }
 }
 
-/// The template of a request that does not ask for a part of `original`, if a handler has made it
-/// with the extensions of its own one: they say that this is for `original`, and its template stands
-/// behind the other's. `None` if a layer has changed the path.
+/// The template of a request whose path is not the end of `original`, if a handler built it with
+/// the extensions of its own request: they claim that it is for `original`, and its own template
+/// comes after the other's. `None` if a layer has changed the path.
 #[cold]
 fn own_template<'r, B>(request: &'r Request<B>, original: &Uri) -> Option<&'r str> {
     let both = request.extensions().get().map(MatchedPath::as_str)?;
@@ -51,10 +51,10 @@ fn behind<'t>(both: &'t str, original: &str, path: &str) -> Option<&'t str> {
     Some(own)
 }
 
-/// Whether `end` is what a nested router would see of `path`. A trailing slash makes no difference.
+/// Whether `end` is what a nested router would see of `path`, ignoring a trailing slash.
 #[inline]
 pub(super) fn is_end_of(end: &str, path: &str) -> bool {
-    // Most often the one is a clone of the other.
+    // Usually one is a clone of the other.
     std::ptr::eq(end, path)
         || path.ends_with(end)
         || path.trim_end_matches('/').ends_with(end.trim_end_matches('/'))

@@ -1,11 +1,11 @@
-//! [`Cause`]: a driver's error, as a source that is told once.
+//! [`Cause`]: a driver's error as a source that is printed only once.
 
 use std::{error::Error, fmt};
 
-/// An error of a driver, without those of its sources whose text is part of its own.
+/// A driver's error, without those of its sources whose text it already contains.
 ///
-/// Drivers wrap one error in another and print the inner one in both, so that a log that prints the
-/// sources would tell the same twice.
+/// Drivers wrap errors in one another and print the inner one in both, so a log that prints the
+/// sources would say the same thing twice.
 pub(super) struct Cause<E>(pub(super) E);
 
 impl<E: fmt::Display> fmt::Display for Cause<E> {

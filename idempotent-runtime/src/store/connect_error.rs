@@ -1,13 +1,15 @@
-//! [`ConnectError`]: why a shared store cannot be used, said at the start of a service.
+//! [`ConnectError`]: why a store cannot be used, reported when a service starts.
 
-use std::{borrow::Cow, error::Error, fmt, time::Duration};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use std::time::Duration;
+use std::{borrow::Cow, error::Error, fmt};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a shared store could not be connected to.
+/// Why a store could not be connected to, or its file not opened.
 ///
-/// The message names the server's address, never a password, and says what to do. The cause is its
-/// [`source`](std::error::Error::source).
+/// The message contains the server's address or the file's path, never a password, and says what to
+/// do. The cause is its [`source`](std::error::Error::source).
 ///
 /// ```
 /// # #[cfg(feature = "redis")]
@@ -35,14 +37,16 @@ impl ConnectError {
         Self { message: message.into(), source: None }
     }
 
-    /// The server was not reached at `address`, which holds no password.
+    /// The server at `address`, which contains no password, could not be reached.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn unreachable(server: &str, address: &str) -> Self {
         Self::new(format!(
             "cannot connect to {server} at `{address}`: check the URL, and that the server is up"
         ))
     }
 
-    /// The server at `address`, which holds no password, was silent.
+    /// The server at `address`, which contains no password, did not answer.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn silent(server: &str, address: &str, limit: Duration) -> Self {
         Self::new(format!(
             "cannot connect to {server} at `{address}`, no answer within {limit:?}: check the URL, \

@@ -1,8 +1,9 @@
 //! Digests: what a store sees instead of keys, principals and requests.
 //!
-//! All of them are BLAKE3, keyed if the service has a digest secret, and truncated to 128 bits. An
-//! attacker would need 2^128 work to meet somebody else's digest; the 2^64 of a birthday attack only
-//! lets a caller collide with itself, which gets it its own response or a 422, never a second run.
+//! All of them are BLAKE3, keyed if the service has a digest secret, and truncated to 128 bits. To
+//! hit someone else's digest, an attacker needs 2^128 work. A birthday attack takes 2^64, but only
+//! lets callers collide with themselves, which gets them their own response or a 422, never a
+//! second run.
 
 use std::{
     fmt,
@@ -15,7 +16,7 @@ macro_rules! digest {
         #[derive(Clone, Copy, PartialEq, Eq)]
         pub struct $name([u8; 16]);
 
-        /// As one number: a hasher takes that in one step.
+        /// As a single number, which a hasher consumes in one step.
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {
                 state.write_u128(u128::from_ne_bytes(self.0));
@@ -23,13 +24,23 @@ macro_rules! digest {
         }
 
         impl $name {
-            /// The digest with these bytes, as a store reads it back.
+            /// The digest with these bytes, as read back by a store.
+            ///
+            /// ```
+            /// # use idempotent_runtime::StoreKey;
+            /// assert_eq!(StoreKey::from_bytes([0; 16]).to_string(), "0".repeat(32));
+            /// ```
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }
 
-            /// The digest's bytes, as a store keeps it.
+            /// The digest's bytes, as kept by a store.
+            ///
+            /// ```
+            /// # use idempotent_runtime::StoreKey;
+            /// assert_eq!(StoreKey::from_bytes([7; 16]).as_bytes(), &[7; 16]);
+            /// ```
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 &self.0
@@ -51,11 +62,25 @@ macro_rules! digest {
 }
 
 digest! {
-    /// Names one operation in a store: the digest of scope, principal and idempotency key.
+    /// Identifies one operation in a store: the digest of scope, principal and idempotency key.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore, StoreKey};
+    /// let idempotency = Idempotency::new(MemoryStore::new());
+    /// let digest: StoreKey = idempotency.operation("charge-card").key("message-1").digest();
+    /// assert_eq!(digest, idempotency.operation("charge-card").key("message-1").digest());
+    /// assert_ne!(digest, idempotency.operation("charge-card").key("message-2").digest());
+    /// ```
     StoreKey
 }
 
 digest! {
-    /// What must be equal for two requests with one key to be the same request.
+    /// What must be equal for two requests with the same key to be the same request.
+    ///
+    /// ```
+    /// # use idempotent_runtime::Fingerprint;
+    /// let fingerprint = Fingerprint::from_bytes([0xab; 16]);
+    /// assert_eq!(fingerprint.to_string(), "ab".repeat(16));
+    /// ```
     Fingerprint
 }

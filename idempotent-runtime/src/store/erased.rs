@@ -1,4 +1,5 @@
-//! [`ErasedStore`]: the `dyn`-safe twin of [`Store`], and the handles that are stores themselves.
+//! [`ErasedStore`]: the `dyn`-compatible twin of [`Store`], and the handles that are stores
+//! themselves.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -8,7 +9,7 @@ use super::{Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreK
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Writes, for each verb, its erased form and its form on a shared handle.
+/// Generates each method's erased form, and its form on a shared handle.
 macro_rules! verbs {
     ($($verb:ident($subject:ident: $(&$borrowed:ident)? $($copied:ident)? $(, $argument:ident: $ty:ty)*) -> $output:ty;)*) => {
         /// [`Store`], callable through a pointer.
@@ -32,7 +33,7 @@ macro_rules! verbs {
             })*
         }
 
-        /// A shared handle is the store it points to.
+        /// A shared handle is the store that it points to.
         #[deny(clippy::missing_trait_methods)]
         impl<S: Store> Store for Arc<S> {
             $(fn $verb(

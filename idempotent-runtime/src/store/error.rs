@@ -1,10 +1,10 @@
-//! [`StoreError`]: why a store could not do what it was asked.
+//! [`StoreError`]: why a store could not do what it was asked to.
 
 use std::{borrow::Cow, error::Error, fmt};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a store could not do what it was asked.
+/// Why a store could not do what it was asked to.
 ///
 /// The cause is its [`source`](std::error::Error::source).
 ///
@@ -29,7 +29,7 @@ enum Kind {
     NotSent,
     TimedOut,
     TooLarge,
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     ForeignEntry,
     #[cfg(not(feature = "memory"))]
     Unconfigured,
@@ -37,25 +37,44 @@ enum Kind {
 
 impl StoreError {
     /// The store failed because of `source`; whether the call took effect is unknown.
+    ///
+    /// ```
+    /// # use std::error::Error;
+    /// # use idempotent_runtime::StoreError;
+    /// let error = StoreError::new("the connection broke");
+    /// assert_eq!(error.to_string(), "the idempotency store failed");
+    /// assert_eq!(error.source().unwrap().to_string(), "the connection broke");
+    /// ```
     pub fn new(source: impl Into<BoxError>) -> Self {
         Self::described("the idempotency store failed").because(source)
     }
 
-    /// The call reached no server, because of `source`: it certainly took no effect.
+    /// The call reached no server because of `source`, so it certainly had no effect.
     ///
-    /// A refused connection or a pool without a free one is such a case; a connection that broke
-    /// under the call is not.
+    /// Examples are a refused connection and an exhausted pool; a connection that broke during the
+    /// call is not one.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreError;
+    /// let error = StoreError::not_sent("no connection is free");
+    /// assert_eq!(error.to_string(), "the idempotency store could not be reached");
+    /// ```
     pub fn not_sent(source: impl Into<BoxError>) -> Self {
         Self { kind: Kind::NotSent, source: Some(source.into()) }
     }
 
     /// The record can never fit into this store.
+    ///
+    /// ```
+    /// # use idempotent_runtime::StoreError;
+    /// assert!(StoreError::too_large().to_string().starts_with("the record is larger"));
+    /// ```
     #[must_use]
     pub fn too_large() -> Self {
         Self { kind: Kind::TooLarge, source: None }
     }
 
-    /// The store failed, and `message` says how, without its source.
+    /// The store failed in the way that `message` says, without a source.
     pub(crate) fn described(message: impl Into<Cow<'static, str>>) -> Self {
         Self { kind: Kind::Failed(message.into()), source: None }
     }
@@ -66,8 +85,8 @@ impl StoreError {
     }
 
     /// The key holds an entry that this release cannot read. Another release may be running it, so
-    /// it counts neither as absent nor as a failure of the store.
-    #[cfg(any(feature = "postgres", feature = "redis"))]
+    /// it counts neither as absent nor as a store failure.
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
     pub(crate) fn foreign_entry() -> Self {
         Self { kind: Kind::ForeignEntry, source: None }
     }
@@ -77,13 +96,14 @@ impl StoreError {
         Self { kind: Kind::TimedOut, source: None }
     }
 
-    /// There is no store.
+    /// No store is configured.
     #[cfg(not(feature = "memory"))]
     pub(crate) fn unconfigured() -> Self {
         Self { kind: Kind::Unconfigured, source: None }
     }
 
-    /// Whether the log says so already: a fault of the program is one error, not one per request.
+    /// Whether the log already contains it: a bug in the program is logged once, not for each
+    /// request.
     pub(crate) fn is_logged_once(&self) -> bool {
         match self.kind {
             #[cfg(not(feature = "memory"))]
@@ -95,13 +115,13 @@ impl StoreError {
     /// Whether the key holds an entry that this release cannot read: the request must not run.
     pub(crate) fn is_foreign_entry(&self) -> bool {
         match self.kind {
-            #[cfg(any(feature = "postgres", feature = "redis"))]
+            #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
             Kind::ForeignEntry => true,
             _ => false,
         }
     }
 
-    /// Whether the store is out of reach, as far as this call tells.
+    /// Whether the store is unreachable, as far as this call shows.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(self.kind, Kind::Failed(_) | Kind::NotSent | Kind::TimedOut)
     }
@@ -110,12 +130,12 @@ impl StoreError {
         self.kind == Kind::NotSent
     }
 
-    /// This error of [`Store::forget`](super::Store::forget), told as what it means there: a call that
-    /// may have arrived is not made again, because it has no token.
+    /// This error of [`Store::forget`](super::Store::forget), expressed as what it means there: a
+    /// call that may have arrived is not repeated, because it has no token.
     pub(crate) fn of_forget(self) -> Self {
         if self.is_outage() && !self.is_not_sent() {
-            const UNKNOWN: &str = "whether the key was freed is not known: look at its state before it \
-                                   is forgotten again, which could free what came after";
+            const UNKNOWN: &str = "it is unknown whether the key was freed: look at its state \
+                before forgetting it again, which could free what came after";
             return Self::described(UNKNOWN).because(self);
         }
         self
@@ -137,11 +157,11 @@ impl fmt::Display for StoreError {
             Kind::Failed(message) => message,
             Kind::NotSent => "the idempotency store could not be reached",
             Kind::TimedOut => "the idempotency store did not answer within `store_timeout`",
-            Kind::TooLarge => "the record is larger than the idempotency store",
-            #[cfg(any(feature = "postgres", feature = "redis"))]
+            Kind::TooLarge => "the record is larger than the idempotency store allows",
+            #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
             Kind::ForeignEntry => {
-                "the key holds an entry that this release cannot read: another release, or another \
-                 program, has written it"
+                "the key holds an entry that this release cannot read: it was written by another \
+                 release or another program"
             }
             #[cfg(not(feature = "memory"))]
             Kind::Unconfigured => {

@@ -8,27 +8,33 @@ use bytes::Bytes;
 use super::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 use super::postgres::PostgresStore;
+#[cfg(feature = "sqlite")]
+use super::sqlite::SqliteStore;
 use super::{
     Attempt, Claim, ErasedStore, Extracted, Fingerprint, Hold, Store, StoreError, StoreKey,
 };
 
-/// Any store behind a pointer, except this process's memory, which answers without a future: the
-/// methods `…_at_once` are its verbs, and `None` of any other store.
+/// Any store behind a pointer, except for this process's memory, which answers without a future:
+/// its methods are the `…_at_once` ones, which return `None` for any other store. The claims on a
+/// SQLite file are in memory as well, and are released at once.
 #[derive(Clone)]
 pub(crate) enum StoreHandle {
     #[cfg(feature = "memory")]
     Memory(MemoryStore),
     Shared {
         store: Arc<dyn ErasedStore>,
-        /// The same, if it has transactions.
+        /// The same store, if it supports transactions.
         #[cfg(feature = "postgres")]
         postgres: Option<PostgresStore>,
+        /// The same store, if its claims are held in this process.
+        #[cfg(feature = "sqlite")]
+        sqlite: Option<SqliteStore>,
     },
 }
 
 #[cfg_attr(
     not(feature = "memory"),
-    allow(unused_variables, reason = "no other store is asked without a future")
+    allow(unused_variables, reason = "no other store answers without a future")
 )]
 impl StoreHandle {
     pub(crate) fn new(store: impl Store) -> Self {
@@ -39,6 +45,8 @@ impl StoreHandle {
         Self::Shared {
             #[cfg(feature = "postgres")]
             postgres: known(&store),
+            #[cfg(feature = "sqlite")]
+            sqlite: known(&store),
             store: Arc::new(store),
         }
     }
@@ -52,7 +60,7 @@ impl StoreHandle {
         }
     }
 
-    /// The store, if it has transactions that a handler can take part in.
+    /// The store, if it supports transactions that a handler can take part in.
     #[cfg(feature = "postgres")]
     pub(crate) fn transactional(&self) -> Option<&PostgresStore> {
         match self {
@@ -71,7 +79,7 @@ impl StoreHandle {
         }
     }
 
-    /// Whether what it holds never leaves this process.
+    /// Whether its contents never leave this process.
     pub(crate) fn is_memory(&self) -> bool {
         match self {
             #[cfg(feature = "memory")]
@@ -104,7 +112,7 @@ impl StoreHandle {
         }
     }
 
-    /// [`Store::complete`], which keeps what the last parameter was extracted as.
+    /// [`Store::complete`], which also keeps the type that the last parameter was extracted as.
     pub(crate) fn complete_at_once(
         &self,
         attempt: &Attempt,
@@ -129,13 +137,18 @@ impl StoreHandle {
                 store.table().release(attempt);
                 Some(())
             }
+            #[cfg(feature = "sqlite")]
+            Self::Shared { sqlite: Some(store), .. } => {
+                store.release_at_once(attempt);
+                Some(())
+            }
             Self::Shared { .. } => None,
         }
     }
 }
 
 /// `store`, if it is an `S` or a shared handle to one.
-#[cfg(any(feature = "memory", feature = "postgres"))]
+#[cfg(any(feature = "memory", feature = "postgres", feature = "sqlite"))]
 fn known<S: Store + Clone>(store: &impl Store) -> Option<S> {
     let store: &dyn std::any::Any = store;
     store.downcast_ref::<S>().or_else(|| store.downcast_ref::<Arc<S>>().map(|it| &**it)).cloned()

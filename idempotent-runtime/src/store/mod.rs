@@ -1,21 +1,23 @@
 //! Where claims and stored responses live.
 //!
-//! [`Store`] is the one trait a store implements: seven verbs, each atomic. It sees digests and
-//! opaque bytes only; time limits, second tries, renewal, the record's format and the comparison
-//! of fingerprints belong to the runtime.
+//! [`Store`] is the trait that a store implements: seven methods, each atomic. A store only sees
+//! digests and opaque bytes; timeouts, retries, renewal, the record's format and the comparison of
+//! fingerprints belong to the runtime.
 
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
 mod attempt;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod cause;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod connect_error;
 pub(crate) mod digest;
 mod erased;
 mod error;
+#[cfg(any(feature = "memory", feature = "sqlite"))]
+mod evictions;
 mod handle;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
@@ -24,10 +26,13 @@ mod poll;
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "sqlite")]
+#[expect(clippy::incompatible_msrv, reason = "sqlx asks for Rust 1.94")]
+pub(crate) mod sqlite;
 #[cfg(not(feature = "memory"))]
 pub(crate) mod unconfigured;
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 pub use self::connect_error::ConnectError;
 pub use self::{
     attempt::{Attempt, Token},
@@ -43,7 +48,7 @@ pub(crate) use self::{
 
 #[cfg(feature = "postgres")]
 pub(crate) use self::postgres::Slot;
-/// No store has transactions.
+/// No store supports transactions.
 #[cfg(not(feature = "postgres"))]
 #[derive(Clone)]
 pub(crate) enum Slot {}
@@ -54,37 +59,39 @@ pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 pub use self::postgres::{PostgresStore, PostgresStoreBuilder, PurgeTask};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnection, RedisStore, RedisStoreBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::{SqliteStore, SqliteStoreBuilder, SqliteSynchronous};
 #[cfg(not(feature = "memory"))]
 pub(crate) use self::unconfigured::Unconfigured;
 
-/// Names the type that a last parameter was extracted as: [`TypeId::of`](std::any::TypeId::of)
-/// itself, which takes half the room of what it gives.
+/// Identifies the type that a last parameter was extracted as: [`TypeId::of`](std::any::TypeId::of)
+/// itself, which takes half the space of its result.
 pub(crate) type Extracted = fn() -> std::any::TypeId;
 
-/// A place that holds claims and stored responses.
+/// Holds claims and stored responses.
 ///
-/// Each verb is one atomic step, judged by the store's own clock, and safe to repeat with the same
-/// [`Token`]: the runtime repeats a call whose answer it did not get, but for
+/// Each method is one atomic step, judged by the store's own clock, and safe to repeat with the
+/// same [`Token`]: the runtime repeats a call that was not answered, except for
 /// [`forget`](Store::forget), which has no token.
 ///
 /// A key is in one of three states:
 ///
-/// | state | enters by | leaves by |
+/// | state | entered by | left by |
 /// |---|---|---|
 /// | absent | nothing, expiry, a lapsed lease, [`release`](Store::release), [`forget`](Store::forget) | [`claim`](Store::claim) |
 /// | running, held by one token | [`claim`](Store::claim) | [`complete`](Store::complete), [`release`](Store::release), a lapsed lease, [`forget`](Store::forget) if asked to |
 /// | stored, until its ttl passes | [`complete`](Store::complete) | expiry, [`forget`](Store::forget) |
 ///
-/// Expired is absent: no verb shows a claim whose lease has lapsed or a record whose ttl has
+/// Expired means absent: no method shows a claim whose lease has lapsed or a record whose ttl has
 /// passed. A store never evicts a running claim.
 ///
-/// A store that cannot tell waiters when a claim ends polls, with [`Pollers`].
+/// A store that cannot notify waiters when a claim ends polls, using [`Pollers`].
 ///
-/// # A whole store
+/// # A complete store
 ///
-/// One map behind one lock, for one process: atomic because of the lock, fenced because every verb
-/// compares the token. [`testing::conformance`](crate::testing::conformance) (feature `testing`)
-/// checks it, and yours.
+/// One map behind one lock, for one process: atomic because of the lock, fenced because every
+/// method compares the token. [`testing::conformance`](crate::testing::conformance) (feature
+/// `testing`) checks it, and yours.
 ///
 /// ```
 /// use std::{
@@ -233,12 +240,24 @@ pub(crate) type Extracted = fn() -> std::any::TypeId;
 /// # });
 /// ```
 pub trait Store: Send + Sync + 'static {
-    /// Claims the attempt's key if it is absent, otherwise says what it holds.
+    /// Claims the attempt's key if it is absent, otherwise returns what it holds.
     ///
-    /// Of any number of concurrent calls on an absent key, exactly one gets
-    /// [`Claim::Claimed`]. A claim that the attempt's token already holds is `Claimed` again. The
-    /// claim holds for `lease`, except in a store whose claims cannot be orphaned, which says so
-    /// with `lease: None`.
+    /// Of any number of concurrent calls on an absent key, exactly one gets [`Claim::Claimed`]. If
+    /// the attempt's token already holds the claim, the result is `Claimed` again. The claim holds
+    /// for `lease`, except in a store whose claims cannot be orphaned, which returns `lease: None`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// assert_eq!(store.claim(&attempt, lease).await?, Claim::Claimed { lease: None });
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -250,9 +269,23 @@ pub trait Store: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Claim, StoreError>> + Send;
 
-    /// Holds the claim for another `lease`, counted from now.
+    /// Extends the claim to `lease` from now.
     ///
-    /// Never touches a record or the claim of another token.
+    /// Never affects a record or the claim of another token.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// assert_eq!(store.renew(&attempt, lease).await?, Hold::Held);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -263,15 +296,31 @@ pub trait Store: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Hold, StoreError>> + Send;
 
-    /// Replaces the attempt's claim by `record`, for `ttl`.
+    /// Replaces the attempt's claim with `record`, for `ttl`.
     ///
-    /// [`Hold::Held`]: stored, or already stored by this token. [`Hold::Lost`]: the token no longer
-    /// holds the key, and nothing changed.
+    /// [`Hold::Held`] means that it is stored, or was already stored by this token; [`Hold::Lost`]
+    /// that the token no longer holds the key, and nothing changed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// let (record, ttl) = (Bytes::from_static(b"record"), Duration::from_secs(3600));
+    /// assert_eq!(store.complete(&attempt, record, ttl).await?, Hold::Held);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::too_large`] if the record can never fit; the claim is untouched. Any
-    /// other error means that the outcome is unknown, and the call is repeated.
+    /// Returns an error if the record can never fit ([`StoreError::too_large`]), in which case the
+    /// claim is untouched. Any other error means that the outcome is unknown, and the call is
+    /// repeated.
     fn complete(
         &self,
         attempt: &Attempt,
@@ -281,6 +330,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// Frees the key if the attempt's token holds a running claim on it, otherwise does nothing.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// store.release(&attempt).await?;
+    /// assert_eq!(store.read(attempt.key).await?, KeyState::Absent);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns an error if the store could not be asked, or its answer did not arrive.
@@ -288,11 +352,42 @@ pub trait Store: Send + Sync + 'static {
 
     /// Returns when `key` may have stopped running.
     ///
-    /// It may return early (the runtime paces itself), never later than `at_most`, and does not
+    /// It may return early (the runtime paces itself) but never later than `at_most`, and does not
     /// miss an end that came before the call.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// store.release(&attempt).await?;
+    /// // Returns at once: the run has ended.
+    /// store.wait(attempt.key, Duration::from_secs(3600)).await;
+    /// assert_eq!(store.read(attempt.key).await?, KeyState::Absent);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     fn wait(&self, key: StoreKey, at_most: Duration) -> impl Future<Output = ()> + Send;
 
-    /// What `key` holds. Changes nothing.
+    /// Returns what `key` holds, without changing it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// assert!(matches!(store.read(attempt.key).await?, KeyState::Running { .. }));
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -301,10 +396,29 @@ pub trait Store: Send + Sync + 'static {
 
     /// Frees `key` if it holds a record, or a running claim and `even_if_running` is set.
     ///
-    /// A run whose claim is freed so has lost it: it goes on, its record is not stored, and a
-    /// retry may run beside it. A claim that is part of a transaction cannot be freed: it is still
-    /// running. The one verb without a token: a store sends it once. The runtime does not repeat it
-    /// either, because a second call could free what came after the first.
+    /// A run whose claim is freed this way has lost it: it continues, its record is not stored, and
+    /// a retry may run alongside it. A claim that is part of a transaction cannot be freed: it is
+    /// still running. This is the only method without a token, so a store sends it once. The
+    /// runtime does not repeat it either, because a second call could free what came after the
+    /// first.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use bytes::Bytes;
+    /// # use idempotent_runtime::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+    /// # let fingerprint = Fingerprint::from_bytes([2; 16]);
+    /// # let attempt = Attempt::new(StoreKey::from_bytes([1; 16]), fingerprint, Token::random());
+    /// store.claim(&attempt, lease).await?;
+    /// assert_eq!(
+    ///     store.forget(attempt.key, false).await?,
+    ///     Forgotten::StillRunning { lease_left: None }
+    /// );
+    /// assert_eq!(store.forget(attempt.key, true).await?, Forgotten::Freed);
+    /// # Ok::<_, StoreError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -318,12 +432,26 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// What [`Store::claim`] found.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use idempotent_runtime::{Attempt, Claim, Fingerprint, MemoryStore, Store as _, StoreKey, Token};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+/// let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+/// let first = Attempt::new(key, fingerprint, Token::random());
+/// let second = Attempt::new(key, fingerprint, Token::random());
+/// assert!(matches!(store.claim(&first, lease).await?, Claim::Claimed { .. }));
+/// assert!(matches!(store.claim(&second, lease).await?, Claim::Running { .. }));
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Claim {
     /// The key was absent, or already held by the caller's token: the caller holds it now.
     Claimed {
-        /// How long the claim holds unless renewed; `None` if it cannot be orphaned: there is
+        /// How long the claim holds unless renewed; `None` if it cannot be orphaned, so there is
         /// nothing to renew.
         lease: Option<Duration>,
     },
@@ -338,7 +466,7 @@ pub enum Claim {
     Stored {
         /// The fingerprint of the request that stored it.
         fingerprint: Fingerprint,
-        /// The record, as it was given to [`Store::complete`].
+        /// The record, as passed to [`Store::complete`].
         record: Bytes,
         /// What is left of its ttl.
         expires_in: Duration,
@@ -346,10 +474,19 @@ pub enum Claim {
 }
 
 /// What [`Store::read`] found.
+///
+/// ```
+/// # use idempotent_runtime::{KeyState, MemoryStore, Store as _, StoreKey};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let state = MemoryStore::new().read(StoreKey::from_bytes([1; 16])).await?;
+/// assert_eq!(state, KeyState::Absent);
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyState {
-    /// The key holds nothing.
+    /// The key is free.
     Absent,
     /// A token holds the key.
     Running {
@@ -362,7 +499,7 @@ pub enum KeyState {
     Stored {
         /// The fingerprint of the request that stored it.
         fingerprint: Fingerprint,
-        /// The record, as it was given to [`Store::complete`].
+        /// The record, as passed to [`Store::complete`].
         record: Bytes,
         /// What is left of its ttl.
         expires_in: Duration,
@@ -370,23 +507,47 @@ pub enum KeyState {
 }
 
 /// Whether the caller's token still holds its key.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use idempotent_runtime::{Attempt, Fingerprint, Hold, MemoryStore, Store as _, StoreKey, Token};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (store, lease) = (MemoryStore::new(), Duration::from_secs(30));
+/// let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
+/// let attempt = Attempt::new(key, fingerprint, Token::random());
+/// store.claim(&attempt, lease).await?;
+/// assert_eq!(store.renew(&attempt, lease).await?, Hold::Held);
+/// store.release(&attempt).await?;
+/// assert_eq!(store.renew(&attempt, lease).await?, Hold::Lost);
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a lost claim means that somebody else may run"]
+#[must_use = "a lost claim means that someone else may run"]
 pub enum Hold {
     /// The token holds its claim, or its record is stored.
     Held,
-    /// The token no longer holds the key: its lease lapsed, or somebody freed it.
+    /// The token no longer holds the key: its lease lapsed, or someone freed it.
     Lost,
 }
 
 /// What [`Store::forget`] did.
+///
+/// ```
+/// # use idempotent_runtime::{Forgotten, MemoryStore, Store as _, StoreKey};
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let forgotten = MemoryStore::new().forget(StoreKey::from_bytes([1; 16]), false).await?;
+/// assert_eq!(forgotten, Forgotten::Absent);
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "a running key may have been left alone"]
 pub enum Forgotten {
     /// The key was freed.
     Freed,
-    /// The key held nothing.
+    /// The key was free already.
     Absent,
     /// The key is running and was left alone.
     StillRunning {

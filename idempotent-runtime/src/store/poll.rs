@@ -1,4 +1,4 @@
-//! [`Pollers`]: waiting for a store that tells nobody when a claim ends.
+//! [`Pollers`]: waiting on a store that does not notify anyone when a claim ends.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,11 @@ use super::StoreKey;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(15);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
-/// A probe that takes longer ends the wait: the claim that follows judges the store's health.
+/// A probe that takes longer ends the wait: the following claim shows whether the store is healthy.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The polls of one store in this process: what [`Store::wait`](super::Store::wait) needs if the
-/// store cannot tell when a claim ends.
+/// The polls of one store in this process, for implementing [`Store::wait`](super::Store::wait) in
+/// a store that cannot tell when a claim ends.
 ///
 /// However many requests wait for one key, one of them polls it, every 15 to 250 ms with jitter,
 /// and the others share what it finds. If that one goes away, the next continues at its pace.
@@ -46,7 +46,7 @@ pub struct Pollers {
     polls: Mutex<HashMap<StoreKey, Shared>>,
 }
 
-/// A poll and how many wait for it; gone from the map with the last of them.
+/// A poll and how many wait for it; removed from the map with the last of them.
 #[derive(Debug)]
 struct Shared {
     poll: Arc<Poll>,
@@ -55,24 +55,36 @@ struct Shared {
 
 #[derive(Debug)]
 struct Poll {
-    /// Who holds the one permit polls; closed when the poll has ended.
+    /// The holder of the one permit polls; closed when the poll has ended.
     turn: Semaphore,
     probes: AtomicU32,
 }
 
 impl Pollers {
-    /// Returns when `is_running` says no, or after `at_most`.
+    /// Returns when `is_running` returns `false`, or after `at_most`.
     ///
     /// The first probe comes after a pause, because the caller has just seen the key running.
-    /// `is_running` should say no if it cannot tell, and a probe that takes longer than two
-    /// seconds counts as a no: the claim that follows tells what is wrong.
+    /// `is_running` should return `false` if it cannot tell, and a probe that takes longer than two
+    /// seconds counts as `false`: the claim that follows shows what is wrong.
+    ///
+    /// ```
+    /// # use std::{sync::atomic::{AtomicBool, Ordering}, time::Duration};
+    /// # use idempotent_runtime::{Pollers, StoreKey};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let is_running = AtomicBool::new(true);
+    /// let probe = || async { is_running.swap(false, Ordering::Relaxed) };
+    /// let (key, at_most) = (StoreKey::from_bytes([1; 16]), Duration::from_secs(60));
+    /// Pollers::default().wait(key, at_most, probe).await;
+    /// assert!(!is_running.into_inner());
+    /// # });
+    /// ```
     pub async fn wait<F>(&self, key: StoreKey, at_most: Duration, is_running: impl Fn() -> F)
     where
         F: Future<Output = bool>,
     {
         let waiter = self.join(key);
         let poll_or_share = async {
-            // An error means closed: whoever polled has seen the end.
+            // An error means that it was closed: whoever polled has seen the end.
             let Ok(_turn) = waiter.poll.turn.acquire().await else { return };
             loop {
                 sleep(waiter.poll.next_pause()).await;
@@ -82,7 +94,7 @@ impl Pollers {
                 }
             }
         };
-        // An elapsed wait and an end are the same to the caller: it looks again.
+        // To the caller, a timeout and the end of the run are the same: it looks again.
         let _ = timeout(at_most, poll_or_share).await;
     }
 
@@ -94,7 +106,7 @@ impl Pollers {
     }
 
     fn polls(&self) -> MutexGuard<'_, HashMap<StoreKey, Shared>> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.polls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,14 +121,14 @@ impl Poll {
     }
 }
 
-/// The pause before a probe: half as long again each time.
+/// The pause before a probe, each half as long again as the one before.
 fn pause(probes: u32) -> Duration {
     let longer = |pause: Duration, _| MAX_PAUSE.min(pause + pause / 2);
     // The longest pause is reached within eight steps.
     (0..probes.min(8)).fold(FIRST_PAUSE, longer)
 }
 
-/// `pause` ± 25 %, so that processes that began together do not stay together.
+/// `pause` ± 25 %, so that processes that started together drift apart.
 pub(crate) fn jittered(pause: Duration) -> Duration {
     let [byte, ..] = uuid::Uuid::new_v4().into_bytes();
     pause * (384 + u32::from(byte)) / 512
@@ -130,7 +142,7 @@ struct Waiter<'a> {
 }
 
 impl Waiter<'_> {
-    /// Sends all waiters away; who comes later starts a poll of its own.
+    /// Sends all waiters away; whoever comes later starts a new poll.
     fn end(&self) {
         let mut polls = self.pollers.polls();
         if polls.get(&self.key).is_some_and(|shared| Arc::ptr_eq(&shared.poll, &self.poll)) {
@@ -166,13 +178,13 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_mins(10);
+    const LONG: Duration = Duration::from_secs(10 * 60);
 
     fn key(byte: u8) -> StoreKey {
         StoreKey::from_bytes([byte; 16])
     }
 
-    /// A claim that somebody else holds, and how often it was probed.
+    /// A claim that someone else holds, and how often it was probed.
     #[derive(Default)]
     struct Claimed {
         pollers: Pollers,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreKey};
 
-/// Fails every call, and says once in the log what to do.
+/// Fails every call, and logs once what to do.
 #[derive(Debug)]
 pub(crate) struct Unconfigured;
 

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use idempotent_runtime::{
     Attempt, Claim, Forgotten, Hold, KeyState, MemoryStore, Store, StoreError, StoreKey,
-    testing::conformance,
+    testing::{FailingStore, conformance},
 };
 
 use crate::{assert_found, at};
@@ -123,7 +123,7 @@ impl Store for Broken {
                 self.store.complete(&holder, record, ttl).await
             }
             Fault::ForgetsTtl => {
-                self.store.complete(attempt, record, Duration::from_hours(1)).await
+                self.store.complete(attempt, record, Duration::from_secs(3600)).await
             }
             _ => self.store.complete(attempt, record, ttl).await,
         }
@@ -196,6 +196,11 @@ async fn the_memory_store_conforms() {
     conformance(MemoryStore::new()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_store_without_faults_conforms_as_the_one_inside_it() {
+    conformance(FailingStore::new(MemoryStore::new())).await;
+}
+
 macro_rules! found {
     ($($name:ident: $fault:ident => $words:literal;)*) => {
         $(#[tokio::test(flavor = "multi_thread")]
@@ -206,22 +211,22 @@ macro_rules! found {
 }
 
 found! {
-    a_claim_that_checks_then_inserts_fails: CheckThenInsert => "claimed one key at once";
+    a_claim_that_checks_then_inserts_fails: CheckThenInsert => "one of many threads must claim";
     a_run_with_another_fingerprint_fails: RunningWithTheAskersFingerprint
-        => "shows its own fingerprint";
-    a_release_without_token_fails: ReleaseWithoutToken => "after a stranger's `release`";
-    a_complete_without_token_fails: CompleteWithoutToken => "a stranger completes";
-    a_renewal_of_anything_fails: RenewAnything => "a stranger renews";
-    a_wait_that_misses_the_end_fails: WaitMissesTheEnd => "does not miss the end";
-    a_ttl_that_is_forgotten_fails: ForgetsTtl => "`expires_in` is more than the ttl";
+        => "must show its own fingerprint";
+    a_release_without_token_fails: ReleaseWithoutToken => "after `release` by another token";
+    a_complete_without_token_fails: CompleteWithoutToken => "`complete` by another token";
+    a_renewal_of_anything_fails: RenewAnything => "`renew` by another token";
+    a_wait_that_misses_the_end_fails: WaitMissesTheEnd => "must not miss the end";
+    a_ttl_that_is_forgotten_fails: ForgetsTtl => "`expires_in` exceeds the ttl";
     an_expiry_that_is_zero_fails: ExpiresAtOnce => "`expires_in` is far less than the ttl";
-    an_expiry_that_is_too_late_fails: ExpiresTooLate => "`expires_in` is more than the ttl";
+    an_expiry_that_is_too_late_fails: ExpiresTooLate => "`expires_in` exceeds the ttl";
     an_expiry_that_stands_still_fails: ExpiryStandsStill => "`expires_in` does not fall";
     a_read_that_claims_fails: ReadClaims => "`read` of an absent key";
     a_read_that_extends_fails: ReadExtends => "outlives its ttl";
     a_forget_that_ignores_a_run_fails: ForgetIgnoresThatItRuns
-        => "`forget` leaves a running key alone";
+        => "`forget` must leave a running key alone";
     a_forget_that_spares_every_run_fails: ForgetSparesEveryRun => "`forget` of a running key";
-    a_forget_that_leaves_the_record_fails: ForgetLeavesTheRecord => "a forgotten record is gone";
-    a_forget_that_looks_before_it_acts_fails: ForgetFreesTwice => "freed one key at once";
+    a_forget_that_leaves_the_record_fails: ForgetLeavesTheRecord => "a forgotten record must be gone";
+    a_forget_that_looks_before_it_acts_fails: ForgetFreesTwice => "one of many threads must free";
 }

@@ -175,11 +175,11 @@ macro_rules! found {
 
 found! {
     a_lease_that_never_lapses_fails: NeverLapses => "a claim outlives its lease";
-    a_lease_that_lapses_early_fails: LapsesAtOnce => "a claim lapses long before its lease";
+    a_lease_that_lapses_early_fails: LapsesAtOnce => "a claim lapsed long before its lease";
     a_renewal_that_is_forgotten_fails: RenewalIsForgotten => "with a renewed lease";
     a_lease_of_which_too_much_is_left_fails: MoreIsLeftThanWasGiven
-        => "`lease_left` is more than the lease";
+        => "`lease_left` exceeds the lease";
     a_read_that_extends_a_lease_fails: ReadExtends => "a claim that is read outlives its lease";
     a_forget_that_tells_no_lease_fails: ForgetTellsNoLease
-        => "a claim with a lease runs with `lease_left`";
+        => "`lease_left` must be set";
 }

@@ -3,13 +3,15 @@
 
 #[cfg(feature = "memory")]
 mod conformance;
-#[cfg(all(feature = "memory", feature = "postgres", feature = "redis"))]
+#[cfg(all(feature = "memory", feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod histories;
 mod leases;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use bytes::Bytes;
 use idempotent_runtime::{Attempt, Fingerprint, Hold, Store, StoreError, StoreKey, Token, testing};
@@ -42,7 +44,7 @@ fn is_held(answer: Result<Hold, StoreError>) -> bool {
 }
 
 /// Asserts that an error and its sources tell nothing twice.
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 #[track_caller]
 fn assert_told_once(error: &dyn std::error::Error) {
     let all: Vec<_> = std::iter::successors(Some(error), |error| error.source())

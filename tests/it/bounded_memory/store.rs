@@ -19,7 +19,7 @@ use idempotent_test_support::{Events, ask};
 use tracing::Level;
 
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
-const HOUR: Duration = Duration::from_hours(1);
+const HOUR: Duration = Duration::from_secs(3600);
 const MIB: usize = 1 << 20;
 
 fn fresh_key() -> StoreKey {
@@ -206,9 +206,11 @@ async fn what_expires_is_no_eviction() {
 #[tokio::test]
 async fn every_record_has_its_own_ttl() {
     let store = MemoryStore::new();
-    let month = put(&store, Bytes::from_static(b"month"), Duration::from_hours(30 * 24)).await;
+    let month =
+        put(&store, Bytes::from_static(b"month"), Duration::from_secs(30 * 24 * 3600)).await;
     let second = put(&store, Bytes::from_static(b"second"), Duration::from_secs(1)).await;
-    let century = put(&store, Bytes::from_static(b"century"), Duration::from_hours(876_000)).await;
+    let century =
+        put(&store, Bytes::from_static(b"century"), Duration::from_secs(876_000 * 3600)).await;
     assert!(is_stored(&store, month).await);
     while is_stored(&store, second).await {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -53,7 +53,7 @@ impl Consumer {
             this.gate.pass().await;
             Ok(Receipt { run: this.runs.add() + 1, key: key.derive("card").to_string() })
         };
-        self.key(id).fingerprint(body).wait(Duration::from_mins(1)).run(work).await
+        self.key(id).fingerprint(body).wait(Duration::from_secs(60)).run(work).await
     }
 }
 

@@ -107,7 +107,7 @@ async fn a_caller_whose_claim_was_lost_with_the_store_out_of_reach_is_told_as_no
     for by in BOTH {
         let probe = Probe::on(Leased::default());
         let service =
-            service_with(by, probe.clone(), |it| it.store_timeout(Duration::from_hours(1)));
+            service_with(by, probe.clone(), |it| it.store_timeout(Duration::from_secs(3600)));
         let loser = service.ask("/held", "").spawn(&service.router);
         service.app.gate.arrived.reaches(1).await;
         probe.store.lapse();

@@ -18,7 +18,7 @@ async fn each_listener_is_told_and_one_that_panics_harms_nobody() {
     assert_eq!(service.tells("/answer/1", "201").await, [("stored", Some(201))]);
     assert_eq!(other.words(), [("stored", Some(201))]);
     let errors = events.at(Level::ERROR);
-    assert_eq!(errors, ["a listener of idempotency events has panicked"]);
+    assert_eq!(errors, ["a listener for idempotency events panicked"]);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn bank() -> Bank<'static> {
 
 impl Bank<'_> {
     fn job(&self, id: &str) -> OperationKey {
-        self.idempotency.operation("pay").principal("tenant").key(id).wait(Duration::from_mins(1))
+        self.idempotency.operation("pay").principal("tenant").key(id).wait(Duration::from_secs(60))
     }
 
     /// Pays once the gate is open.

@@ -172,7 +172,7 @@ async fn is_looked_up(app: &Router, first: Ask, second: Ask) -> bool {
     let (Some(replay), None) = (replays.next(), replays.next()) else {
         panic!("one replay: {events:?}")
     };
-    replay.message.contains("not extracted again")
+    replay.message.contains("without extracting its request again")
 }
 
 #[tokio::test]

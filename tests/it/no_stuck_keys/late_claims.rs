@@ -30,7 +30,7 @@ async fn a_claim_that_is_made_after_its_caller_went_away_and_it_was_released_is_
                 AND query LIKE '%INSERT INTO%' AND pid <> pg_backend_pid()",
         )
     };
-    let service = service_on(store, |settings| settings.lease(Duration::from_hours(1)));
+    let service = service_on(store, |settings| settings.lease(Duration::from_secs(3600)));
     let client = service.client();
 
     let impatient = client.send_to_gate("");
@@ -46,7 +46,7 @@ async fn a_claim_that_is_made_after_its_caller_went_away_and_it_was_released_is_
 async fn until(so: impl Fn() -> bool) {
     let since = Instant::now();
     while !block_in_place(&so) {
-        assert!(since.elapsed() < Duration::from_mins(1), "it does not come to be so");
+        assert!(since.elapsed() < Duration::from_secs(60), "it does not come to be so");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -24,7 +24,7 @@ async fn after_a_claim_call_that_failed_its_token_is_released() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_caller_goes_away_mid_call_is_released() {
-    let service = service(|settings| settings.store_timeout(Duration::from_hours(1)));
+    let service = service(|settings| settings.store_timeout(Duration::from_secs(3600)));
     let client = service.client();
     service.probe.claim.next([Fault::HangsAfter]);
     let cut = client.send_to_gate("");

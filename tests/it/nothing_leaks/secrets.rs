@@ -261,7 +261,7 @@ async fn a_failing_store_leaks_nothing() {
         service.probe.claim.always(Fault::Hangs);
         assert_eq!(send("").await.problem().1, "store_unavailable");
         service.idempotency.drain().await;
-        for text in ["a format of another release", "is damaged", "store unavailable"] {
+        for text in ["the format of another release", "is corrupt", "store unavailable"] {
             service.witness.assert_logged(text);
         }
         service.assert_nothing_leaked();

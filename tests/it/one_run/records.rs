@@ -24,5 +24,5 @@ async fn a_corrupt_record_is_409_and_an_error_in_the_log() {
     service.probe.store.rewrite(|record| *record.last_mut().unwrap() ^= 1);
     assert_eq!(client.send().await, Seen::problem(409, "outcome_unknown"));
     assert_eq!(service.app.runs.get(), 1);
-    assert_eq!(events.at(Level::ERROR), ["a stored response is damaged"]);
+    assert_eq!(events.at(Level::ERROR), ["a stored response is corrupt"]);
 }

@@ -43,7 +43,7 @@ fn claims_that_were_given_up_on_leave_no_more_than_768_tasks() {
         send_in_vain(&service, 2000).await;
         assert!((700..=768).contains(&tasks()), "{} tasks", tasks());
         let warnings = events.at(Level::WARN);
-        let warnings = warnings.iter().filter(|line| line.contains("too much is left to do"));
+        let warnings = warnings.iter().filter(|line| line.contains("too much background work"));
         assert!((1..=12).contains(&warnings.count()), "few lines for 1232 claims");
 
         // One deadline over all rounds of all of them.

@@ -80,7 +80,7 @@ async fn rounds(
     layers: impl FnOnce(Router<Effects>, &Effects) -> Router<Effects>,
 ) {
     let effects = Effects::default();
-    let idempotency = Idempotency::new(store).lease(Duration::from_hours(1));
+    let idempotency = Idempotency::new(store).lease(Duration::from_secs(3600));
     let bounded = layers(Router::new().route("/", route(work)), &effects);
     let app = bounded.layer(idempotency.clone()).with_state(effects.clone());
     let mut tasks = tokio::task::JoinSet::new();

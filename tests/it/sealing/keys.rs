@@ -19,7 +19,7 @@ fn an_id_that_does_not_fit_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "two sealing keys have the id \"2026-11\": give each an id of its own")]
+#[should_panic(expected = "two sealing keys have the id \"2026-11\": give each its own id")]
 fn one_id_for_two_keys_is_refused() {
     let _ = new().and_open("2026-11", *OLD);
 }

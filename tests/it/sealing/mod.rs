@@ -27,7 +27,7 @@ const NEW: &[u8; 32] = b"the sealing key of November, 202";
 const DIGEST: &[u8; 32] = b"this is what keys the digests!!!";
 
 fn text(secret: &[u8; 32]) -> &str {
-    str::from_utf8(secret).expect("the secrets of tests are texts")
+    std::str::from_utf8(secret).expect("the secrets of tests are texts")
 }
 
 fn old() -> Sealing {

@@ -14,6 +14,7 @@ pub(super) fn rows() -> Vec<Row> {
         rate: None,
         pool: 3,
         loses_writes: false,
+        has_copies: false,
         scene,
     };
     vec![

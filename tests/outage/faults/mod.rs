@@ -3,6 +3,7 @@
 mod cluster;
 mod postgres;
 mod redis;
+mod sqlite;
 
 use test_servers::{Fault, Proxy};
 
@@ -18,6 +19,8 @@ pub(crate) struct Row {
     pub(crate) pool: usize,
     /// Whether the server may lose what it has acknowledged.
     pub(crate) loses_writes: bool,
+    /// Whether the service keeps copies of what is stored.
+    pub(crate) has_copies: bool,
     pub(crate) scene: fn() -> Scene,
 }
 
@@ -46,7 +49,12 @@ pub(crate) struct Scene {
 type Change = Box<dyn Fn() + Send + Sync>;
 
 pub(crate) fn rows() -> Vec<Row> {
-    redis::rows().into_iter().chain(cluster::rows()).chain(postgres::rows()).collect()
+    redis::rows()
+        .into_iter()
+        .chain(cluster::rows())
+        .chain(postgres::rows())
+        .chain(sqlite::rows())
+        .collect()
 }
 
 /// A fault of the way to the server, through which `access` leads.

@@ -19,11 +19,13 @@ pub(super) fn rows() -> Vec<Row> {
         rate: None,
         pool: 10,
         loses_writes: false,
+        has_copies: false,
         scene,
     };
     let behind = |fault, scene| Row { store: "PostgreSQL behind PgBouncer", ..row(fault, scene) };
     vec![
-        row("killed, restarted", || simple(Postgres::start(), Postgres::kill, Postgres::restart)),
+        row("killed, restarted", killed),
+        Row { has_copies: true, ..row("killed, restarted; near cache", killed) },
         Row {
             rate: Some(20),
             ..row("killed, restarted, connecting takes 1 s", || {
@@ -86,6 +88,10 @@ pub(super) fn rows() -> Vec<Row> {
 
 /// For every session from the next start on.
 const SLOW: &str = "ALTER SYSTEM SET pre_auth_delay = 1";
+
+fn killed() -> Scene {
+    simple(Postgres::start(), Postgres::kill, Postgres::restart)
+}
 
 fn behind_pooler() -> (Arc<Postgres>, PgBouncer) {
     let postgres = Arc::new(Postgres::start());

@@ -21,10 +21,12 @@ pub(super) fn rows() -> Vec<Row> {
         rate: None,
         pool: 1,
         loses_writes: false,
+        has_copies: false,
         scene,
     };
     vec![
-        row("killed, restarted", || simple(Redis::start_with(&SAFE), Redis::kill, Redis::restart)),
+        row("killed, restarted", killed),
+        Row { has_copies: true, ..row("killed, restarted; near cache", killed) },
         Row {
             loses_writes: true,
             ..row("killed, restarted without a log", || {
@@ -40,6 +42,10 @@ pub(super) fn rows() -> Vec<Row> {
         row("`SCRIPT FLUSH`", || simple(Redis::start(), flush, flush)),
         Row { loses_writes: true, ..row("failover to a replica", failover) },
     ]
+}
+
+fn killed() -> Scene {
+    simple(Redis::start_with(&SAFE), Redis::kill, Redis::restart)
 }
 
 fn simple(redis: Redis, begin: fn(&Redis), end: fn(&Redis)) -> Scene {

@@ -16,7 +16,7 @@ use idempotent_axum::{
 use super::{ASKED, BESIDE, Cause, FORGOTTEN, FREED, History, LAPSED, Observed, Span, UNCLAIMED};
 
 const LEASE: Duration = Duration::from_millis(50);
-const TTL: Duration = Duration::from_hours(1);
+const TTL: Duration = Duration::from_secs(3600);
 
 /// A store that forgets at once what it acknowledges.
 struct Forgetful;

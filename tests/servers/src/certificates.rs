@@ -1,4 +1,4 @@
-//! Certificates for servers that speak TLS.
+//! Certificates for servers that use TLS.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,33 +8,32 @@ use crate::directory::Directory;
 use crate::program;
 use crate::user::User;
 
-/// A certificate authority that nobody trusts yet, and a certificate of 127.0.0.1 that it has
-/// signed.
+/// A certificate authority that nobody trusts yet, and a certificate for 127.0.0.1 signed by it.
 #[derive(Debug)]
 pub struct Certificates(Directory);
 
 impl Certificates {
-    /// New ones, in a directory that goes with the value.
+    /// New ones, in a directory that is removed with the value.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it makes files")]
     pub fn new() -> Self {
         let user = User::unprivileged();
         let files = Self(Directory::new(user));
-        // Whatever the system's configuration adds to a certificate, these do not have.
+        // The system's configuration must not add anything to a certificate.
         let config = "[req]\ndistinguished_name = name\n[name]\n";
         fs::write(files.path("config"), config).expect("the directory is writable");
         files.sign("authority", &["basicConstraints=critical,CA:TRUE"], &[]);
         let authority = ["-CA", "authority.pem", "-CAkey", "authority.key"];
         let leaf = ["basicConstraints=critical,CA:FALSE", "subjectAltName=IP:127.0.0.1"];
         files.sign("server", &leaf, &authority);
-        // Postgres takes no key of another user's.
+        // Postgres does not accept a key that belongs to another user.
         if let Some(user) = user {
             user.own(&files.key());
         }
         files
     }
 
-    /// Makes a key and its certificate.
+    /// Creates a key and its certificate.
     fn sign(&self, name: &str, extensions: &[&str], authority: &[&str]) {
         let mut openssl = Command::new(program::find("openssl", "openssl"));
         openssl

@@ -1,24 +1,24 @@
-//! The curl sessions of a README, run against the service that it is about.
+//! Runs the curl sessions of a README against the service that it describes.
 
 use std::{fmt::Write as _, process::Command};
 
-/// Where a README's service listens.
+/// Where the service of a README listens.
 const ADDRESS: &str = "127.0.0.1:3000";
 
-/// Runs the `$ curl` commands in the `console` blocks of `markdown` against the service at `address`,
-/// and compares what they give with what stands below them, but for dates, and for ids as long as the
-/// same ones stand in the same places. Gives how many commands there were.
+/// Runs the `$ curl` commands in the `console` blocks of `markdown` against the service at
+/// `address`, and compares their output with what is written below them. Dates are ignored, and so
+/// are ids, as long as equal ones appear in the same places. Returns the number of commands.
 ///
 /// # Panics
 ///
-/// Panics if a command fails, or gives something else.
+/// Panics if a command fails, or if its output differs.
 #[must_use]
 pub fn compare_curl_sessions(markdown: &str, address: &str) -> usize {
     let (mut shown, mut given) = (String::new(), String::new());
     let commands = curl_commands(markdown);
     for (command, output) in &commands {
         let run = command.replace(ADDRESS, address);
-        // A shell, because quotes and continued lines are the shell's.
+        // In a shell, because quotes and continued lines are shell syntax.
         let result = Command::new("sh").args(["-c", &run]).env("NO_PROXY", "*").output();
         let result = result.expect("`sh` and `curl` run");
         assert!(result.status.success(), "{run}: {}", String::from_utf8_lossy(&result.stderr));
@@ -37,7 +37,7 @@ fn curl_commands(markdown: &str) -> Vec<(&str, &str)> {
     let entries =
         blocks.flat_map(|block| block.split("$ ").filter(|entry| entry.starts_with("curl ")));
     let commands = entries.map(|entry| {
-        // A command goes on after a backslash at the end of its line.
+        // A command continues after a backslash at the end of a line.
         let mut ends = entry.match_indices('\n').filter(|(at, _)| !entry[..*at].ends_with('\\'));
         let end = ends.next().map_or(entry.len(), |(at, _)| at);
         let (command, output) = entry.split_at(end);
@@ -46,9 +46,9 @@ fn curl_commands(markdown: &str) -> Vec<(&str, &str)> {
     commands.collect()
 }
 
-/// The session with a number for each id, the same for the same id, and without dates.
+/// The session with a number for each distinct id, and without dates.
 fn normal(session: &str) -> String {
-    // With hyphens or without, an id has 32 digits; no other word, length or status has.
+    // With or without hyphens, an id has 32 digits; no other word, length or status has.
     let is_part = |c: char| c.is_ascii_hexdigit() || c == '-';
     let mut ids = Vec::new();
     let mut normal = String::new();

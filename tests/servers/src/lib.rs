@@ -1,17 +1,17 @@
-//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`], [`Prometheus`],
-//! [`Certificates`] for those that speak TLS, and a TCP [`Proxy`] that makes the way to them fail;
-//! where programs written in Python are ([`python`]); and the curl sessions of a README
-//! ([`compare_curl_sessions`]).
+//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`],
+//! [`Prometheus`]; [`Certificates`] for those that use TLS; a [`Disk`] for files and one that hangs
+//! ([`SlowDisk`]); a TCP [`Proxy`] that makes the network fail; a browser ([`ChromeDriver`]); the
+//! location of Python programs ([`python`], [`python_file`]); and a runner for the curl sessions of
+//! a README ([`compare_curl_sessions`]).
 //!
-//! Every server listens on a free port of 127.0.0.1, keeps its files in a directory of its own, and
-//! can be killed, restarted on the same port and files, paused and resumed. It stops when it is
-//! dropped. It also stops, and its files go, when the test process ends in any other way, so a
-//! server may live in a `static` that many tests share, and a test that is killed leaves nothing
+//! Every server listens on a free port of 127.0.0.1, keeps its files in its own directory, and can
+//! be killed, restarted on the same port and files, paused and resumed. It stops when it is
+//! dropped. It also stops, and its files are removed, when the test process ends in any other way.
+//! So a server may live in a `static` that many tests share, and a killed test leaves nothing
 //! behind.
 //!
-//! Calls block, and panic when a server does not do what it is asked: that is how a test fails. A
-//! missing program is such a failure too, never a reason to skip; the message names the Debian
-//! package.
+//! Calls block, and panic if a server does not do what it is asked to: that is how a test fails. A
+//! missing program is also a failure, never a reason to skip; the message names the Debian package.
 //!
 //! ```
 //! let redis = test_servers::Redis::start();
@@ -24,8 +24,10 @@
 )]
 
 mod certificates;
+mod chromium;
 mod console;
 mod directory;
+mod disk;
 mod pgbouncer;
 mod postgres;
 mod process;
@@ -36,16 +38,20 @@ mod python;
 mod redis;
 mod redis_cluster;
 mod server;
+mod slow_disk;
 mod tap;
 mod user;
 
 pub use certificates::Certificates;
+pub use chromium::ChromeDriver;
 pub use console::compare_curl_sessions;
+pub use disk::Disk;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use postgres::Postgres;
 pub use prometheus::{Prometheus, test_rules};
 pub use proxy::{Fault, Proxy};
-pub use python::python;
+pub use python::{python, python_file};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
+pub use slow_disk::SlowDisk;
 pub use tap::{Hold, Way};

@@ -13,15 +13,14 @@ use crate::program;
 use crate::server::{Kind, Server, lifecycle};
 use crate::user::User;
 
-/// When `PgBouncer` takes a server's connection back from a client.
+/// When `PgBouncer` takes a server connection back from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolMode {
     /// When the client disconnects.
     Session,
-    /// After each transaction: what a session keeps, such as a prepared statement or `LISTEN`, is
-    /// lost.
+    /// After each transaction: session state, such as a prepared statement or `LISTEN`, is lost.
     Transaction,
-    /// After each statement: transactions of several are refused.
+    /// After each statement: transactions with several are refused.
     Statement,
 }
 
@@ -61,22 +60,23 @@ impl PgBouncer {
         url(&self.address(), "postgres")
     }
 
-    /// What `psql` prints for SQL statements sent through the pooler: a line per row, `|` between
-    /// columns.
+    /// What `psql` prints for SQL statements sent through the pooler: one line per row, with `|`
+    /// between columns.
     pub fn execute(&self, sql: &str) -> String {
         psql(&self.url(), sql)
     }
 
-    /// The same while it may refuse, which it does for a time after it could not reach the server.
+    /// Like [`execute`](Self::execute), while the pooler may refuse, which it does for a while
+    /// after it could not reach the server.
     ///
     /// # Errors
     ///
-    /// Returns what `psql` prints if a statement fails.
+    /// Returns an error if a statement fails: what `psql` prints.
     pub fn try_execute(&self, sql: &str) -> Result<String, String> {
         try_psql(&self.url(), sql)
     }
 
-    /// What its console prints for a command such as `SHOW POOLS`.
+    /// What its admin console prints for a command such as `SHOW POOLS`.
     pub fn admin(&self, command: &str) -> String {
         psql(&url(&self.address(), "pgbouncer"), command)
     }
@@ -115,7 +115,7 @@ impl Kind for Options {
     }
 
     fn serves(&self, id: u32, directory: &Directory) -> bool {
-        // Written once it listens.
+        // Logged once it listens.
         directory.log().lines().any(|line| line.contains(&format!("[{id}] LOG process up")))
     }
 }

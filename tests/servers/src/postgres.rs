@@ -1,7 +1,6 @@
 //! One Postgres server.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +26,7 @@ struct Options {
 }
 
 impl Postgres {
-    /// A server that does not wait for the disk (`fsync=off`): what it committed survives
+    /// A server that does not wait for the disk (`fsync=off`): what it has committed survives
     /// [`kill`](Self::kill), but would not survive a power cut.
     #[must_use]
     pub fn start() -> Self {
@@ -40,8 +39,8 @@ impl Postgres {
         Self::start_in(Directory::new(User::unprivileged()), settings)
     }
 
-    /// A server with all its data, tables and write-ahead log, on a small disk of its own (a
-    /// filesystem in memory), which [`fill_disk`](Self::fill_disk) fills. Needs the right to mount.
+    /// A server with all its data, tables and write-ahead log, on its own small disk (a filesystem
+    /// in memory), which [`fill_disk`](Self::fill_disk) fills. Requires permission to mount.
     #[must_use]
     pub fn start_on_small_disk(settings: &[&str]) -> Self {
         let user = User::unprivileged();
@@ -51,7 +50,7 @@ impl Postgres {
     }
 
     fn start_in(directory: Directory, settings: &[&str]) -> Self {
-        // `cp` keeps the owner and the modes, on which Postgres insists.
+        // `cp` keeps the owner and the modes, which Postgres insists on.
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(data(&TEMPLATE)).arg(directory.path());
         program::output(&mut copy).unwrap_or_else(|error| panic!("{error}"));
@@ -60,31 +59,18 @@ impl Postgres {
     }
 
     /// Fills the disk of a server [on a small one](Self::start_on_small_disk): from now on no file
-    /// can grow, and none can be made.
+    /// can grow or be created.
     pub fn fill_disk(&self) {
-        let fill = || {
-            let mut hog = File::create(self.hog())?;
-            loop {
-                hog.write_all(&[0; 4096])?;
-            }
-        };
-        let ended: io::Result<()> = fill();
-        let error = ended.expect_err("a disk is full at some time");
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+        self.0.directory().fill();
     }
 
-    /// Undoes [`fill_disk`](Self::fill_disk). A server that has [ended](Self::await_end) for want
-    /// of room stays so until a [`restart`](Self::restart).
+    /// Undoes [`fill_disk`](Self::fill_disk). A server that has [ended](Self::await_end) because
+    /// the disk was full stays down until a [`restart`](Self::restart).
     pub fn free_disk(&self) {
-        fs::remove_file(self.hog()).expect("the disk was filled");
+        self.0.directory().free();
     }
 
-    fn hog(&self) -> PathBuf {
-        let disk = self.0.directory().mounted();
-        disk.expect("the server was started on a small disk").join("hog")
-    }
-
-    /// A server that also speaks TLS, with these certificates.
+    /// A server that also accepts TLS, with these certificates.
     #[must_use]
     pub fn start_tls(certificates: &Certificates) -> Self {
         let certificate = format!("ssl_cert_file={}", certificates.certificate().display());
@@ -92,7 +78,7 @@ impl Postgres {
         Self::start_with(&["ssl=on", &certificate, &key])
     }
 
-    /// A hot standby of this server: it replicates, and serves reads only, until
+    /// A hot standby of this server: it replicates, and only serves reads until
     /// `SELECT pg_promote()`.
     #[must_use]
     pub fn standby(&self) -> Self {
@@ -114,13 +100,13 @@ impl Postgres {
         url(&self.address(), "postgres")
     }
 
-    /// The URL that leads through a proxy to this server.
+    /// The URL that goes through a proxy to this server.
     #[must_use]
     pub fn url_through(&self, proxy: &Proxy) -> String {
         url(&proxy.address(), "postgres")
     }
 
-    /// What it has logged since it was started.
+    /// Its log since it was started.
     #[must_use]
     pub fn log(&self) -> String {
         self.0.directory().log()
@@ -132,17 +118,17 @@ impl Postgres {
         self.0.directory().path()
     }
 
-    /// What `psql` prints for SQL statements, in one transaction: a line per row, `|` between
-    /// columns.
+    /// What `psql` prints for SQL statements, in one transaction: one line per row, with `|`
+    /// between columns.
     pub fn execute(&self, sql: &str) -> String {
         self.try_execute(sql).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same where the server may fail.
+    /// Like [`execute`](Self::execute), for statements that may fail.
     ///
     /// # Errors
     ///
-    /// What `psql` prints then.
+    /// Returns an error if a statement fails: what `psql` prints.
     pub fn try_execute(&self, sql: &str) -> Result<String, String> {
         try_psql(&self.url(), sql)
     }
@@ -150,10 +136,10 @@ impl Postgres {
 
 lifecycle!(Postgres);
 
-/// Twice of what a new server takes.
+/// Twice what a new server takes.
 const DISK: u64 = 80 << 20;
 
-/// `initdb` takes longer than all the rest: once for a process, then copied.
+/// `initdb` takes longer than everything else, so it runs once per process, and is then copied.
 static TEMPLATE: LazyLock<Directory> = LazyLock::new(|| {
     let user = User::unprivileged();
     let directory = Directory::new(user);
@@ -179,7 +165,7 @@ fn data(directory: &Directory) -> PathBuf {
 }
 
 impl Kind for Options {
-    // Immediate shutdown: no checkpoint, but its shared memory is returned to the system.
+    // Immediate shutdown: no checkpoint, but the shared memory is returned to the system.
     const STOP: Option<Signal> = Some(Signal::QUIT);
 
     fn program(&self) -> PathBuf {

@@ -18,7 +18,7 @@ use crate::user::User;
 /// How long a server may take to start, to answer or to stop before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Asks until there is an answer: servers tell of their state, they do not announce it.
+/// Asks until there is an answer: servers can be asked for their state but do not announce it.
 pub(crate) fn poll<T>(mut question: impl FnMut() -> Option<T>) -> Option<T> {
     let asked = Instant::now();
     loop {
@@ -39,7 +39,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` in its directory, with both outputs in a new log.
+    /// Starts `program` in its directory, with both outputs going to a new log.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -47,7 +47,7 @@ impl Process {
         user: Option<User>,
     ) -> Self {
         let log = directory.create_log();
-        // The kernel forgets the death signal when the user changes, so `setpriv` sets it after
+        // The kernel clears the death signal when the user changes, so `setpriv` sets it after
         // that, then becomes the server.
         let mut command = Command::new(program::find("setpriv", "util-linux"));
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(arguments);
@@ -72,7 +72,7 @@ impl Process {
 
     /// Sends a signal to the process alone.
     pub(crate) fn signal(&mut self, signal: Signal) {
-        // A child that has been waited for has no id any more: it may be another process's.
+        // Once a child has been waited for, its id may be another process's.
         if self.exited().is_none() {
             send(self.id(), signal);
         }
@@ -125,8 +125,8 @@ impl Drop for Process {
     }
 }
 
-/// Spawns from a thread that never ends: the death signal comes when the *thread* dies that
-/// spawned, and a test's thread may end before a server that other tests share.
+/// Spawns from a thread that never ends: the death signal is sent when the *thread* that spawned
+/// dies, and a test's thread may end before a server that other tests share.
 fn spawn(command: Command) -> io::Result<Child> {
     type Job = (Command, mpsc::SyncSender<io::Result<Child>>);
     static SPAWNER: LazyLock<mpsc::Sender<Job>> = LazyLock::new(|| {
@@ -171,10 +171,10 @@ struct Stat {
     parent: u32,
 }
 
-/// What the kernel says of a process; `None` for one that has ended, waited for or not.
+/// The kernel's information on a process; `None` if it has ended, whether or not it was waited for.
 fn stat(id: u32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // `id (name) state parent …`, where the name may hold anything.
+    // `id (name) state parent …`, where the name may contain anything.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next().filter(|&state| state != "Z")?.to_owned();
     Some(Stat { state, parent: fields.next()?.parse().ok()? })

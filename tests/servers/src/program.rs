@@ -1,4 +1,4 @@
-//! Where the servers' programs are, and what to install where one is missing.
+//! Where the servers' programs are, and what to install if one is missing.
 
 use std::env;
 use std::fs;
@@ -12,12 +12,12 @@ use rustix::process::Signal;
 
 use crate::process::{PATIENCE, send};
 
-/// The path of `name`, looked for in `PATH`, in `/usr/sbin` (which a user's `PATH` may lack) and in
+/// The path of `name`, looked up in `PATH`, in `/usr/sbin` (which a user's `PATH` may lack) and in
 /// Debian's directories of the Postgres releases, the newest first.
 ///
 /// # Panics
 ///
-/// Where it is nowhere: the message names the Debian `package` that has it.
+/// Panics if it cannot be found, with a message that names the Debian `package` that contains it.
 pub(crate) fn find(name: &str, package: &str) -> PathBuf {
     postgres_directories()
         .into_iter()
@@ -30,7 +30,8 @@ pub(crate) fn find(name: &str, package: &str) -> PathBuf {
         })
 }
 
-/// Before `PATH`, because Debian puts wrappers there that choose a server by its own configuration.
+/// Before `PATH`, because Debian puts wrappers there that choose a server by their own
+/// configuration.
 fn postgres_directories() -> Vec<PathBuf> {
     let mut releases: Vec<(u32, PathBuf)> = fs::read_dir(Path::new("/usr/lib/postgresql"))
         .into_iter()
@@ -44,8 +45,8 @@ fn postgres_directories() -> Vec<PathBuf> {
     releases.into_iter().map(|(_, directory)| directory).collect()
 }
 
-/// Runs a program to its end and returns what it wrote to its standard output, without the last
-/// line break. One that asks a server which never answers is killed.
+/// Runs a program to its end and returns its standard output without the last line break. A program
+/// that waits for a server that never answers is killed.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     output_within(PATIENCE, command)
 }

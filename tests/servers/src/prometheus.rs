@@ -1,4 +1,4 @@
-//! A Prometheus that scrapes what a test names.
+//! A Prometheus that scrapes the targets that a test names.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,8 +23,8 @@ struct Options {
 }
 
 impl Prometheus {
-    /// Scrapes `/metrics` of `targets`, each as the job with its name, and evaluates alert rules (the text
-    /// of a rules file).
+    /// Scrapes `/metrics` of `targets`, each as the job with its name, and evaluates alert rules
+    /// (the text of a rules file).
     #[must_use]
     pub fn start(targets: &[(&str, SocketAddr)], rules: &str) -> Self {
         let targets = targets.iter().map(|(job, address)| ((*job).to_owned(), *address)).collect();
@@ -41,11 +41,11 @@ impl Prometheus {
 
 lifecycle!(Prometheus);
 
-/// What `promtool` says of a file of unit tests for alert rules.
+/// What `promtool` says about a file of unit tests for alert rules.
 ///
 /// # Errors
 ///
-/// Returns what it prints if a test fails.
+/// Returns an error if a test fails: what `promtool` prints.
 pub fn test_rules(tests: &Path) -> Result<String, String> {
     let promtool = program::find("promtool", "prometheus");
     program::output(Command::new(promtool).args(["test", "rules"]).arg(tests))

@@ -16,21 +16,21 @@ use crate::tap::{Places, Stream, Way};
 /// What a [`Proxy`] does to all its connections, open and new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Passes everything on.
+    /// Forwards everything.
     None,
-    /// Passes everything on, later: each chunk of bytes, each way, after this time.
+    /// Forwards everything with a delay: each chunk of bytes, in each direction, after this time.
     Latency(Duration),
-    /// Holds everything back. Connections stay open, and new ones are accepted, of which the server
-    /// learns nothing; what was held goes on with the next fault.
+    /// Holds everything back. Connections stay open, and new ones are accepted without the server
+    /// learning of them; what was held is forwarded with the next fault.
     Stall,
     /// Resets every connection.
     Reset,
-    /// Passes requests on, and resets a connection when the answer would arrive: the server has
-    /// done what the caller does not know.
+    /// Forwards requests, and resets a connection when the answer would arrive: the server has done
+    /// something that the caller does not know about.
     LoseReplies,
 }
 
-/// A TCP proxy in threads of its own. Dropping it resets its connections and closes its port.
+/// A TCP proxy in its own threads. Dropping it resets its connections and closes its port.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -39,8 +39,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy on a free port of 127.0.0.1 that passes everything on to `upstream`, which need not
-    /// be there yet.
+    /// A proxy on a free port of 127.0.0.1 that forwards everything to `upstream`, which need not
+    /// exist yet.
     #[must_use]
     pub fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -54,14 +54,14 @@ impl Proxy {
         Self { address, shared, acceptor: Some(acceptor) }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Changes what it does, from the next chunk of bytes on. One that is being passed on when this
-    /// is called may still arrive.
+    /// Changes what it does, from the next chunk of bytes on. A chunk that is being forwarded when
+    /// this is called may still arrive.
     pub fn set(&self, fault: Fault) {
         let mut state = self.shared.lock();
         state.fault = fault;
@@ -71,21 +71,21 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
-    /// Passes new connections on to `upstream` from now on, as an address does that moves to another
-    /// server. Open ones stay where they are.
+    /// Forwards new connections to `upstream` from now on, like an address that moves to another
+    /// server. Open connections stay where they are.
     pub fn redirect(&self, upstream: SocketAddr) {
         self.shared.lock().upstream = upstream;
     }
 
-    /// How many times clients have sent bytes on: once for each round trip, if they wait for each
-    /// answer.
+    /// How many times bytes from clients have been forwarded: once for each round trip, if they
+    /// wait for each answer.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// Ends the client's side of every open connection, and leaves the server's open: a host that has
-    /// vanished, of which the server learns nothing until the next [`Fault::Reset`].
+    /// Ends the client's side of every open connection, but leaves the server's side open: like a
+    /// host that has vanished, which the server does not learn until the next [`Fault::Reset`].
     pub fn vanish(&self) {
         let mut state = self.shared.lock();
         let open: Vec<_> = state.connections.iter().filter_map(Weak::upgrade).collect();
@@ -133,7 +133,7 @@ pub(crate) struct State {
     closed: bool,
     stalled: usize,
     connections: Vec<Weak<Connection>>,
-    /// Those whose client has vanished.
+    /// Connections whose client has vanished.
     vanished: Vec<Arc<Connection>>,
     pub(crate) places: Places,
 }
@@ -166,11 +166,11 @@ impl Shared {
         self.state.lock().expect(UNPOISONED)
     }
 
-    /// Waits until the stall ends in which a client has connected, and counts what it has sent;
-    /// false if there is nobody any more who waits.
+    /// Waits until the stall during which a client has connected ends, and counts what it has sent;
+    /// `false` if nobody is waiting any more.
     fn await_passage(&self, client: &TcpStream) -> bool {
         let stalls = |state: &mut State| state.fault == Fault::Stall;
-        // The client speaks first; until it does, a look now and then for the end of the stall.
+        // The client speaks first; until it does, check now and then whether the stall has ended.
         let _ = client.set_read_timeout(Some(Duration::from_millis(10)));
         let mut state = loop {
             let sent = client.peek(&mut [0]);
@@ -190,7 +190,7 @@ impl Shared {
         !has_gone(client)
     }
 
-    /// Waits until the next bytes may pass; false if they never may.
+    /// Waits until the next bytes may pass; `false` if they never may.
     fn admit(&self, way: Way, connection: &Connection) -> bool {
         let mut state = self.lock();
         if state.fault == Fault::Stall {
@@ -255,8 +255,8 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-/// Both sockets of a client's connection. They close when the threads of both ways have let go of
-/// it.
+/// Both sockets of a client's connection. They close once the threads of both directions have
+/// released them.
 #[derive(Debug)]
 pub(crate) struct Connection {
     client: TcpStream,
@@ -288,14 +288,14 @@ impl Connection {
     }
 }
 
-/// Whether the other end has closed, even if what it sent before is not read yet.
+/// Whether the other end has closed, even if what it sent before has not been read yet.
 fn has_gone(socket: &TcpStream) -> bool {
     let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     let mut looked = [PollFd::new(socket, PollFlags::RDHUP)];
     poll(&mut looked, Some(&Timespec::default())).is_ok() && looked[0].revents().intersects(closed)
 }
 
-/// Makes the socket's end, when it is closed, a reset.
+/// Makes closing the socket a reset.
 fn abort(socket: &TcpStream) {
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
 }

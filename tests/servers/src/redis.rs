@@ -10,7 +10,7 @@ use crate::program;
 use crate::proxy::Proxy;
 use crate::server::{Kind, Server, free_port, lifecycle};
 
-/// A Redis server, empty, that by default keeps nothing on disk.
+/// A Redis server, initially empty, that by default keeps nothing on disk.
 #[derive(Debug)]
 pub struct Redis(Server<Options>);
 
@@ -21,7 +21,7 @@ struct Options {
     tls_port: Option<u16>,
 }
 
-/// What a node of a cluster adds to its port for the port on which it talks with the others.
+/// The offset from the port of a cluster node to the port on which it talks to the others.
 const BUS: u16 = 10_000;
 
 impl Redis {
@@ -39,14 +39,14 @@ impl Redis {
         Self::new(arguments, false, None)
     }
 
-    /// A server that also speaks TLS, with these certificates. It asks its clients for none.
+    /// A server that also accepts TLS, with these certificates. It does not ask clients for theirs.
     #[must_use]
     pub fn start_tls(certificates: &Certificates) -> Self {
         Self::new(&[], false, Some(certificates))
     }
 
-    /// A server in cluster mode that knows no other node yet. With certificates it also speaks TLS,
-    /// and nothing else with the other nodes.
+    /// A server in cluster mode that knows no other node yet. With certificates it also accepts
+    /// TLS, and uses nothing else with the other nodes.
     pub(crate) fn start_node(arguments: &[&str], certificates: Option<&Certificates>) -> Self {
         Self::new(arguments, true, certificates)
     }
@@ -66,7 +66,7 @@ impl Redis {
         Self(Server::start(options, Directory::new(None), None))
     }
 
-    /// The port for clients with TLS, where it speaks TLS.
+    /// The port for clients with TLS, if it accepts TLS.
     pub(crate) fn tls_port(&self) -> Option<u16> {
         self.0.kind().tls_port
     }
@@ -83,13 +83,13 @@ impl Redis {
         format!("rediss://127.0.0.1:{}", self.tls_port().expect("it speaks TLS"))
     }
 
-    /// The URL that leads through a proxy to this server.
+    /// The URL that goes through a proxy to this server.
     #[must_use]
     pub fn url_through(&self, proxy: &Proxy) -> String {
         format!("redis://{}", proxy.address())
     }
 
-    /// What `redis-cli` prints for a command, an error reply included.
+    /// What `redis-cli` prints for a command, including an error reply.
     pub fn cli(&self, arguments: &[&str]) -> String {
         cli(self.address().port(), arguments).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -127,7 +127,7 @@ impl Kind for Options {
     }
 
     fn serves(&self, id: u32, directory: &Directory) -> bool {
-        // Written once it has loaded its data; `M` is for master.
+        // Logged once it has loaded its data; `M` is for master.
         directory
             .log()
             .lines()

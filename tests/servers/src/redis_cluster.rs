@@ -9,8 +9,8 @@ use crate::redis::Redis;
 const SLOTS: u32 = 16_384;
 const MASTERS: u32 = 3;
 
-/// A Redis Cluster of three masters without replicas. A key whose master is dead is out of reach;
-/// the others stay served.
+/// A Redis Cluster of three masters without replicas. A key whose master is dead is unavailable;
+/// the others are still served.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
@@ -24,13 +24,15 @@ impl RedisCluster {
         Self::new(&[], None)
     }
 
-    /// The same, of nodes with further arguments, as [`Redis::start_with`] takes them.
+    /// Like [`start`](Self::start), with further arguments for the nodes, as in
+    /// [`Redis::start_with`].
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Self {
         Self::new(arguments, None)
     }
 
-    /// The same, of nodes that also speak TLS with their clients, and only TLS among themselves.
+    /// Like [`start`](Self::start), with nodes that also accept TLS from clients, and use only TLS
+    /// among themselves.
     #[must_use]
     pub fn start_tls(certificates: &Certificates) -> Self {
         Self::new(&[], Some(certificates))
@@ -39,7 +41,7 @@ impl RedisCluster {
     fn new(arguments: &[&str], certificates: Option<&Certificates>) -> Self {
         let nodes: Vec<Redis> = (0..MASTERS).map(|_| start_node(arguments, certificates)).collect();
         for (master, node) in (0..MASTERS).zip(&nodes) {
-            // Not `ADDSLOTSRANGE`, which is of Redis 7.
+            // Not `ADDSLOTSRANGE`, which needs Redis 7.
             let slots: Vec<String> = slots(master).map(|slot| slot.to_string()).collect();
             let add = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
             ok(&node.cli(&add.collect::<Vec<_>>()));
@@ -54,8 +56,8 @@ impl RedisCluster {
         cluster
     }
 
-    /// A replica, without TLS, of the node at index `master`, which has all its data and is known to all nodes. It
-    /// does not belong to [`nodes`](Self::nodes).
+    /// A replica, without TLS, of the node at index `master`. It has all of that node's data and is
+    /// known to all nodes, but is not one of the [`nodes`](Self::nodes).
     #[must_use]
     pub fn replica(&self, master: usize) -> Redis {
         let master = &self.nodes[master];
@@ -86,8 +88,8 @@ impl RedisCluster {
         self.nodes.iter().map(Redis::url).collect()
     }
 
-    /// The nodes, to look into one or to kill, pause and restart it. The node at index `i` of three
-    /// serves the `i`-th third of the slots.
+    /// The nodes, to inspect, kill, pause or restart one. The node at index `i` of three serves the
+    /// `i`-th third of the slots.
     #[must_use]
     pub fn nodes(&self) -> &[Redis] {
         &self.nodes
@@ -104,7 +106,7 @@ impl RedisCluster {
             .expect("the nodes share all slots")
     }
 
-    /// Waits until every node says `cluster_state:ok` and reaches all others: after a
+    /// Waits until every node reports `cluster_state:ok` and reaches all others, after a
     /// [`Redis::restart`] of one.
     pub fn await_ok(&self) {
         for node in &self.nodes {
@@ -124,9 +126,9 @@ impl RedisCluster {
 
 fn start_node(arguments: &[&str], certificates: Option<&Certificates>) -> Redis {
     let options = [
-        // Under Redis's default a dead master takes the other masters' slots with it.
+        // By default, Redis makes the other masters' slots unavailable when a master dies.
         ["--cluster-require-full-coverage", "no"],
-        // Nor does a master wait five seconds for more replicas.
+        // A master should not wait five seconds for more replicas either.
         ["--repl-diskless-sync-delay", "0"],
     ];
     Redis::start_node(&[options.as_flattened(), arguments].concat(), certificates)

@@ -1,4 +1,4 @@
-//! What all servers share: a port, a directory, a process that comes and goes.
+//! What all servers have in common: a port, a directory, a process that comes and goes.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -18,14 +18,14 @@ pub(crate) trait Kind {
     /// Its arguments.
     fn arguments(&self, port: u16, directory: &Directory) -> Vec<String>;
 
-    /// Whether the server that runs as process `id` serves, judged by what it writes: another one
-    /// may have its port.
+    /// Whether the server that runs as process `id` is serving, judged by its output: another
+    /// server may have its port.
     fn serves(&self, id: u32, directory: &Directory) -> bool;
 
-    /// The signal that ends it at once but tidily, where SIGKILL would leave something behind.
+    /// The signal that ends it at once but cleanly, if SIGKILL would leave something behind.
     const STOP: Option<Signal> = None;
 
-    /// Chooses a port that may be free, and any further ones it needs. Called before each try.
+    /// Chooses a port that may be free, and any others it needs. Called before each attempt.
     fn choose_port(&mut self) -> u16 {
         free_port()
     }
@@ -48,8 +48,8 @@ enum Fault {
 }
 
 impl<K: Kind> Server<K> {
-    /// Starts it on a free port. Another process may take the port before the server does; then on
-    /// another one.
+    /// Starts it on a free port. If another process takes the port before the server does, another
+    /// port is chosen.
     pub(crate) fn start(kind: K, directory: Directory, user: Option<User>) -> Self {
         let mut server = Self { kind, port: 0, user, process: Mutex::new(None), directory };
         for _ in 0..20 {
@@ -81,7 +81,7 @@ impl<K: Kind> Server<K> {
         }
     }
 
-    /// Kills it where it runs, and starts it on the same port and files.
+    /// Kills it if it runs, and starts it on the same port and files.
     pub(crate) fn restart(&self) {
         self.kill();
         let started = poll(|| match self.launch() {
@@ -106,7 +106,7 @@ impl<K: Kind> Server<K> {
     pub(crate) fn await_end(&self) {
         let ended =
             poll(|| self.process().as_mut().is_none_or(|it| it.exited().is_some()).then_some(()));
-        assert!(ended.is_some(), "the server goes on\n{}", self.directory.log());
+        assert!(ended.is_some(), "the server has not ended\n{}", self.directory.log());
     }
 
     fn launch(&self) -> Result<(), Fault> {
@@ -126,7 +126,7 @@ impl<K: Kind> Server<K> {
             None => "does not serve in time".to_owned(),
         };
         let log = self.directory.log();
-        // The words for EADDRINUSE of the C library, and of Go in lower case.
+        // The text of EADDRINUSE in the C library, and in Go, which writes it in lower case.
         if log.to_lowercase().contains("address already in use") {
             return Err(Fault::PortInUse);
         }
@@ -134,7 +134,7 @@ impl<K: Kind> Server<K> {
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
-        // A test that failed has left the process as it is; the lock protects nothing else.
+        // A failed test leaves the process as it is; the lock protects nothing else.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,20 +153,20 @@ impl<K: Kind> Drop for Server<K> {
 macro_rules! lifecycle {
     ($server:ident) => {
         impl $server {
-            /// Where it listens.
+            /// The address it listens on.
             #[must_use]
             pub fn address(&self) -> std::net::SocketAddr {
                 self.0.address()
             }
 
-            /// SIGKILL to all its processes. Returns when they are dead; nothing happens where they
-            /// were.
+            /// SIGKILL to all its processes. Returns when they are dead; does nothing if they
+            /// already were.
             pub fn kill(&self) {
                 self.0.kill();
             }
 
-            /// Starts it again on the same port and directory, after a [`kill`](Self::kill) where
-            /// it still runs.
+            /// Starts it again on the same port and directory, after a [`kill`](Self::kill) if it
+            /// is still running.
             pub fn restart(&self) {
                 self.0.restart();
             }
@@ -182,7 +182,7 @@ macro_rules! lifecycle {
                 self.0.pause();
             }
 
-            /// SIGCONT to all its processes: it goes on as if nothing had been.
+            /// SIGCONT to all its processes: it continues as if nothing had happened.
             pub fn resume(&self) {
                 self.0.resume();
             }
@@ -201,7 +201,7 @@ pub(crate) fn free_port() -> u16 {
 
 #[cfg(test)]
 impl<K: Kind> Server<K> {
-    /// Asserts that it tells a taken port from any other reason not to start.
+    /// Asserts that it can tell a taken port from any other reason not to start.
     pub(crate) fn assert_notices_a_taken_port(&self) {
         self.kill();
         let taken = TcpListener::bind(self.address()).expect("the server has left its port");

@@ -1,12 +1,12 @@
-//! What a [`Proxy`] does at one place in the bytes that pass it: it holds them back, or cuts the
-//! connection.
+//! What a [`Proxy`] does at one place in the bytes that pass through it: it holds them back, or
+//! cuts the connection.
 
 use std::sync::{Arc, MutexGuard};
 
 use crate::process::PATIENCE;
 use crate::proxy::{Connection, Proxy, Shared, State, UNPOISONED};
 
-/// The way of bytes through a [`Proxy`].
+/// The direction of bytes through a [`Proxy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the client to the server.
@@ -15,11 +15,11 @@ pub enum Way {
     Reply,
 }
 
-/// The places that a proxy looks for.
+/// The places that a proxy watches for.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     hold: Option<Place>,
-    /// How many bytes still pass before the cut.
+    /// How many bytes may still pass before the cut.
     cut: Option<usize>,
     cuts: usize,
 }
@@ -32,8 +32,9 @@ struct Place {
 }
 
 impl Proxy {
-    /// Holds back the chunk in which the first `bytes` that pass from now on in this way end, and
-    /// what follows on its connection in the same way. All other connections go on.
+    /// Holds back the chunk that contains the end of the first occurrence of `bytes` from now on in
+    /// this direction, and whatever follows it on its connection in the same direction. All other
+    /// connections continue.
     ///
     /// ```
     /// use test_servers::{Postgres, Proxy, Way};
@@ -56,7 +57,7 @@ impl Proxy {
     ///
     /// # Panics
     ///
-    /// Panics if there is such a place already.
+    /// Panics if the proxy is already holding at another place.
     pub fn hold(&self, way: Way, bytes: &[u8]) -> Hold<'_> {
         let place = Place { way, bytes: bytes.to_vec(), held: None };
         let before = self.shared.lock().places.hold.replace(place);
@@ -64,8 +65,8 @@ impl Proxy {
         Hold { shared: &self.shared }
     }
 
-    /// Passes this many bytes more, of all connections in both ways together, then resets the
-    /// connection that carries the next one: in the midst of a message, if that is where it is.
+    /// Forwards this many more bytes, over all connections and both directions, then resets the
+    /// connection that carries the next one, even in the middle of a message.
     pub fn cut_after(&self, bytes: usize) {
         self.shared.lock().places.cut = Some(bytes);
     }
@@ -85,8 +86,8 @@ impl Proxy {
     }
 }
 
-/// Bytes that a proxy holds back, as soon as they come. If it is dropped, they never arrive: their
-/// connection is reset.
+/// Bytes that a proxy holds back as soon as they arrive. If this is dropped, they never reach the
+/// other side: their connection is reset.
 #[derive(Debug)]
 #[must_use = "the connection is reset when it is dropped"]
 pub struct Hold<'a> {
@@ -94,7 +95,7 @@ pub struct Hold<'a> {
 }
 
 impl Hold<'_> {
-    /// Waits until the bytes have come and are held back.
+    /// Waits until the bytes have arrived and are held back.
     pub fn wait(&self) {
         let state = self.shared.lock();
         let is_awaited =
@@ -103,7 +104,7 @@ impl Hold<'_> {
         assert!(!waited.expect(UNPOISONED).1.timed_out(), "no such bytes after {PATIENCE:?}");
     }
 
-    /// Lets them go on.
+    /// Lets them continue.
     pub fn pass(self) {
         self.shared.lock().places.hold = None;
         self.shared.changed.notify_all();
@@ -120,11 +121,11 @@ impl Drop for Hold<'_> {
     }
 }
 
-/// One way of one connection, as it is looked at.
+/// One direction of one connection, as it is inspected.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) way: Way,
-    /// The end of what has passed: bytes that are looked for may begin in it.
+    /// The end of what has passed: bytes that are searched for may begin in it.
     passed: Vec<u8>,
 }
 
@@ -133,8 +134,8 @@ impl Stream {
         Self { way, passed: Vec::new() }
     }
 
-    /// Returns, perhaps after a while, how many bytes of `chunk` may pass before the connection is
-    /// to be reset; all, if it goes on.
+    /// Returns, perhaps after a while, how many bytes of `chunk` may pass before the connection has
+    /// to be reset; all of them if it continues.
     pub(crate) fn passes(
         &mut self,
         chunk: &[u8],
@@ -168,7 +169,7 @@ impl Stream {
         passes
     }
 
-    /// Whether this is the chunk in which the bytes end that are to be held back.
+    /// Whether this chunk contains the end of the bytes that are to be held back.
     fn is_held(&mut self, state: &mut MutexGuard<'_, State>, chunk: &[u8]) -> bool {
         let place = state.places.hold.as_ref();
         let Some(place) = place.filter(|it| it.way == self.way && it.held.is_none()) else {

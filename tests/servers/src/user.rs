@@ -1,4 +1,4 @@
-//! The user whom servers run as that refuse to run as root.
+//! The user to run servers as that refuse to run as root.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// `postgres`, else `nobody`, where the caller is root; the caller itself (`None`) otherwise.
+    /// `postgres` or else `nobody` if the caller is root; otherwise the caller itself (`None`).
     pub(crate) fn unprivileged() -> Option<Self> {
         geteuid().is_root().then(|| {
             let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
@@ -33,7 +33,7 @@ impl User {
         Some(Self { uid: fields.nth(2)?.parse().ok()?, gid: fields.next()?.parse().ok()? })
     }
 
-    /// Gives it a file or an empty directory.
+    /// Makes this user the owner of a file or an empty directory.
     pub(crate) fn own(self, path: &Path) {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
             .expect("root may give files away");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use test_servers::{PgBouncer, PoolMode, Postgres, Redis};
 
-/// Looks until it is so: a process that is not a child gives no sign.
+/// Checks until the condition holds: a process that is not a child gives no sign.
 fn until(mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
@@ -24,6 +24,14 @@ fn listens(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
 }
 
+/// Whether a process was started with this argument.
+fn runs(argument: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .any(|arguments| arguments.split(|&byte| byte == 0).any(|it| it == argument.as_bytes()))
+}
+
 #[test]
 fn a_killed_test_process_leaves_no_server_and_no_file() {
     let mut hold = Command::new(env!("CARGO_BIN_EXE_hold")).stdout(Stdio::piped()).spawn().unwrap();
@@ -34,11 +42,14 @@ fn a_killed_test_process_leaves_no_server_and_no_file() {
     assert_eq!(addresses.len(), 3);
     assert!(directories.iter().all(|directory| directory.is_dir()));
     assert!(addresses.iter().all(|&address| listens(address)));
+    let browser = lines.next().unwrap();
+    assert!(runs(&browser));
 
     hold.kill().unwrap();
     hold.wait().unwrap();
 
     until(|| !addresses.iter().any(|&address| listens(address)));
+    until(|| !runs(&browser));
     until(|| !directories[0].parent().unwrap().exists());
     assert!(!directories[1].exists());
 }

@@ -65,7 +65,7 @@ fn a_full_disk_ends_it_and_with_room_it_has_all_that_was_committed() {
     postgres.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
     postgres.fill_disk();
     assert_eq!(postgres.execute("SELECT a FROM t"), "1");
-    // There is no room for the next file of the log.
+    // There is no room for the next log file.
     let _ = postgres.try_execute("SELECT pg_switch_wal()");
     assert!(postgres.try_execute("INSERT INTO t VALUES (2)").is_err());
     postgres.await_end();

@@ -71,7 +71,7 @@ fn a_stalled_request_arrives_when_the_stall_ends() {
     assert_eq!(redis.cli(&["GET", "a"]), "1");
 }
 
-/// How many connections other than its own a server has.
+/// How many connections a server has besides its own.
 fn clients(redis: &Redis) -> usize {
     redis.cli(&["CLIENT", "LIST"]).lines().count() - 1
 }
@@ -153,7 +153,7 @@ fn bytes_that_are_held_back_arrive_when_they_may_and_others_meanwhile() {
     let proxy = Proxy::start(redis.address());
     let (mut one, mut other) = (connect(&proxy), connect(&proxy));
     let hold = proxy.hold(Way::Request, b"SET a");
-    // The place may lie in two chunks: the first of them has arrived.
+    // The place may be split over two chunks: the first of them has arrived.
     one.write_all(b"PING\r\nSE").unwrap();
     receive(&mut one, "+PONG");
     send(&mut one, "T a 1");
@@ -177,7 +177,7 @@ fn a_reply_that_is_held_back_and_then_dropped_is_of_a_request_that_was_done() {
     assert_eq!(redis.cli(&["GET", "a"]), "1");
     drop(hold);
     assert_reset(&mut client);
-    // And nothing is held back any more.
+    // And nothing is held back any longer.
     let mut client = connect(&proxy);
     send(&mut client, "SET a 2");
     receive(&mut client, "+OK");

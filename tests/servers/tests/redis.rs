@@ -74,7 +74,7 @@ fn a_cluster_shares_its_keys_and_survives_a_dead_node() {
     let cluster = RedisCluster::start();
     assert_eq!(cluster.urls().len(), 3);
     let nodes = cluster.nodes();
-    // Of slots 3300, 7365 and 12182: one in each third of 16384.
+    // In slots 3300, 7365 and 12182: one in each third of 16384.
     let keys = ["b", "c", "foo"];
     for (node, key) in nodes.iter().zip(keys) {
         assert_eq!(cluster.node_of(key).url(), node.url(), "{key}");

@@ -1,16 +1,16 @@
-//! [`alone`]: a test in a process of its own, for what is set once for a process.
+//! [`alone`]: runs a test in its own process, for what is set once per process.
 
 use std::{any::type_name, env, process::Command};
 
-/// Says to a test that its process is its own.
+/// Tells a test that it has the process to itself.
 const ALONE: &str = "IDEMPOTENT_TEST_ALONE";
 
-/// Runs `test`, an async closure written in the function that is the test, in a process of its own:
-/// this program once more, told to run that test alone.
+/// Runs `test`, an async closure written directly in the test function, in its own process: this
+/// program again, told to run that test alone.
 ///
 /// # Panics
 ///
-/// Panics if `test` does, with what its process said.
+/// Panics if `test` does, with the output of its process.
 pub fn alone<F: AsyncFnOnce()>(test: F) {
     if env::var_os(ALONE).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -45,11 +45,11 @@ impl Ask {
         self.header("idempotency-key", key)
     }
 
-    /// Adds a header line; its value may hold bytes that are no text.
+    /// Adds a header line; its value may contain bytes that are not text.
     ///
     /// # Panics
     ///
-    /// Where it is no header line.
+    /// Panics if it is not a valid header line.
     #[must_use]
     pub fn header(self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
         let value = HeaderValue::from_bytes(value.as_ref()).expect("a header value");
@@ -63,17 +63,17 @@ impl Ask {
         Self { body: body.into(), ..self }
     }
 
-    /// The body as JSON, and its content type.
+    /// Sets the body to this JSON, and the content type.
     #[must_use]
     pub fn json(self, body: &str) -> Self {
         self.header("content-type", "application/json").body(body.to_owned())
     }
 
-    /// Sends the request, and gives the response before its body was read.
+    /// Sends the request, and returns the response before its body is read.
     ///
     /// # Panics
     ///
-    /// Where the URI is none, or no answer comes.
+    /// Panics if the URI is invalid, or there is no response.
     pub async fn begin(self, app: &Router) -> Response {
         let request = self.request.body(self.body).expect("a valid request");
         let response = tokio::time::timeout(PATIENCE, app.clone().oneshot(request)).await;
@@ -85,7 +85,7 @@ impl Ask {
     ///
     /// # Panics
     ///
-    /// Where the response's body fails, or does not end.
+    /// Panics if the response's body fails, or does not end.
     pub async fn send(self, app: &Router) -> Answer {
         let (parts, body) = self.begin(app).await.into_parts();
         let body = tokio::time::timeout(PATIENCE, body.collect()).await;
@@ -93,14 +93,14 @@ impl Ask {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    /// Sends the request in a task of its own, which begins at the next await.
+    /// Sends the request in its own task, which begins at the next await.
     pub fn spawn(self, app: &Router) -> JoinHandle<Answer> {
         let app = app.clone();
         tokio::spawn(async move { self.send(&app).await })
     }
 }
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
@@ -116,7 +116,7 @@ impl Answer {
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// Panics if it is not text.
     #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
@@ -126,13 +126,13 @@ impl Answer {
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// Panics if it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
-    /// The response that these bytes are; `None` where they are none. A chunked body stays as it is.
+    /// Parses a response; `None` if the bytes are not one. A chunked body is left as it is.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let mut lines = std::str::from_utf8(&bytes[..end]).ok()?.split("\r\n");
@@ -145,11 +145,11 @@ impl Answer {
         Some(Self { status, headers, body: Bytes::copy_from_slice(&bytes[end + 4..]) })
     }
 
-    /// The value of the only line of this header; `None` where there is none.
+    /// The value of the only line of this header; `None` if there is no such line.
     ///
     /// # Panics
     ///
-    /// Where there are several lines, or bytes that are no text.
+    /// Panics if there are several lines, or bytes that are not text.
     pub fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         let mut lines = self.headers.get_all(name).iter();
         let value = lines.next()?.to_str().expect("a header value in ASCII");
@@ -157,7 +157,7 @@ impl Answer {
         Some(value)
     }
 
-    /// Whether the response says that it is a replay.
+    /// Whether the response is marked as a replay.
     #[must_use]
     pub fn is_replay(&self) -> bool {
         self.header("idempotent-replayed").is_some_and(|value| value == "true")
@@ -167,7 +167,7 @@ impl Answer {
     ///
     /// # Panics
     ///
-    /// Where the body is none.
+    /// Panics if the body is not a problem document.
     #[must_use]
     pub fn problem(&self) -> (u16, String) {
         let document = self.json();

@@ -42,7 +42,7 @@ pub struct Opened {
     pub target: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// Its fields, as `name=value` each, also those recorded after it was opened.
+    /// Its fields, as `name=value` each, including those recorded after it was opened.
     pub fields: Vec<String>,
 }
 
@@ -57,8 +57,8 @@ impl Events {
     /// Captures the events and spans of this thread until the guard is dropped.
     #[must_use]
     pub fn of_thread() -> (Self, tracing::subscriber::DefaultGuard) {
-        // While there is only one subscriber, `tracing` asks that of the thread which comes to an
-        // event first whether anybody wants it, and another thread has none.
+        // While there is only one subscriber, `tracing` asks that of the thread that first reaches
+        // an event whether anyone wants it, and another thread has none.
         static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
         LazyLock::force(&SECOND);
         let events = Self::default();
@@ -126,7 +126,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Events {
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         values.record(&mut fields);
-        // Ids are used again: the span is the last one opened with this id.
+        // Ids are reused: the span is the last one opened with this id.
         if let Some((_, span)) = lock(&self.spans).iter_mut().rfind(|(opened, _)| opened == id) {
             span.fields.extend(fields.all());
         }

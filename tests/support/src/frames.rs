@@ -1,4 +1,4 @@
-//! [`frames`]: a body of which the test decides frame by frame.
+//! [`frames`]: a body that the test controls frame by frame.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::sync::mpsc;
 
-/// A body of unknown length, and what feeds it: it ends when its sender is dropped.
+/// A body of unknown length, and its sender: the body ends when the sender is dropped.
 pub fn frames() -> (FrameSender, Body) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (FrameSender(sender), Body::new(Frames(receiver)))
@@ -26,7 +26,7 @@ impl FrameSender {
     ///
     /// # Panics
     ///
-    /// Where nobody reads the body any more.
+    /// Panics if the body is no longer being read.
     pub fn data(&self, data: impl Into<Bytes>) {
         self.send(Ok(Frame::data(data.into())));
     }
@@ -35,12 +35,12 @@ impl FrameSender {
     ///
     /// # Panics
     ///
-    /// Where nobody reads the body any more.
+    /// Panics if the body is no longer being read.
     pub fn send(&self, frame: Result<Frame<Bytes>, io::Error>) {
         self.0.send(frame).expect("the body is read");
     }
 
-    /// Waits until nobody reads the body any more.
+    /// Waits until the body is no longer being read.
     pub async fn closed(&self) {
         self.0.closed().await;
     }

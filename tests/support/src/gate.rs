@@ -1,5 +1,5 @@
 //! [`Counter`] and [`Gate`]: signals between a test and the handlers it drives, instead of sleeps;
-//! and [`is_pending`], which looks whether somebody waits.
+//! and [`is_pending`], which checks whether a future is still waiting.
 
 use std::{
     future::{Future, poll_fn},
@@ -13,12 +13,12 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::PATIENCE;
 
-/// Counts something; a test waits for it to happen.
+/// Counts something, so that a test can wait for it to happen.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(Arc<watch::Sender<usize>>);
 
 impl Counter {
-    /// Counts one; gives how many there were before.
+    /// Adds one; returns the count before.
     #[expect(clippy::must_use_candidate, reason = "what only counts does not ask")]
     pub fn add(&self) -> usize {
         let mut before = 0;
@@ -39,7 +39,7 @@ impl Counter {
     ///
     /// # Panics
     ///
-    /// Where they never are: a lost signal fails a test instead of hanging the run.
+    /// Panics if it never gets there: a lost signal fails a test instead of hanging the run.
     pub async fn reaches(&self, count: usize) {
         let mut watched = self.0.subscribe();
         let reached = watched.wait_for(|now| *now >= count);
@@ -69,7 +69,7 @@ impl Drop for CountOnDrop {
 pub struct Runs(Counter);
 
 impl Runs {
-    /// Counts one run, and gives a body that no other run gives.
+    /// Counts one run, and returns a body that no other run returns.
     #[must_use]
     pub fn next(&self) -> String {
         format!("run {}", self.0.add() + 1)
@@ -97,7 +97,7 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Waits for a pass; gives how many came before.
+    /// Waits for a pass; returns how many came before.
     pub async fn pass(&self) -> usize {
         let before = self.arrived.add();
         // Never closed, so this waits for a pass and nothing else.
@@ -112,18 +112,18 @@ impl Gate {
         self.passes.add_permits(count);
     }
 
-    /// Lets everybody pass from now on.
+    /// Lets everyone pass from now on.
     pub fn open_for_good(&self) {
         self.passes.add_permits(Semaphore::MAX_PERMITS / 2);
     }
 
-    /// Lets nobody pass from now on.
+    /// Lets no one pass from now on.
     pub fn close(&self) {
         self.passes.forget_permits(Semaphore::MAX_PERMITS);
     }
 }
 
-/// Middleware that counts the requests whose caller has gone away, or got its response.
+/// Middleware that counts requests whose caller has gone away or has got its response.
 pub async fn count_ends(ended: Counter, request: Request, next: Next) -> Response {
     let _guard = ended.add_on_drop();
     next.run(request).await

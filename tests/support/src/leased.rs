@@ -26,7 +26,7 @@ pub struct Leased {
 struct Entry {
     fingerprint: Fingerprint,
     token: Token,
-    /// While it runs, what it was claimed for; once stored, the ttl. Both stand still.
+    /// The lease of the claim while it runs; once stored, the ttl. Neither counts down.
     left: Duration,
     record: Option<Bytes>,
 }
@@ -44,13 +44,13 @@ impl Entry {
 }
 
 impl Leased {
-    /// A store whose `wait` returns after so long, whatever the key holds.
+    /// A store whose `wait` returns after this time, whatever the key holds.
     #[must_use]
     pub fn waking_after(wait: Duration) -> Self {
         Self { wakes_after: Some(wait), ..Self::default() }
     }
 
-    /// Every lease lapses now.
+    /// Makes every lease lapse now.
     pub fn lapse(&self) {
         lock(&self.entries).retain(|_, entry| entry.record.is_some());
         self.changed.notify_waiters();

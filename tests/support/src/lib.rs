@@ -1,7 +1,7 @@
-//! Helpers of the tests: requests to a router in this process ([`post`]) or over TCP ([`Server`]),
-//! signals to and from handlers ([`Gate`], [`Counter`]), stores that fail when the test says so
-//! ([`Probe`], [`Leased`]), bodies that it feeds ([`frames`]), what was logged ([`Events`]), and
-//! processes of their own ([`alone`]); and histories of what a store was asked ([`history`]).
+//! Test helpers: requests to a router in this process ([`post`]) or over TCP ([`Server`]), signals
+//! to and from handlers ([`Gate`], [`Counter`]), stores that fail when the test says so ([`Probe`],
+//! [`Leased`]), bodies that the test feeds ([`frames`]), captured logs ([`Events`]), separate
+//! processes ([`alone`]), and histories of calls to a store ([`history`]).
 
 mod alone;
 mod ask;
@@ -18,8 +18,9 @@ pub use ask::{Answer, Ask, ask, post};
 pub use events::{Events, Logged, Opened};
 pub use frames::{FrameSender, frames};
 pub use gate::{CountOnDrop, Counter, Gate, Runs, count_ends, is_pending};
+pub use idempotent_runtime::testing::Fault;
 pub use leased::Leased;
-pub use probe::{Fault, Probe, Verb};
+pub use probe::{Probe, Verb};
 pub use wire::{Server, Wire};
 
 use std::{
@@ -28,10 +29,10 @@ use std::{
     time::Duration,
 };
 
-/// Only a bug keeps a test waiting for so long.
+/// Only a bug keeps a test waiting for this long.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A fresh UUID key.
+/// A new UUID key.
 #[must_use]
 pub fn fresh_key() -> String {
     uuid::Uuid::new_v4().to_string()

@@ -1,8 +1,7 @@
-//! [`Probe`]: a store that notes its calls and fails them on demand, around a real one.
+//! [`Probe`]: a [`FailingStore`] whose calls a test can wait for and hold up.
 
 use std::{
-    collections::VecDeque,
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     pin::pin,
     sync::{Arc, Mutex},
     task::Poll,
@@ -12,53 +11,36 @@ use std::{
 use bytes::Bytes;
 use idempotent_runtime::{
     Attempt, Claim, Fingerprint, Forgotten, Hold, KeyState, Store, StoreError, StoreKey,
+    testing::{self, FailingStore, Fault},
 };
 
 use crate::{Counter, Gate, lock};
 
-/// What happens to one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// No fault.
-    Works,
-    /// The call fails, and nothing is done.
-    Fails,
-    /// The call reached no server.
-    NotSent,
-    /// The call is done, and its answer is an error.
-    FailsAfter,
-    /// The call is not done and never answers.
-    Hangs,
-    /// The call is done and never answers.
-    HangsAfter,
-}
-
-/// One verb of the store.
-#[derive(Debug, Clone, Default)]
+/// One method of the store.
+#[derive(Debug, Clone)]
 pub struct Verb {
     /// Calls that have begun; counted once they wait for something or are done.
     pub begun: Counter,
     /// Calls that have ended, or were dropped.
     pub ended: Counter,
-    faults: Arc<Mutex<Faults>>,
+    faults: testing::Verb,
     held: Arc<Mutex<Option<Gate>>>,
 }
 
-#[derive(Debug, Default)]
-struct Faults {
-    next: VecDeque<Fault>,
-    then: Option<Fault>,
-}
-
 impl Verb {
-    /// What happens to the next calls, in order.
-    pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
-        lock(&self.faults).next.extend(faults);
+    fn new(faults: &testing::Verb) -> Self {
+        let [begun, ended] = [Counter::default(), Counter::default()];
+        Self { begun, ended, faults: faults.clone(), held: Arc::default() }
     }
 
-    /// What happens to every call from now on that has no fault of its own.
+    /// What happens to the next calls, in order.
+    pub fn next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.next(faults);
+    }
+
+    /// What happens to every call from now on for which [`next`](Self::next) sets nothing.
     pub fn always(&self, fault: Fault) {
-        lock(&self.faults).then = Some(fault);
+        self.faults.always(fault);
     }
 
     /// Every call from now on stops at this gate, before anything is done.
@@ -67,52 +49,28 @@ impl Verb {
         lock(&self.held).get_or_insert_default().clone()
     }
 
-    async fn call<T>(
-        &self,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    async fn call<T>(&self, call: impl Future<Output = T>) -> T {
         let _ended = self.ended.add_on_drop();
         let held = lock(&self.held).clone();
         if let Some(gate) = held {
             gate.pass().await;
         }
-        let fault = {
-            let mut faults = lock(&self.faults);
-            faults.next.pop_front().or(faults.then).unwrap_or(Fault::Works)
-        };
         let mut call = pin!(call);
-        if fault == Fault::Works {
-            // A waiter is counted when the store knows of it.
-            let first = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
-            self.begun.add();
-            return match first {
-                Poll::Ready(answer) => answer,
-                Poll::Pending => call.await,
-            };
-        }
+        // A waiter is counted once the store knows about it.
+        let first = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
         self.begun.add();
-        match fault {
-            Fault::Works => call.await,
-            Fault::Fails => Err(StoreError::new("injected")),
-            Fault::NotSent => Err(StoreError::not_sent("injected")),
-            Fault::FailsAfter => {
-                call.await?;
-                Err(StoreError::new("injected"))
-            }
-            Fault::Hangs => pending().await,
-            Fault::HangsAfter => {
-                call.await?;
-                pending().await
-            }
+        match first {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => call.await,
         }
     }
 }
 
-/// A store around `S`. A clone is another handle to it.
-#[derive(Debug, Clone, Default)]
+/// A wrapper around the store `S`. A clone is another handle to it.
+#[derive(Debug, Clone)]
 pub struct Probe<S> {
-    /// The store that it is around.
-    pub store: S,
+    /// The wrapped store.
+    pub store: Arc<S>,
     /// Its `claim`.
     pub claim: Verb,
     /// Its `renew`.
@@ -127,25 +85,33 @@ pub struct Probe<S> {
     pub read: Verb,
     /// Its `forget`.
     pub forget: Verb,
+    failing: FailingStore<Arc<S>>,
     claims: Arc<Mutex<Vec<(StoreKey, Fingerprint)>>>,
 }
 
 impl<S> Probe<S> {
-    /// Around `store`.
+    /// Wraps `store`.
     pub fn on(store: S) -> Self {
-        let [claim, renew, complete, release, wait, read, forget] =
-            std::array::from_fn(|_| Verb::default());
-        let claims = Arc::default();
-        Self { store, claim, renew, complete, release, wait, read, forget, claims }
+        let store = Arc::new(store);
+        let failing = FailingStore::new(Arc::clone(&store));
+        Self {
+            store,
+            claim: Verb::new(&failing.claim),
+            renew: Verb::new(&failing.renew),
+            complete: Verb::new(&failing.complete),
+            release: Verb::new(&failing.release),
+            wait: Verb::new(&failing.wait),
+            read: Verb::new(&failing.read),
+            forget: Verb::new(&failing.forget),
+            failing,
+            claims: Arc::default(),
+        }
     }
 
-    /// What happens to every call of any verb from now on that has no fault of its own.
+    /// What happens to every call of any method from now on for which [`Verb::next`] sets nothing.
     #[must_use]
     pub fn always(self, fault: Fault) -> Self {
-        let Self { claim, renew, complete, release, wait, read, forget, .. } = &self;
-        for verb in [claim, renew, complete, release, wait, read, forget] {
-            verb.always(fault);
-        }
+        self.failing.always(fault);
         self
     }
 
@@ -156,14 +122,20 @@ impl<S> Probe<S> {
     }
 }
 
+impl<S: Default> Default for Probe<S> {
+    fn default() -> Self {
+        Self::on(S::default())
+    }
+}
+
 impl<S: Store> Store for Probe<S> {
     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
         lock(&self.claims).push((attempt.key, attempt.fingerprint));
-        self.claim.call(self.store.claim(attempt, lease)).await
+        self.claim.call(self.failing.claim(attempt, lease)).await
     }
 
     async fn renew(&self, attempt: &Attempt, lease: Duration) -> Result<Hold, StoreError> {
-        self.renew.call(self.store.renew(attempt, lease)).await
+        self.renew.call(self.failing.renew(attempt, lease)).await
     }
 
     async fn complete(
@@ -172,26 +144,22 @@ impl<S: Store> Store for Probe<S> {
         record: Bytes,
         ttl: Duration,
     ) -> Result<Hold, StoreError> {
-        self.complete.call(self.store.complete(attempt, record, ttl)).await
+        self.complete.call(self.failing.complete(attempt, record, ttl)).await
     }
 
     async fn release(&self, attempt: &Attempt) -> Result<(), StoreError> {
-        self.release.call(self.store.release(attempt)).await
+        self.release.call(self.failing.release(attempt)).await
     }
 
     async fn wait(&self, key: StoreKey, at_most: Duration) {
-        let wait = async {
-            self.store.wait(key, at_most).await;
-            Ok(())
-        };
-        let _ = self.wait.call(wait).await;
+        self.wait.call(self.failing.wait(key, at_most)).await;
     }
 
     async fn read(&self, key: StoreKey) -> Result<KeyState, StoreError> {
-        self.read.call(self.store.read(key)).await
+        self.read.call(self.failing.read(key)).await
     }
 
     async fn forget(&self, key: StoreKey, even_if_running: bool) -> Result<Forgotten, StoreError> {
-        self.forget.call(self.store.forget(key, even_if_running)).await
+        self.forget.call(self.failing.forget(key, even_if_running)).await
     }
 }

@@ -1,4 +1,4 @@
-//! [`Server`]: a router on a real socket, and [`Wire`], a client that says every byte itself.
+//! [`Server`]: a router on a real socket, and [`Wire`], a client that controls every byte.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{Answer, PATIENCE};
 
-/// A router served on a port of its own, until it is stopped or dropped.
+/// A router served on its own port, until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -25,7 +25,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Where no port is free.
+    /// Panics if no port is free.
     pub async fn start(app: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -39,7 +39,7 @@ impl Server {
         Self { address, stop, serving }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -49,7 +49,7 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Where the server has.
+    /// Panics if the server has panicked.
     pub async fn stop(mut self) {
         self.stop.notify_one();
         (&mut self.serving).await.expect("the server does not panic");
@@ -59,25 +59,25 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// Where the server does not accept it.
+    /// Panics if the server does not accept it.
     pub async fn connect(&self) -> Wire {
         let stream = TcpStream::connect(self.address).await.expect("the server accepts");
         Wire { stream, read: Vec::new() }
     }
 
-    /// Sends `request` on a connection of its own, and reads until the server closes it: say
-    /// `Connection: close`.
+    /// Sends `request` on a new connection, and reads until the server closes it, so the request
+    /// should contain `Connection: close`.
     ///
     /// # Panics
     ///
-    /// Where the server closes it without a response.
+    /// Panics if the server closes it without a response.
     pub async fn exchange(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut wire = self.connect().await;
         wire.send(request).await;
         wire.reply().await.expect("a response")
     }
 
-    /// Sends a whole `POST` with a key on a connection of its own, and leaves its response for later.
+    /// Sends a whole `POST` with a key on a new connection, leaving its response for later.
     pub async fn open(&self, path: &str, key: &str, body: &str) -> Wire {
         self.open_upload(path, key, body, body.len()).await
     }
@@ -108,7 +108,7 @@ impl Drop for Server {
     }
 }
 
-/// One connection, byte by byte. Dropped, it is cut off.
+/// One connection, byte by byte. Dropping it cuts the connection.
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
@@ -120,43 +120,43 @@ impl Wire {
     ///
     /// # Panics
     ///
-    /// Where the connection is closed.
+    /// Panics if the connection is closed.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the server reads");
     }
 
-    /// Sends no more, and still reads.
+    /// Stops sending, but continues to read.
     ///
     /// # Panics
     ///
-    /// Where the connection is closed.
+    /// Panics if the connection is closed.
     pub async fn end_sending(&mut self) {
         self.stream.shutdown().await.expect("the connection lives");
     }
 
-    /// Reads until what was read holds `end`, and gives it. Nothing is consumed.
+    /// Reads until what was read contains `end`, and returns it. Nothing is consumed.
     ///
     /// # Panics
     ///
-    /// Where the server closes the connection before, or sends no more.
+    /// Panics if the server closes the connection first, or sends nothing more.
     pub async fn read_until(&mut self, end: &str) -> &[u8] {
         while !self.read.windows(end.len()).any(|window| window == end.as_bytes()) {
             let more = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
-            let more = more.expect("the server goes on").expect("the connection lives");
+            let more = more.expect("the server sends more").expect("the connection lives");
             assert!(more > 0, "closed before {end:?}: {}", String::from_utf8_lossy(&self.read));
         }
         &self.read
     }
 
-    /// Reads until the server closes the connection, and gives the response; `None` where it was
-    /// closed without a whole head.
+    /// Reads until the server closes the connection, and returns the response; `None` if it was
+    /// closed before the head was complete.
     ///
     /// # Panics
     ///
-    /// Where the server does not close it.
+    /// Panics if the server does not close it.
     pub async fn reply(mut self) -> Option<Answer> {
         let end = self.stream.read_to_end(&mut self.read);
-        // A reset is a connection closed without a response as well.
+        // A reset also counts as a connection closed without a response.
         tokio::time::timeout(PATIENCE, end).await.expect("the server closes").ok()?;
         Answer::parse(&self.read)
     }
@@ -165,7 +165,7 @@ impl Wire {
     ///
     /// # Panics
     ///
-    /// Where it does not.
+    /// Panics if it does not.
     pub async fn rest_of_bytes(mut self) -> Vec<u8> {
         let end = self.stream.read_to_end(&mut self.read);
         tokio::time::timeout(PATIENCE, end).await.expect("the server closes").expect("all is read");

@@ -1,5 +1,5 @@
-//! Faults, with real processes: instances of the service share one real store, and either side is
-//! killed, paused, cut off or filled up.
+//! Faults, with real processes: instances of the service share one real store, or one has a file, and
+//! either side is killed, paused, cut off or filled up.
 
 #![cfg(unix)]
 
@@ -12,6 +12,7 @@ mod crashes;
 mod encryption;
 mod fleet;
 mod leases;
+mod one_file;
 mod outages;
 mod sharing;
 mod space;

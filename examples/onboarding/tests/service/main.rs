@@ -5,6 +5,7 @@
 
 mod admin_api;
 mod document;
+mod events;
 mod members_api;
 mod onboarding_api;
 mod process;

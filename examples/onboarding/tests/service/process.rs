@@ -57,7 +57,7 @@ async fn a_store_that_is_none_is_one_clear_line_without_its_password() {
     }
 }
 
-#[cfg(not(any(feature = "redis", feature = "postgres")))]
+#[cfg(not(any(feature = "redis", feature = "postgres", feature = "sqlite")))]
 #[tokio::test]
 async fn a_store_that_is_not_built_in_is_one_clear_line_that_says_how_to_build_it() {
     for (url, feature) in [
@@ -66,6 +66,7 @@ async fn a_store_that_is_not_built_in_is_one_clear_line_that_says_how_to_build_i
         ("unix:///run/redis.sock", "redis"),
         ("postgres://app@localhost/app", "postgres"),
         ("postgresql://app@localhost/app", "postgres"),
+        ("sqlite:idempotency.db", "sqlite"),
     ] {
         let line = refusal(program(&[("ONBOARDING_STORE", url)])).await;
         assert!(line.contains(&format!("build the service with `--features {feature}`")), "{line}");
@@ -111,6 +112,17 @@ async fn an_idle_connection_does_not_hold_the_shutdown() {
     let (status, log) = service.ended().await;
     assert!(status.success(), "{status}: {log}");
     drop(silent);
+}
+
+#[tokio::test]
+async fn an_open_stream_of_events_does_not_hold_the_shutdown() {
+    let service = Service::start(&[]).await;
+    let stream = send(service.get("/page/events")).await;
+    service.signal("TERM").await;
+    let rest = stream.text().await.expect("it ends, and is not cut off");
+    assert!(rest.starts_with("event: connected\n"), "{rest}");
+    let (status, log) = service.ended().await;
+    assert!(status.success(), "{status}: {log}");
 }
 
 #[tokio::test]

@@ -129,9 +129,13 @@ impl Service {
         self.log.borrow().clone()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends a signal, such as `TERM`, as `kill` does.
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
+        let pid = self.pid().to_string();
         let kill = Command::new("kill").args(["-s", name, &pid]).status().await;
         assert!(kill.expect("`kill` runs").success());
     }

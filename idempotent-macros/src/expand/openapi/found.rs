@@ -1,4 +1,4 @@
-//! Where `#[utoipa::path(…)]` stands among the attributes: alone, or in a `cfg_attr`.
+//! Finds `#[utoipa::path(…)]` among the attributes, on its own or inside a `cfg_attr`.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,15 +8,15 @@ use syn::{
 
 /// A `#[utoipa::path(…)]`, taken off the item.
 pub(super) struct Found {
-    /// What it stood in.
+    /// The attribute that contained it.
     attribute: Attribute,
-    /// Itself. What it consists of keeps its place, for lints about what comes of it.
+    /// Its own tokens. They keep their spans, for lints about what they expand to.
     list: MetaList,
-    /// That of its `cfg_attr`.
+    /// The condition of the enclosing `cfg_attr`.
     pub(super) condition: Option<Meta>,
 }
 
-/// One in an attribute, and what is left of the attribute without it.
+/// A `utoipa::path` within an attribute, and what remains of the attribute without it.
 struct Part {
     list: MetaList,
     condition: Option<Meta>,
@@ -24,7 +24,7 @@ struct Part {
 }
 
 impl Found {
-    /// Takes the first one; what stands beside it in a `cfg_attr` is left.
+    /// Takes the first one; whatever else its `cfg_attr` contains stays.
     pub(super) fn take(attributes: &mut Vec<Attribute>) -> Option<Self> {
         let (index, part) = first(attributes.iter().map(|attribute| &attribute.meta))?;
         let attribute = attributes[index].clone();
@@ -36,12 +36,12 @@ impl Found {
         Some(Self { attribute, list, condition })
     }
 
-    /// What stands in its brackets.
+    /// The tokens in its parentheses.
     pub(super) fn arguments(&self) -> &TokenStream {
         &self.list.tokens
     }
 
-    /// The attribute with other arguments, in the place of the one that was taken.
+    /// The attribute with other arguments, in place of the one that was taken.
     pub(super) fn with(self, arguments: TokenStream) -> Attribute {
         let Self { mut attribute, mut list, condition } = self;
         list.tokens = arguments;

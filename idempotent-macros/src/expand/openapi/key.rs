@@ -1,4 +1,4 @@
-//! What is said of the key.
+//! What `utoipa` is told about the key.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::{
     options::{Format, Options},
 };
 
-/// As the runtime has them.
+/// The runtime's defaults.
 const DEFAULT_HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
-const DEFAULT_TTL: Duration = Duration::from_hours(1);
+const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
-/// The key as the options say, in the headers that the arguments of `#[utoipa::path]` do not describe
-/// already; `None` if there are none.
+/// The key as the options define it, in the headers that the arguments of `#[utoipa::path]` do not
+/// describe already; `None` if they describe all of them.
 pub(super) fn key(
     library: &Library<'_>,
     options: &Options,
@@ -43,7 +43,7 @@ pub(super) fn key(
         Some(Format::UuidV4) => key.extend(quote!(.uuid_v4())),
         Some(Format::Uuid) | None => {}
     }
-    // It is the first one that is.
+    // Only the first header is required.
     if options.required.is_given() && *first == all[0] {
         key.extend(quote!(.required()));
     }
@@ -55,7 +55,7 @@ pub(super) fn ttl(options: &Options) -> String {
     words(options.ttl.value().copied().unwrap_or(DEFAULT_TTL))
 }
 
-/// A duration for people: `1 hour 30 minutes`.
+/// A duration in words: `1 hour 30 minutes`.
 fn words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let parts = [

@@ -1,4 +1,4 @@
-//! Feature `utoipa`: an attribute above `#[utoipa::path]` tells it what it knows.
+//! Feature `utoipa`: an attribute above `#[utoipa::path]` passes on what it knows.
 //!
 //! ```text
 //! // Input
@@ -20,10 +20,10 @@
 //!     const KEY: Key = Key::new().ttl("1 day");
 //! }
 //! ```
-//!
-//! `#[utoipa::path]` then expands first, on the handler as it is written: it takes the request's body
-//! from its parameters. The attribute itself is left for last, with its arguments as they are: it alone
-//! reports what is wrong with them, or with the handler. The rest of the item stays raw tokens.
+//! `#[utoipa::path]` then expands first, on the handler as written, because it takes the request
+//! body from the handler's parameters. The `#[idempotent]` attribute comes last, with its arguments
+//! unchanged: it alone reports what is wrong with them or with the handler. The rest of the item
+//! stays raw tokens.
 
 mod found;
 mod key;
@@ -40,15 +40,15 @@ use self::{found::Found, path::Addition};
 use super::library::Library;
 use crate::{faults::Faults, options::Options};
 
-/// The item with what `#[utoipa::path]` is told, and the attribute once more; `None` if there is
-/// nobody to tell.
+/// The item with the additions to `#[utoipa::path]` and the attribute repeated; `None` if there is
+/// no `#[utoipa::path]`.
 pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<TokenStream> {
     let (mut attributes, rest) = split(item)?;
     let found = Found::take(&mut attributes)?;
-    // First of all: what is added names what they leave out.
+    // Must come first: the added items name what these conditions leave out.
     let (conditions, attributes): (Vec<_>, Vec<_>) =
         attributes.into_iter().partition(|attribute| attribute.path().is_ident("cfg"));
-    // Reported by the attribute itself, which comes after.
+    // Faults are reported by the attribute itself, which expands later.
     let options = Options::parse(arguments.clone(), &mut Faults::default());
     if options.library_is_unknown() {
         return None;
@@ -93,13 +93,13 @@ pub(crate) fn describe(arguments: &TokenStream, item: &TokenStream) -> Option<To
     })
 }
 
-/// The item's attributes, and what stands below them.
+/// The item's attributes, and the tokens below them.
 fn split(item: &TokenStream) -> Option<(Vec<Attribute>, TokenStream)> {
     let parser = |input: ParseStream<'_>| Ok((input.call(Attribute::parse_outer)?, input.parse()?));
     parser.parse2(item.clone()).ok()
 }
 
-/// The name of the function that `rest` is.
+/// The name of the function in `rest`.
 fn name(rest: &TokenStream) -> Option<Ident> {
     let mut tokens = rest.clone().into_iter();
     tokens.find(|token| matches!(token, TokenTree::Ident(word) if word == "fn"))?;

@@ -1,7 +1,7 @@
-//! The arguments of `#[utoipa::path(…)]`: what stands there, and what is added.
+//! The arguments of `#[utoipa::path(…)]`: what is there, and what is added.
 //!
-//! They are split at their commas and no further than to where something is added. What has another
-//! form than those that are known is passed on as it is: `#[utoipa::path]` says what is wrong with it.
+//! They are split at commas, and no deeper than where something is added. Anything of an unknown
+//! form is passed on unchanged: `#[utoipa::path]` reports what is wrong with it.
 
 use proc_macro2::{Delimiter, Group, Ident, Punct, Spacing, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote};
@@ -9,21 +9,21 @@ use syn::{LitInt, LitStr, Path};
 
 /// What is added to the arguments.
 pub(super) struct Addition {
-    /// A type for `params(…)`, if there is something to say.
+    /// A type for `params(…)`, if there is a key to describe.
     pub(super) key: Option<TokenStream>,
     /// A type for `responses(…)`.
     pub(super) problems: TokenStream,
-    /// The description of the header of a replay.
+    /// The description of the header that marks a replay.
     pub(super) replayed: String,
 }
 
-/// The header of a replay.
+/// The header that marks a replay.
 const REPLAYED: &str = "idempotent-replayed";
 
-/// `arguments`, and what `addition` says.
+/// `arguments` with `addition` added.
 pub(super) fn tell(arguments: TokenStream, addition: &Addition) -> TokenStream {
     let mut arguments = List::of(arguments);
-    // What the user wrote for a status comes behind, and wins.
+    // Responses that the user wrote for a status come later, and win.
     let problems = &addition.problems;
     arguments.change_last("responses", |responses| {
         for Entry(tokens) in &mut responses.entries {
@@ -40,7 +40,7 @@ pub(super) fn tell(arguments: TokenStream, addition: &Addition) -> TokenStream {
 }
 
 /// Whether [`Key`](https://docs.rs/idempotent-axum/latest/idempotent_axum/openapi/struct.Key.html)
-/// describes the key already.
+/// already describes the key.
 pub(super) fn has_key(arguments: &TokenStream) -> bool {
     let params = List::of(arguments.clone()).last("params");
     params.entries.iter().any(|entry| {
@@ -52,7 +52,7 @@ pub(super) fn has_key(arguments: &TokenStream) -> bool {
     })
 }
 
-/// The headers among the parameters that are described by hand.
+/// The headers that the parameters describe by hand.
 pub(super) fn described_headers(arguments: &TokenStream) -> Vec<String> {
     let params = List::of(arguments.clone()).last("params");
     let groups = params.entries.iter().filter_map(Entry::group).map(Group::stream);
@@ -67,11 +67,11 @@ pub(super) fn described_headers(arguments: &TokenStream) -> Vec<String> {
         .collect()
 }
 
-/// Adds the header of a replay to a response that is a success, unless it is there.
+/// Adds the replay header to a successful response, unless it is there already.
 fn mark_as_replayed(response: &mut Group, description: &str) {
     let mut parts = List::of(response.stream());
     let is_success = parts.value("status").is_some_and(|status| is_success(&status));
-    // A response that is described elsewhere has no headers of its own.
+    // A response that is described elsewhere cannot have headers here.
     if !is_success || parts.value("response").is_some() {
         return;
     }
@@ -89,14 +89,15 @@ fn mark_as_replayed(response: &mut Group, description: &str) {
     replace(response, parts.into_tokens());
 }
 
-/// Replaces what is in the brackets.
+/// Replaces the contents of the group.
 fn replace(group: &mut Group, content: TokenStream) {
     let mut replaced = Group::new(group.delimiter(), content);
     replaced.set_span(group.span());
     *group = replaced;
 }
 
-/// Whether all responses with `status` are a success: a number, a name of `StatusCode`, or `"2XX"`.
+/// Whether every response with `status` is a success: a number, a name from `StatusCode`, or
+/// `"2XX"`.
 fn is_success(status: &TokenStream) -> bool {
     if let Ok(number) = syn::parse2::<LitInt>(status.clone()) {
         return number.base10_parse().is_ok_and(|number: u16| (200..300).contains(&number));
@@ -111,7 +112,7 @@ fn is_success(status: &TokenStream) -> bool {
     })
 }
 
-/// Those of `StatusCode`.
+/// The successes in `StatusCode`.
 const SUCCESSES: [&str; 10] = [
     "OK",
     "CREATED",
@@ -125,12 +126,12 @@ const SUCCESSES: [&str; 10] = [
     "IM_USED",
 ];
 
-/// Tokens between commas.
+/// Entries separated by commas.
 struct List {
     entries: Vec<Entry>,
 }
 
-/// Tokens without a comma among them, as far as they are not in brackets.
+/// Tokens with no comma among them, other than inside groups.
 struct Entry(Vec<TokenTree>);
 
 impl List {
@@ -140,8 +141,10 @@ impl List {
             |token: &TokenTree| matches!(token, TokenTree::Punct(comma) if comma.as_char() == ',');
         let mut entries: Vec<Entry> =
             tokens.split(is_comma).map(|entry| Entry(entry.to_vec())).collect();
-        // Behind a comma at the end, or all there is.
-        entries.pop_if(|last| last.0.is_empty());
+        // Empty after a trailing comma, or because there is nothing at all.
+        if entries.last().is_some_and(|last| last.0.is_empty()) {
+            entries.pop();
+        }
         Self { entries }
     }
 
@@ -151,13 +154,13 @@ impl List {
         entries.collect::<Vec<_>>().join(&comma).into_iter().collect()
     }
 
-    /// What is in the brackets of the last `name(…)`, the only one that counts.
+    /// The contents of the last `name(…)`, the only one that counts.
     fn last(&self, name: &str) -> Self {
         let mut named = self.entries.iter().rev().filter_map(|entry| entry.named(name));
         Self::of(named.next().map(Group::stream).unwrap_or_default())
     }
 
-    /// Changes what is in the brackets of the last `name(…)`; adds one if there is none.
+    /// Changes the contents of the last `name(…)`, adding one if there is none.
     fn change_last(&mut self, name: &str, change: impl FnOnce(&mut Self)) {
         let mut list = self.last(name);
         change(&mut list);
@@ -171,7 +174,7 @@ impl List {
         }
     }
 
-    /// What stands behind the last `name =`.
+    /// The value after the last `name =`.
     fn value(&self, name: &str) -> Option<TokenStream> {
         self.entries.iter().rev().find_map(|Entry(tokens)| match &**tokens {
             [TokenTree::Ident(ident), TokenTree::Punct(equals), value @ ..]
@@ -193,7 +196,7 @@ impl Entry {
         self.0.iter().map(TokenTree::to_token_stream).collect()
     }
 
-    /// The brackets of `name(…)`.
+    /// The parentheses of `name(…)`.
     fn named(&self, name: &str) -> Option<&Group> {
         match &*self.0 {
             [TokenTree::Ident(ident), TokenTree::Group(group)] if ident == name => Some(group),
@@ -201,7 +204,7 @@ impl Entry {
         }
     }
 
-    /// `(…)` alone.
+    /// Parentheses alone: `(…)`.
     fn group(&self) -> Option<&Group> {
         match &*self.0 {
             [TokenTree::Group(group)] => Some(group),
@@ -210,7 +213,7 @@ impl Entry {
     }
 }
 
-/// A `$status:literal` of a macro arrives in an invisible group.
+/// A macro's `$status:literal` arrives in an invisible group.
 fn ungrouped(token: TokenTree) -> TokenStream {
     match token {
         TokenTree::Group(group) if group.delimiter() == Delimiter::None => group.stream(),

@@ -1,8 +1,7 @@
-//! One key, named by hand: for operators and tests, which look at it and free it, and for work that
-//! comes without a request.
+//! One key, addressed directly: for operators and tests, which inspect and free it, and for work
+//! outside of a request.
 //!
-//! It has the digest that a request with the key has, because both are made by
-//! [`key`](super::key).
+//! It has the same digest as in a request with the key, because [`key`](super::key) computes both.
 
 mod error;
 mod forget;
@@ -28,9 +27,10 @@ use super::{
 };
 use crate::store::{Fingerprint, StoreKey};
 
-/// An operation of a service, of which [`key`](Self::key) names one key.
+/// An operation of a service, with [`key`](Self::key) to address one of its keys.
 ///
-/// [`Idempotency::operation`](crate::Idempotency::operation) makes it. It never shows its principal.
+/// [`Idempotency::operation`](crate::Idempotency::operation) creates it. It never shows its
+/// principal.
 ///
 /// ```
 /// use idempotent_runtime::{Idempotency, MemoryStore};
@@ -47,10 +47,10 @@ pub struct Operation {
     principal: Option<Text>,
 }
 
-/// One key of an operation: what a request with the operation's name, its principal and this key is
-/// about.
+/// One key of an operation: the key that a request with the operation's name, this principal and
+/// this key has.
 ///
-/// [`state`](Self::state) says what the store holds, [`forget`](Self::forget) frees the key, and
+/// [`state`](Self::state) returns what the store holds, [`forget`](Self::forget) frees the key, and
 /// [`run`](Self::run) does work under it. It shows its digest, never the key or the principal.
 ///
 /// ```
@@ -78,8 +78,8 @@ impl Operation {
         Self { engine, max_value_bytes, name, principal: None }
     }
 
-    /// Whose key it is, as the attribute's `principal`: a [`Display`](fmt::Display) value, or an
-    /// [`Option`] of one. None is a principal of its own.
+    /// Whose key it is, like the attribute's `principal`: a [`Display`](fmt::Display) value, or an
+    /// [`Option`] of one. `None` is itself a principal.
     ///
     /// ```
     /// # use idempotent_runtime::{Idempotency, MemoryStore};
@@ -95,10 +95,11 @@ impl Operation {
         Self { principal: principal.text(), ..self }
     }
 
-    /// The key with this text, read as the attribute reads a header by default: quotes are taken off,
-    /// a UUID is put in lower case. Text that is not a header's value is taken as it is.
+    /// The key with this text, read as the attribute reads a header by default: quotes are removed,
+    /// and a UUID is lower-cased. Text that is not a valid header value is used unchanged.
     ///
-    /// Under `format = "any"` an upper-case UUID is a key of its own: [`key_exact`](Self::key_exact).
+    /// With `format = "any"` an upper-case UUID is a different key: use
+    /// [`key_exact`](Self::key_exact).
     ///
     /// ```
     /// # use idempotent_runtime::{Idempotency, MemoryStore};
@@ -114,8 +115,8 @@ impl Operation {
         self.with(read.unwrap_or_else(|| Key::exact(text.as_str())))
     }
 
-    /// The key with this text, character for character: as the attribute's `key = …` takes it, and
-    /// `format = "any"` without quotes around it.
+    /// The key with exactly this text: as the attribute's `key = …` takes it, and `format = "any"`
+    /// without surrounding quotes.
     ///
     /// ```
     /// # use idempotent_runtime::{Idempotency, MemoryStore};
@@ -140,14 +141,14 @@ impl Operation {
             key,
             digest,
             fingerprint: None,
-            ttl: Duration::from_hours(1),
+            ttl: Duration::from_secs(3600),
             wait: Duration::from_secs(10),
         }
     }
 }
 
 impl OperationKey {
-    /// The digest that logs, spans and stores name the key by.
+    /// The digest that identifies the key in logs, spans and stores.
     ///
     /// ```
     /// # use idempotent_runtime::{Idempotency, MemoryStore};
@@ -165,6 +166,17 @@ impl OperationKey {
     ///
     /// Its hash has to be the same in every process, as that of strings, numbers and structs of them
     /// is; of a `HashMap` it is not.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore, RunError};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+    /// let charge = |_| async { Ok::<_, ()>("charged".to_owned()) };
+    /// key.clone().fingerprint("EUR 10").run(charge).await.unwrap();
+    /// let other = key.fingerprint("EUR 20").run(charge).await;
+    /// assert!(matches!(other, Err(RunError::KeyReused)));
+    /// # });
+    /// ```
     pub fn fingerprint<T: Hash + ?Sized>(self, value: &T) -> Self {
         let mut hasher = StableHasher::new();
         value.hash(&mut hasher);
@@ -173,16 +185,49 @@ impl OperationKey {
 
     /// How long the value of a [`run`](Self::run) is kept, counted from when it was stored. Default:
     /// 1 hour.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// use idempotent_runtime::{Idempotency, MemoryStore, OperationState};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// key.clone().ttl(day).run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+    /// let OperationState::Stored { expires_at, .. } = key.state().await? else { panic!() };
+    /// assert!(expires_at > SystemTime::now() + day / 2);
+    /// # Ok::<_, idempotent_runtime::StoreError>(())
+    /// # }).unwrap();
+    /// ```
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl, ..self }
     }
 
     /// How long a [`run`](Self::run) waits for another one with the key. Default: 10 seconds.
+    ///
+    /// ```
+    /// use std::{future::pending, time::Duration};
+    ///
+    /// use idempotent_runtime::{Idempotency, MemoryStore, RunError};
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+    /// let (started, has_started) = tokio::sync::oneshot::channel();
+    /// tokio::spawn(key.clone().run(|_| async {
+    ///     started.send(()).unwrap();
+    ///     pending::<Result<u32, ()>>().await
+    /// }));
+    /// has_started.await.unwrap();
+    /// let second = key.wait(Duration::ZERO).run(|_| async { Ok::<_, ()>(7) }).await;
+    /// assert!(matches!(second, Err(RunError::InProgress)));
+    /// # });
+    /// ```
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait, ..self }
     }
 
-    /// The fingerprint of a call, salted with the key as a request's is.
+    /// The fingerprint of a call, salted with the key like a request's.
     fn salted(&self) -> Fingerprint {
         let mut fields = Fields::new(version::JOB_FINGERPRINT);
         if let Some(digest) = &self.fingerprint {

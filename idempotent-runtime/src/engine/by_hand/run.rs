@@ -1,4 +1,4 @@
-//! Work without a request, run once for each key.
+//! Work outside of a request, run once for each key.
 
 use std::{
     future::Future,
@@ -19,31 +19,45 @@ use crate::{
     store::{Attempt, Token},
 };
 
-/// What an [`OperationKey::run`] gives.
+/// The result of an [`OperationKey::run`].
+///
+/// ```
+/// use idempotent_runtime::{Done, Idempotency, MemoryStore};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+/// let charge = |_| async { Ok::<_, ()>("charged".to_owned()) };
+/// let Done { value, replayed, .. } = key.clone().run(charge).await.unwrap();
+/// assert_eq!((&*value, replayed), ("charged", false));
+/// let Done { value, replayed, .. } = key.run(charge).await.unwrap();
+/// assert_eq!((&*value, replayed), ("charged", true));
+/// # });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Done<T> {
-    /// The work's value.
+    /// The value that the work returned.
     pub value: T,
-    /// Whether it is that of an earlier run.
+    /// Whether it was returned by an earlier run.
     pub replayed: bool,
 }
 
 impl OperationKey {
-    /// Does `work`, unless work with this key was done before: then its value is given back.
+    /// Does `work`, unless work with this key has already been done: then returns that work's
+    /// value.
     ///
-    /// It is what the attribute does with a handler. Of any number of calls with the key, on all
+    /// This is what the attribute does for a handler. Of any number of calls with the key, on all
     /// instances that share the store, one runs and the others wait for it. An `Ok` value is stored
-    /// as JSON for [`ttl`](Self::ttl) before it is given to the caller; an `Err` frees the key, as a
-    /// panic does, which reaches the caller. Work that has begun is never cancelled: if its caller
-    /// goes away, it goes on in a task of its own, and
-    /// [`Idempotency::drain`](crate::Idempotency::drain) waits for it.
+    /// as JSON for [`ttl`](Self::ttl) before it is returned; an `Err` frees the key, and so does a
+    /// panic, which reaches the caller. Work that has begun is never cancelled: if its caller goes
+    /// away, it continues in its own task, and [`Idempotency::drain`](crate::Idempotency::drain)
+    /// waits for it.
     ///
-    /// `work` is given the key, from which [`IdempotencyKey::derive`] makes those for calls to other
-    /// systems. A value that serde cannot serialise, or that is longer than
-    /// [`max_response_bytes`](crate::Idempotency::max_response_bytes), is given to this caller all the
-    /// same; later ones get [`RunError::ValueNotStored`], and nothing runs again. As with every JSON,
-    /// a type has to read what it writes: `f64::NAN` is written as `null`.
+    /// `work` gets the key, from which [`IdempotencyKey::derive`] creates the keys for calls to
+    /// other systems. A value that serde cannot serialize, or that is longer than
+    /// [`max_response_bytes`](crate::Idempotency::max_response_bytes), is still returned to this
+    /// caller; later ones get [`RunError::ValueNotStored`], and nothing runs again. As always with
+    /// JSON, a type must be able to read what it writes: `f64::NAN` is written as `null`.
     ///
     /// ```
     /// use idempotent_runtime::{Idempotency, MemoryStore};
@@ -64,8 +78,8 @@ impl OperationKey {
     ///
     /// # Errors
     ///
-    /// Returns an error if the work fails, or cannot be done or given back: [`RunError`] says why, and
-    /// whether the call is [worth retrying](RunError::is_worth_retrying).
+    /// Returns an error if the work fails, or cannot be run or its value returned: [`RunError`]
+    /// says why, and whether the call is [worth retrying](RunError::is_worth_retrying).
     pub fn run<T, E, F, Fut>(
         self,
         work: F,
@@ -80,7 +94,7 @@ impl OperationKey {
         self.ask_and_run(job, work)
     }
 
-    /// Asks for `job`, this key's, and does `work` if its key is claimed.
+    /// Asks for `job`, which is this key's, and does `work` if the key is claimed.
     pub(super) async fn ask_and_run<T, E, F, Fut>(
         self,
         job: Job,
@@ -106,7 +120,7 @@ impl OperationKey {
                 let run = self.engine.run_to_end(Box::pin(async move { work(key).await }));
                 run.await.map(fresh).map_err(RunError::Failed)
             }
-            Found::Stored(value) => replay(&value),
+            Found::Stored(value, _) => replay(&value),
             Found::Refused(refusal) => Err(refusal.into()),
         }
     }
@@ -135,7 +149,7 @@ impl OperationKey {
     }
 }
 
-/// Does `work` under its claim, and settles that before it answers, or goes on with its panic.
+/// Does `work` under its claim, and settles that before answering or resuming the work's panic.
 async fn run<T, E, F, Fut>(
     work: F,
     key: IdempotencyKey,
@@ -170,7 +184,7 @@ where
     }
 }
 
-/// How a value is kept.
+/// How a value is stored.
 struct Keeping {
     operation: Arc<str>,
     max: usize,
@@ -184,12 +198,12 @@ impl Keeping {
             Ok(json) if json.len() <= self.max => json,
             Ok(json) => {
                 let (operation, bytes) = (&*self.operation, json.len());
-                tracing::warn!(target: crate::TARGET, operation, bytes, "a value is too large to be stored");
+                tracing::warn!(target: crate::TARGET, operation, bytes, "a value is too large to store");
                 return record::not_stored();
             }
             Err(error) => {
                 let (operation, error) = (&*self.operation, &error as &dyn std::error::Error);
-                tracing::warn!(target: crate::TARGET, operation, error, "a value cannot be serialised to be stored");
+                tracing::warn!(target: crate::TARGET, operation, error, "a value cannot be serialized");
                 return record::not_stored();
             }
         };

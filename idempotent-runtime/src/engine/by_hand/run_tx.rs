@@ -1,4 +1,4 @@
-//! Work without a request that is done in the transaction of its claim and its value.
+//! Work outside of a request, in the same transaction as its claim and its value.
 
 use std::future::Future;
 
@@ -12,13 +12,14 @@ use crate::{
 
 impl OperationKey {
     /// Does `work` as [`run`](Self::run) does, in a transaction that also holds the claim and the
-    /// value: what `work` writes with its [`Tx`] and the value are there together or not at all,
-    /// whatever dies when. It needs a [`PostgresStore`](crate::PostgresStore).
+    /// value: what `work` writes with its [`Tx`] is there if and only if the value is, whatever
+    /// crashes and when. It needs a [`PostgresStore`](crate::PostgresStore).
     ///
-    /// An `Ok` value is committed; so is what was written beside a value that cannot be stored, with
-    /// a note that later calls get [`RunError::ValueNotStored`] for. An `Err` or a panic rolls back
-    /// and frees the key. The type of the parameter says how isolated the transaction is: `Tx`,
-    /// [`Tx<RepeatableRead>`](crate::RepeatableRead) or [`Tx<Serializable>`](crate::Serializable).
+    /// An `Ok` value is committed. If the value cannot be stored, what was written with it is
+    /// committed all the same, and later calls get [`RunError::ValueNotStored`]. An `Err` or a
+    /// panic rolls back and frees the key. The type of the parameter sets the isolation level:
+    /// `Tx`, [`Tx<RepeatableRead>`](crate::RepeatableRead) or
+    /// [`Tx<Serializable>`](crate::Serializable).
     ///
     /// ```no_run
     /// # async fn consume(store: idempotent_runtime::PostgresStore) -> Result<(), Box<dyn std::error::Error>> {
@@ -42,8 +43,9 @@ impl OperationKey {
     ///
     /// # Errors
     ///
-    /// Returns an error if the work fails, or cannot be done, committed or given back: [`RunError`]
-    /// says why, and whether the call is [worth retrying](RunError::is_worth_retrying).
+    /// Returns an error if the work fails, or cannot be run, committed or its value returned:
+    /// [`RunError`] says why, and whether the call is [worth
+    /// retrying](RunError::is_worth_retrying).
     #[expect(clippy::manual_async_fn, reason = "an `async fn` promises no `Send`")]
     pub fn run_tx<I, T, E, F, Fut>(
         self,

@@ -11,7 +11,22 @@ use crate::{
     store::{KeyState, StoreError},
 };
 
-/// What a key holds, for people: [`OperationKey::state`].
+/// What a key holds: [`OperationKey::state`].
+///
+/// ```
+/// use idempotent_runtime::OperationState;
+///
+/// fn describe(state: OperationState) -> &'static str {
+///     match state {
+///         OperationState::Absent => "free",
+///         OperationState::Running { .. } => "running",
+///         OperationState::Stored { .. } => "stored",
+///         _ => "unknown to this version",
+///     }
+/// }
+///
+/// assert_eq!(describe(OperationState::Running { lease_left: None }), "running");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OperationState {
@@ -27,13 +42,25 @@ pub enum OperationState {
     Stored {
         /// What is stored of it.
         kind: StoredKind,
-        /// When the key is free again: what the store says is left of its ttl, by the clock of this
-        /// machine.
+        /// When the key is free again: what is left of its ttl according to the store, added to
+        /// this machine's clock.
         expires_at: SystemTime,
     },
 }
 
 /// What is stored under a key.
+///
+/// ```
+/// use idempotent_runtime::{Idempotency, MemoryStore, OperationState, StoredKind};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let key = Idempotency::new(MemoryStore::new()).operation("charge-card").key("message-1");
+/// key.clone().run(|_| async { Ok::<_, ()>(7) }).await.unwrap();
+/// let state = key.state().await?;
+/// assert!(matches!(state, OperationState::Stored { kind: StoredKind::Value, .. }));
+/// # Ok::<_, idempotent_runtime::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoredKind {
@@ -42,19 +69,19 @@ pub enum StoredKind {
         /// Its status code.
         status: u16,
     },
-    /// The value of a [`run`](OperationKey::run), which is given back.
+    /// The value of a [`run`](OperationKey::run), which is returned again.
     Value,
-    /// A note that the work is done and its answer could not be stored: duplicates get 409.
+    /// A note that the work is done but its answer could not be stored: duplicates get 409.
     NotStored,
-    /// A note that nobody knows whether the work took effect: duplicates get 409.
+    /// A note that it is unknown whether the work took effect: duplicates get 409.
     Unknown,
-    /// A damaged record, one of another release, or one that this service's
-    /// [`seal`](crate::Idempotency::seal) does not open.
+    /// A corrupt record, one written by another release, or one that this service's
+    /// [`seal`](crate::Idempotency::seal) settings cannot open.
     Unreadable,
 }
 
 impl OperationKey {
-    /// What the key holds in the store. Changes nothing.
+    /// Reads what the key holds in the store, without changing it.
     ///
     /// ```
     /// use idempotent_runtime::{Idempotency, MemoryStore, OperationState, StoredKind};
@@ -73,8 +100,8 @@ impl OperationKey {
     /// # Errors
     ///
     /// Returns an error if the store could not be asked within
-    /// [`store_timeout`](crate::Idempotency::store_timeout), or if the key holds an entry that
-    /// another release or another program has written.
+    /// [`store_timeout`](crate::Idempotency::store_timeout), or if the key holds an entry written
+    /// by another release or another program.
     pub async fn state(&self) -> Result<OperationState, StoreError> {
         let Self { engine, digest, .. } = self;
         let state = engine.within_limit(engine.store.store().read(*digest)).await?;
@@ -102,14 +129,14 @@ fn kind(record: Option<Record>) -> StoredKind {
     }
 }
 
-/// So long from now, or as late as a clock can say.
+/// The time `after` from now, or the latest that a clock can represent.
 fn later(after: Duration) -> SystemTime {
-    const CENTURY: Duration = Duration::from_hours(24 * 365 * 100);
+    const CENTURY: Duration = Duration::from_secs(24 * 365 * 100 * 3600);
     SystemTime::now() + after.min(CENTURY)
 }
 
 impl Engine {
-    /// Asks the store about a key that nobody uses.
+    /// Asks the store about a key that nothing uses.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
         let (mut nobody, key) = (operation("idempotent-axum: check"), Key::exact(""));
         let key = store_key(&mut nobody, None, &key, &self.digesting);

@@ -1,6 +1,6 @@
-//! Sealing: records in a shared store that only who has the key can read, or make.
+//! Sealing: records in a shared store that only holders of the key can read or create.
 //!
-//! `sealed` is the layout and the cipher; this file says which key is taken, and what is refused.
+//! `sealed` is the layout and the cipher; this file decides which key is used, and what is refused.
 
 mod sealed;
 mod seldom;
@@ -16,12 +16,12 @@ use self::{
 use super::record::{Envelope, Unreadable};
 use crate::store::{Attempt, Fingerprint, StoreError, StoreKey};
 
-/// Which keys the stored responses of a service are sealed with, and opened:
+/// The keys that a service's stored responses are sealed and opened with:
 /// [`Idempotency::seal`](crate::Idempotency::seal).
 ///
-/// A key is 32 random bytes, from where your service has its other secrets. Its id is a text of 1 to
-/// 255 bytes that says which it is: it stands beside each record in plain, and is never used again for
-/// another key. Keys are wiped from memory when they are dropped, and are never shown.
+/// A key is 32 random bytes, kept where your service keeps its other secrets. Its id is a text of 1
+/// to 255 bytes that identifies it: it is stored in plaintext with each record, and must never be
+/// reused for another key. Keys are wiped from memory when they are dropped, and are never shown.
 ///
 /// ```
 /// use idempotent_runtime::Sealing;
@@ -57,8 +57,8 @@ impl Sealing {
         Self { keys: Vec::new(), opens_unsealed: false }.and_open(id, key)
     }
 
-    /// Opens what was sealed with this key as well: the one before, or the one that comes next and
-    /// that other instances may seal with already.
+    /// Also opens what was sealed with this key: the previous one, or the next one that other
+    /// instances may already be sealing with.
     ///
     /// ```
     /// # use idempotent_runtime::Sealing;
@@ -76,17 +76,17 @@ impl Sealing {
         let key = Key::new(id.into(), key);
         assert!(
             self.keys.iter().all(|other| other.id() != key.id()),
-            "two sealing keys have the id {:?}: give each an id of its own",
+            "two sealing keys have the id {:?}: give each its own id",
             key.id()
         );
         self.keys.push(key);
         self
     }
 
-    /// Reads records that are not sealed as well: those from before the service sealed.
+    /// Also reads records that are not sealed: those from before the service sealed.
     ///
-    /// For the roll-out that begins to seal and one `ttl` after it. As long as it is on, who can write
-    /// to the store can put a plain record there; so end it.
+    /// Use it while you roll out sealing, and for one `ttl` after that. As long as it is on, anyone
+    /// who can write to the store can put an unsealed record there, so turn it off again.
     ///
     /// ```
     /// # use idempotent_runtime::Sealing;
@@ -130,7 +130,7 @@ impl Seals {
         self.sealing.is_some()
     }
 
-    /// A record of this process, sealed for this attempt; `None` if nothing is sealed.
+    /// This process's record, sealed for this attempt; `None` if nothing is sealed.
     pub(super) fn seal(
         &self,
         attempt: &Attempt,

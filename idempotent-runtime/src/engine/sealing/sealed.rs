@@ -5,8 +5,8 @@
 //! length of the key's id 1 | id | nonce 24 | ciphertext | tag 16
 //! ```
 //!
-//! Authenticated beside the plaintext are the envelope up to its checksum (so the kind), the store key
-//! and the fingerprint: a record opens only where it was sealed for.
+//! The envelope up to its checksum (and so the kind), the store key and the fingerprint are
+//! authenticated along with the plaintext: a record only opens where it was sealed for.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Place {
     }
 }
 
-/// One key, with its id. Wiped when it is dropped.
+/// A key with its id. Wiped when dropped.
 #[derive(Clone)]
 pub(super) struct Key {
     id: Arc<str>,
@@ -56,7 +56,7 @@ pub(super) struct Sealed<'a> {
 }
 
 impl<'a> Sealed<'a> {
-    /// `None` if the bytes are damaged.
+    /// `None` if the bytes are corrupt.
     pub(super) fn read(payload: &'a [u8]) -> Option<Self> {
         let (length, rest) = payload.split_first()?;
         let (id, payload) = rest.split_at_checked(usize::from(*length))?;
@@ -84,7 +84,7 @@ impl Key {
     /// The record of `envelope`, sealed.
     pub(super) fn seal(&self, place: Place, envelope: &Envelope) -> Result<Bytes, StoreError> {
         let nonce = XNonce::try_generate().map_err(|error| {
-            StoreError::described("the system gave no random nonce to seal a record with")
+            StoreError::described("the system provided no random nonce to seal a record with")
                 .because(error)
         })?;
         self.seal_with(&nonce, place, envelope)
@@ -114,7 +114,7 @@ impl Key {
         Ok(draft.checked())
     }
 
-    /// What `sealed` was, of the record of `envelope`.
+    /// The contents of `sealed`, from the record of `envelope`.
     pub(super) fn open(
         &self,
         place: Place,
@@ -165,8 +165,8 @@ mod tests {
         bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
-    /// Made with another implementation, libsodium's
-    /// `crypto_aead_xchacha20poly1305_ietf_encrypt`, by way of `PyNaCl`.
+    /// Created with another implementation, libsodium's
+    /// `crypto_aead_xchacha20poly1305_ietf_encrypt`, through `PyNaCl`.
     #[test]
     fn a_sealed_record_has_these_bytes() {
         let nonce = XNonce::from([3; NONCE]);
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    /// By who can make a checksum.
+    /// Not even by someone who can compute a checksum.
     #[test]
     fn no_byte_behind_the_checksum_can_be_changed_and_no_kind() {
         let sealed = key().seal(PLACE, &Envelope::of_own(&record("\"paid\""))).unwrap();

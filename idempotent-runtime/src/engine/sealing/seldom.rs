@@ -1,4 +1,4 @@
-//! [`Seldom`]: what is told once in a while, however often it happens.
+//! [`Seldom`]: reports something only now and then, however often it happens.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long it is silent after it was told.
+/// How long it is silent after a report.
 const SILENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -16,12 +16,13 @@ pub(super) struct Seldom(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     told: Option<Instant>,
-    /// Since then.
+    /// How often it has happened since then.
     times: u64,
 }
 
 impl Seldom {
-    /// It has happened: how often since it was last told, if it is to be told now.
+    /// Records that it has happened; returns how often it has since the last report, if it should
+    /// be reported now.
     pub(super) fn tell(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.times += 1;

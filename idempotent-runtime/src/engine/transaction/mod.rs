@@ -1,7 +1,7 @@
 //! Work in a transaction: its claim, its rows and its record are committed together or not at all.
 //!
-//! A flow of its own beside that of leases: there is nothing to renew, nothing to store afterwards,
-//! and no claim to lose. What it shares are waiting, records and replays.
+//! A separate flow from that of leases: there is nothing to renew, nothing to store afterwards, and
+//! no claim to lose. Waiting, records and replays are shared.
 //!
 //! ```text
 //! read: stored → replay            one statement, no transaction
@@ -42,11 +42,12 @@ use crate::{
     },
 };
 
-/// Between two tries to claim a key that somebody else was looking at.
+/// The pause between two attempts to claim a key that someone else was looking at.
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Job {
-    /// Asks until the key is claimed in a transaction, which `slot` then has, or there is an answer.
+    /// Asks until the key is claimed in a transaction, which is then in `slot`, or there is an
+    /// answer.
     pub(super) async fn ask_in_transaction(mut self, slot: Slot) -> Found {
         let mut held = None;
         let claimed = self.claim_in_transaction(&slot, &mut held).await;
@@ -73,19 +74,23 @@ impl Job {
         let mut waiting = Waiting::new(self);
         let mut turn: Option<Ticket> = None;
         loop {
+            if let Some(found) = self.near() {
+                return Err(found);
+            }
+            let moment = self.engine.near.moment();
             let running = match self.read().await {
                 Ok(KeyState::Absent) => None,
                 Ok(KeyState::Running { fingerprint, lease_left }) => {
                     Some((fingerprint, lease_left))
                 }
-                Ok(KeyState::Stored { fingerprint, record, .. }) => {
-                    return Err(self.answer_in(fingerprint, record).into());
+                Ok(KeyState::Stored { fingerprint, record, expires_in }) => {
+                    return Err(self.found_in(fingerprint, record, expires_in, moment));
                 }
                 Err(_) => return Err(Refusal::StoreUnavailable.into()),
             };
             if let Some((fingerprint, lease_left)) = running {
                 self.hold_input(held, fingerprint)?;
-                // To wait for a run of another process takes no turn.
+                // Waiting for a run of another process takes no turn.
                 if let Some(turn) = turn.take() {
                     turn.end();
                 }
@@ -117,7 +122,7 @@ impl Job {
         }
     }
 
-    /// Counts the input among that of the requests that wait.
+    /// Counts the input towards that of the waiting requests.
     fn hold_input(
         &self,
         held: &mut Option<WaitingBytes>,
@@ -133,7 +138,7 @@ impl Job {
         held.as_ref().map(drop).ok_or(refusal)
     }
 
-    /// Waits for the turn; `None` if there is something to see for everybody.
+    /// Waits for the turn; `None` if there is something for everyone to see.
     async fn await_turn(
         &self,
         mut ticket: Ticket,
@@ -146,8 +151,8 @@ impl Job {
         }
     }
 
-    /// Whether the key is claimed, in the transaction that `slot` then has. Otherwise somebody else
-    /// has the key, or was looking at it.
+    /// Whether the key is claimed, in the transaction that is then in `slot`. Otherwise someone
+    /// else has the key, or was looking at it.
     async fn begin_and_claim(&self, slot: &Slot) -> Result<bool, Refusal> {
         let note = self.engine.write_record(&self.attempt, &record::unknown());
         let note = note.map_err(|error| settle::refusal(&Failure::Passing(error)))?;
@@ -200,7 +205,7 @@ impl Engine {
             Ok(Begun::Open(transaction)) => Ok(transaction),
             Ok(Begun::NoneFree) => {
                 let refused = REFUSED.fetch_add(1, Ordering::Relaxed) + 1;
-                // The first of each power of two, so that a rush does not fill the log.
+                // Only at powers of two, so that a rush does not flood the log.
                 if refused.is_power_of_two() {
                     tracing::warn!(
                         target: crate::TARGET,

@@ -1,4 +1,4 @@
-//! Settling work in a transaction: recording and committing it, or rolling it back.
+//! Settles work in a transaction: records and commits it, or rolls it back.
 
 use std::future::Future;
 
@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-/// A claim that is part of a transaction. Dropped before it has settled, it is rolled back.
+/// A claim that is part of a transaction. Dropping it before it has settled rolls it back.
 pub(in crate::engine) struct InTransaction {
     slot: Slot,
-    /// This one's turn, until it has ended.
+    /// The turn of this claim, until it has ended.
     turn: Option<Ticket>,
 }
 
@@ -44,7 +44,8 @@ impl InTransaction {
                 job.store(*transaction, record::not_stored()).await
             }
         };
-        // All that wait have something to see; after a rollback, one of them is next.
+        // After a commit everyone who waits has something to see; after a rollback, one of them is
+        // next.
         if let Some(turn) = self.turn.take()
             && ended.is_ok_and(|decision| decision != Decision::Released)
         {
@@ -63,8 +64,8 @@ impl Drop for InTransaction {
 pub(super) fn still_in_use() -> Refusal {
     tracing::error!(
         target: crate::TARGET,
-        "a `Tx` has outlived its handler, so its transaction cannot be committed: do not move it into \
-         a task. It is rolled back once it is dropped, and its key is free then"
+        "a `Tx` outlived its handler, so its transaction cannot be committed: do not move it into \
+         a task. It is rolled back once it is dropped, which frees its key"
     );
     Refusal::TransactionFailed
 }
@@ -77,6 +78,7 @@ impl Job {
         mut record: Bytes,
     ) -> Result<Decision, Refusal> {
         let Self { engine, attempt, .. } = self;
+        let moment = engine.near.moment();
         let recorded = match self.record(&mut transaction, &record).await {
             Err(Failure::Lasting(error)) if error.is_too_large() => {
                 record = record::not_stored();
@@ -90,6 +92,7 @@ impl Job {
         let store = engine.transactional();
         let timed = self.timed(StoreVerb::Commit);
         timed.end(engine.commit(transaction, || store.fate_of_attempt(attempt)).await)?;
+        self.copy_stored(moment, &record);
         Ok(record::decision(&record))
     }
 
@@ -110,7 +113,7 @@ impl Job {
         Ok(Decision::Released)
     }
 
-    /// Frees the key, or notes that it must not be run again.
+    /// Frees the key, or records that it must not run again.
     async fn failed(
         &self,
         transaction: Transaction,
@@ -118,28 +121,28 @@ impl Job {
     ) -> Result<Decision, Refusal> {
         match &failure {
             Failure::Ended => {
-                // Closes the connection: if the handler has begun another transaction, that is no
-                // commit.
+                // Closes the connection: if the handler has begun another transaction, that must
+                // not be committed.
                 drop(transaction);
                 self.note_unknown().await;
             }
-            // A server that is silent is not waited for once more.
+            // A silent server is not waited for a second time.
             Failure::Passing(error) if error.is_timed_out() => drop(transaction),
             _ => self.engine.roll_back(transaction).await,
         }
         Err(refusal(&failure))
     }
 
-    /// Keeps the key from being run again. If the handler has committed, its row says so already; if
-    /// it has rolled back, what it did afterwards is there, and the row is not.
+    /// Keeps the key from running again. If the handler committed, the row already says so; if it
+    /// rolled back, what it did afterwards is there but the row is not.
     async fn note_unknown(&self) {
         let note = async {
             loop {
                 match self.claim().await {
                     Ok(Claim::Claimed { .. }) => {
-                        break drop(self.complete(&mut record::unknown()).await);
+                        break drop(self.complete(&mut record::unknown(), None).await);
                     }
-                    // The connection is being closed whose transaction has the key.
+                    // The connection whose transaction has the key is being closed.
                     Ok(Claim::Running { fingerprint: None, .. }) => sleep(jittered(PAUSE)).await,
                     _ => break,
                 }
@@ -149,14 +152,14 @@ impl Job {
     }
 }
 
-/// Tells the log why a transaction was not committed.
+/// Logs why a transaction was not committed.
 pub(super) fn refusal(failure: &Failure) -> Refusal {
     match failure {
         Failure::Passing(error) | Failure::Unanswered(error) => {
             tracing::warn!(
                 target: crate::TARGET,
                 error = error as &dyn std::error::Error,
-                "the transaction of a request was rolled back, and may succeed another time"
+                "a request's transaction was rolled back and may succeed if retried"
             );
             Refusal::RolledBack
         }
@@ -164,16 +167,16 @@ pub(super) fn refusal(failure: &Failure) -> Refusal {
             tracing::error!(
                 target: crate::TARGET,
                 error = error as &dyn std::error::Error,
-                "the transaction of a request could not be committed"
+                "a request's transaction could not be committed"
             );
             Refusal::TransactionFailed
         }
         Failure::Ended => {
             tracing::error!(
                 target: crate::TARGET,
-                "a handler has ended the transaction of its `Tx`, so whether its effects are there is \
-                 not known: leave `COMMIT` and `ROLLBACK` to the library, and use `tx.begin()` for \
-                 what may be undone alone"
+                "a handler ended the transaction of its `Tx`, so it is unknown whether it took \
+                 effect: leave `COMMIT` and `ROLLBACK` to the library, and use `tx.begin()` for \
+                 savepoints"
             );
             Refusal::TransactionFailed
         }
@@ -181,7 +184,7 @@ pub(super) fn refusal(failure: &Failure) -> Refusal {
 }
 
 impl Engine {
-    /// A call before the commit: one that takes too long is the end of the transaction.
+    /// A call before the commit: if it takes too long, the transaction is over.
     pub(super) async fn before_commit<T>(
         &self,
         call: impl Future<Output = Result<T, Failure>>,
@@ -190,13 +193,13 @@ impl Engine {
         in_time.unwrap_or_else(|_| Err(Failure::Passing(StoreError::timed_out())))
     }
 
-    /// Rolls back. If that fails, the connection is closed, which is the same.
+    /// Rolls back. If that fails, the connection is closed, which has the same effect.
     pub(super) async fn roll_back(&self, transaction: Transaction) {
         let _ = timeout(self.store_timeout, transaction.roll_back()).await;
     }
 
-    /// Commits; if the answer is lost, asks what became of it. Both together take no longer than any
-    /// other call.
+    /// Commits; if the answer is lost, asks whether it was committed. Both together take no longer
+    /// than any other call.
     pub(super) async fn commit<F>(
         &self,
         transaction: Transaction,
@@ -217,7 +220,7 @@ impl Engine {
                 tracing::warn!(
                     target: crate::TARGET,
                     error = &error as &dyn std::error::Error,
-                    "the answer to a commit is lost, asking what became of it"
+                    "the answer to a commit was lost, asking whether it was committed"
                 );
                 Self::resolve(deadline, fate).await
             }

@@ -1,4 +1,4 @@
-//! [`Turns`]: who asks for a transaction, of all that want one key in this process.
+//! [`Turns`]: which of the requests in this process that want the same key asks for a transaction.
 
 use std::{
     collections::HashMap,
@@ -9,21 +9,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::StoreKey;
 
-/// Lets one job at a time ask for each key, and run: the others need no connection to wait.
+/// Lets one job at a time claim each key and run; the others wait without a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     keys: Mutex<HashMap<StoreKey, Key>>,
 }
 
-/// A key and how many have joined; gone from the map with the last of them.
+/// A key and how many have joined; removed from the map with the last of them.
 #[derive(Debug)]
 struct Key {
-    /// Who holds the one permit has the turn; closed once that has ended for all.
+    /// The holder of the one permit has the turn; closed once the turns have ended for everyone.
     turn: Arc<Semaphore>,
     joined: usize,
 }
 
-/// One of those that want a key, with or without the turn. Dropped, it passes the turn on.
+/// One of those that want a key, with or without the turn. Dropping it passes the turn on.
 #[derive(Debug)]
 pub(super) struct Ticket {
     turns: Arc<Turns>,
@@ -42,19 +42,19 @@ impl Turns {
         Ticket { turns: Arc::clone(self), key, turn, permit: None }
     }
 
-    /// Whether somebody has the turn of `key`.
+    /// Whether someone has the turn of `key`.
     pub(super) fn is_taken(&self, key: StoreKey) -> bool {
         self.keys().get(&key).is_some_and(|key| key.turn.available_permits() == 0)
     }
 
     fn keys(&self) -> MutexGuard<'_, HashMap<StoreKey, Key>> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ticket {
-    /// Takes the turn if nobody has it; whether this one has it.
+    /// Takes the turn if nobody has it; returns whether this one has it.
     pub(super) fn try_turn(&mut self) -> bool {
         if self.permit.is_none() {
             self.permit = Arc::clone(&self.turn).try_acquire_owned().ok();
@@ -62,7 +62,7 @@ impl Ticket {
         self.permit.is_some()
     }
 
-    /// Waits until this one has the turn, or nobody needs one any more: `false`.
+    /// Waits until this one has the turn; `false` if nobody needs one any more.
     pub(super) async fn turn(&mut self) -> bool {
         if self.permit.is_none() {
             self.permit = Arc::clone(&self.turn).acquire_owned().await.ok();
@@ -70,7 +70,7 @@ impl Ticket {
         self.permit.is_some()
     }
 
-    /// Lets everybody look again who waits for this key, not only the next.
+    /// Lets everyone who waits for this key look again, not only the next.
     pub(super) fn end(self) {
         let mut keys = self.turns.keys();
         if keys.get(&self.key).is_some_and(|key| Arc::ptr_eq(&key.turn, &self.turn)) {

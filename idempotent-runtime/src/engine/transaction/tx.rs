@@ -16,9 +16,9 @@ use crate::store::{
 
 /// The transaction of a request, for a handler on a [`PostgresStore`](crate::PostgresStore).
 ///
-/// Whatever the handler writes with it is committed together with the claim on the key and the stored
-/// response: all of it is there or nothing, whatever dies when, and a retry with the key finds out
-/// which. It stands anywhere among the parameters, also last, or in an extractor of your own.
+/// Whatever the handler writes with it is committed together with the claim on the key and the
+/// stored response: all or nothing, whatever crashes and when, and a retry with the key finds out
+/// which. It can be any of the parameters, including the last, or part of your own extractor.
 ///
 /// ```no_run
 /// use axum::{http::StatusCode, response::IntoResponse};
@@ -34,63 +34,66 @@ use crate::store::{
 /// }
 /// ```
 ///
-/// It dereferences to a [`PgConnection`], so `&mut *tx` is an executor, and `tx.begin()` (of
+/// It dereferences to a [`PgConnection`], so `&mut *tx` is an executor, and `tx.begin()` (from
 /// [`sqlx::Connection`] or [`sqlx::Acquire`]) a savepoint.
 ///
-/// # What becomes of it
+/// # When it commits
 ///
-/// It begins when the key is claimed, before the body of the handler. When the handler has answered,
+/// It begins when the key is claimed, before the body of the handler. When the handler has
+/// answered,
 ///
 /// | the response | the transaction | the key |
 /// |---|---|---|
 /// | is one that `replay` stores, or `Outcome::Final` | committed | holds the response |
-/// | is too large to be stored, a stream or an upgrade | committed | 409 `response_not_stored` |
+/// | is too large to store, a stream or an upgrade | committed | 409 `response_not_stored` |
 /// | carries `Outcome::Unknown` | committed | 409 `outcome_unknown` |
 /// | is any other, or carries `Outcome::Retryable` | rolled back | free |
 ///
-/// Without a key it is committed or rolled back by the same rule, and a caller that leaves rolls it
-/// back. A panic always does.
+/// Without a key the same rule decides between commit and rollback, and a caller that leaves causes
+/// a rollback. A panic always does.
 ///
-/// If it cannot be committed for a passing reason (a serialization failure, a deadlock, a limit of the
-/// server, a lost session), the response is 503 with `Retry-After`, and nothing is there; for any
-/// other reason, such as a deferred constraint, 500 `transaction_failed`. If the answer to the commit
-/// is lost, the server is asked what became of it before the caller is answered.
+/// If it cannot be committed for a transient reason (a serialization failure, a deadlock, a server
+/// limit, a lost session), the response is 503 with `Retry-After`, and nothing has been written.
+/// For any other reason, such as a deferred constraint, it is 500 `transaction_failed`. If the
+/// answer to the commit is lost, the server is asked whether it committed before the caller is
+/// answered.
 ///
 /// # Isolation
 ///
-/// `Tx` is `READ COMMITTED`, [`Tx<RepeatableRead>`](RepeatableRead) and
-/// [`Tx<Serializable>`](Serializable) are what they say. [`TxError`] answers serialization failures of
-/// the handler's own statements with 503; nothing is run again by itself.
+/// `Tx` is `READ COMMITTED`; [`Tx<RepeatableRead>`](RepeatableRead) and
+/// [`Tx<Serializable>`](Serializable) are what they say. [`TxError`](crate::TxError) turns serialization failures
+/// of the handler's own statements into 503; nothing is retried automatically.
 ///
 /// # Limits
 ///
-/// - It knows this one database. What a handler does elsewhere is not undone.
-/// - Leave `COMMIT` and `ROLLBACK` to the library. A handler that ends the transaction itself gets 500
-///   `transaction_failed`, and its key answers 409 `outcome_unknown` until its `ttl` passes.
+/// - It covers this one database. What a handler does elsewhere is not undone.
+/// - Leave `COMMIT` and `ROLLBACK` to the library. A handler that ends the transaction itself gets
+///   500 `transaction_failed`, and its key answers 409 `outcome_unknown` until its `ttl` passes.
 /// - It ends with the handler. Moved into a task, it cannot be committed: the response is 500, and
-///   the key is locked until the task has dropped it. [`std::mem::forget`] locks it until the process
-///   ends.
-/// - Once the response is committed, the key cannot be forgotten before; while the handler runs, other
+///   the key is locked until the task has dropped it. [`std::mem::forget`] locks it until the
+///   process ends.
+/// - The key can be forgotten only once the response is committed; while the handler runs, other
 ///   requests with the key wait, whatever they ask for.
-/// - A service without a `PostgresStore`, or a second `Tx` in one handler: 500 `misconfigured`.
+/// - In a service without a `PostgresStore`, or with a second `Tx` in one handler, the response is
+///   500 `misconfigured`.
 ///
 /// # Panics
 ///
-/// Dereferencing it panics before the handler's body runs (an extractor must not use it), after it has
-/// ended, and in a handler without `#[idempotent]`.
+/// Panics if it is dereferenced before the handler's body runs (an extractor must not use it),
+/// after the body has ended, or in a handler without `#[idempotent]`.
 pub struct Tx<I = ReadCommitted> {
     source: Source,
     isolation: PhantomData<fn() -> I>,
 }
 
 enum Source {
-    /// A request's or a job's, which has its transaction once the body runs.
+    /// A request's or a job's. It has its transaction once the body runs.
     Work(Slot, OnceLock<Option<Box<Transaction>>>),
     /// A test's.
     Test(sqlx::Transaction<'static, Postgres>),
 }
 
-/// How much a transaction sees of others that run beside it: [`ReadCommitted`], [`RepeatableRead`] or
+/// How much a transaction sees of concurrent ones: [`ReadCommitted`], [`RepeatableRead`] or
 /// [`Serializable`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an isolation level",
@@ -116,22 +119,48 @@ macro_rules! levels {
 }
 
 levels! {
-    /// Each statement sees what was committed before it began: what [`Tx`] is by default.
+    /// Each statement sees what was committed before it began: the default for [`Tx`].
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::{ReadCommitted, Tx};
+    /// // #[idempotent]
+    /// async fn count(mut tx: Tx<ReadCommitted>) -> Result<String, idempotent_runtime::TxError> {
+    ///     let row: (i64,) = sqlx::query_as("SELECT count(*) FROM payments").fetch_one(&mut *tx).await?;
+    ///     Ok(row.0.to_string())
+    /// }
+    /// ```
     ReadCommitted;
     /// All statements see what was committed before the key was claimed: `Tx<RepeatableRead>`.
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::{RepeatableRead, Tx};
+    /// // #[idempotent]
+    /// async fn count(mut tx: Tx<RepeatableRead>) -> Result<String, idempotent_runtime::TxError> {
+    ///     let row: (i64,) = sqlx::query_as("SELECT count(*) FROM payments").fetch_one(&mut *tx).await?;
+    ///     Ok(row.0.to_string())
+    /// }
+    /// ```
     RepeatableRead;
-    /// As if no other transaction ran beside it: `Tx<Serializable>`.
+    /// As if no other transaction ran concurrently: `Tx<Serializable>`.
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::{Serializable, Tx};
+    /// // #[idempotent]
+    /// async fn count(mut tx: Tx<Serializable>) -> Result<String, idempotent_runtime::TxError> {
+    ///     let row: (i64,) = sqlx::query_as("SELECT count(*) FROM payments").fetch_one(&mut *tx).await?;
+    ///     Ok(row.0.to_string())
+    /// }
+    /// ```
     Serializable;
 }
 
 impl<I> Tx<I> {
-    /// The transaction that `slot` will have.
+    /// The transaction that will be in `slot`.
     pub(crate) fn of(slot: Slot) -> Self {
         Self { source: Source::Work(slot, OnceLock::new()), isolation: PhantomData }
     }
 
-    /// A transaction for a unit test that calls a handler directly: it is rolled back when it is
-    /// dropped.
+    /// A transaction for a unit test that calls a handler directly. Dropping it rolls it back.
     ///
     /// ```no_run
     /// # async fn test(pool: sqlx::PgPool) -> Result<(), sqlx::Error> {
@@ -183,7 +212,7 @@ impl<I> DerefMut for Tx<I> {
     }
 }
 
-/// Gives the transaction back to the request.
+/// Returns the transaction to the request.
 impl<I> Drop for Tx<I> {
     fn drop(&mut self) {
         if let Source::Work(slot, transaction) = &mut self.source {

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A transaction without a claim. Dropped before it has settled, it is rolled back.
+/// A transaction without a claim. Dropping it before it has settled rolls it back.
 pub(crate) struct Unkeyed {
     engine: Arc<Engine>,
     slot: Slot,
@@ -20,7 +20,7 @@ pub(crate) struct Unkeyed {
 }
 
 impl Unkeyed {
-    /// Begins a transaction, which `slot` then has.
+    /// Begins a transaction, which is then in `slot`.
     pub(crate) async fn begin(
         engine: Arc<Engine>,
         slot: Slot,

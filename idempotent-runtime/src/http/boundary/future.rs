@@ -1,4 +1,4 @@
-//! [`RunBoundaryFuture`]: all that is inside a boundary, on its way.
+//! [`RunBoundaryFuture`]: everything inside a boundary, in progress.
 
 use std::{
     fmt,
@@ -25,18 +25,18 @@ use crate::{
 
 /// The response of a service inside a [`RunBoundary`](super::RunBoundary).
 ///
-/// Dropped while a run is under way, it goes on in a task of its own; otherwise it is cancelled, as
-/// without the boundary.
+/// If it is dropped while a run is in progress, the work continues in its own task; otherwise it is
+/// cancelled, as it would be without the boundary.
 pub struct RunBoundaryFuture<E: Send + 'static> {
-    /// `None` once it has ended, or while it is polled.
+    /// `None` once it has finished, and while it is polled.
     work: Option<BoxFuture<'static, Result<Response, E>>>,
-    /// `None` inside another boundary, whose run this is.
+    /// `None` inside another boundary, which owns the run.
     slot: Option<Slot>,
-    /// Where it would go on: the drop may happen outside any runtime and any span.
+    /// Where to continue: the drop may happen outside any runtime and any span.
     place: Option<(Handle, Span)>,
 }
 
-/// Closes the slot in the end, whatever that is: a copy of the request may keep it alive.
+/// Closes the slot at the end in any case, since a copy of the request may keep it alive.
 struct Closing(Slot);
 
 impl Drop for Closing {
@@ -67,8 +67,8 @@ impl<E: Send + 'static> RunBoundaryFuture<E> {
     {
         let closing = Closing(slot.clone());
         let work = Box::pin(async move {
-            // All that is inside is dropped when this has its answer. Only then is it known whether
-            // the handler has been.
+            // By the time this resolves, everything inside has been dropped. Only then is it known
+            // whether the handler has finished.
             let passing = AssertUnwindSafe(inner).catch_unwind().await;
             let passing = passing.map(|passing| passing.map(|response| response.map(Body::new)));
             match closing.0.pass() {
@@ -81,10 +81,10 @@ impl<E: Send + 'static> RunBoundaryFuture<E> {
     }
 }
 
-/// The replay of `answer`. What the layers inside have made of their copy is dropped, except for what
+/// The replay of `answer`. Whatever the inner layers made of their copy is dropped, except for what
 /// belongs to this request.
 fn replay<E>(answer: Bytes, passing: Passing<E>) -> Result<Response, E> {
-    // If it is damaged, the layers have seen the problem that says so.
+    // If it is damaged, the layers have already seen the problem that says so.
     let Some(stored) = stored::decode(answer) else { return passed(passing) };
     let mut replay = stored::replay(stored);
     if let Ok(Ok(copy)) = passing {
@@ -101,7 +101,7 @@ impl<E: Send + 'static> Future for RunBoundaryFuture<E> {
     type Output = Result<Response, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut work = self.work.take().expect("a future is not polled after its end");
+        let mut work = self.work.take().expect("the future was polled after completion");
         let poll = work.as_mut().poll(cx);
         if poll.is_pending() {
             if self.place.is_none() {

@@ -1,8 +1,9 @@
-//! [`RunBoundary`]: the layer that says what belongs to a run.
+//! [`RunBoundary`]: the layer that defines what belongs to a run.
 //!
-//! A boundary puts a [`Slot`](slot::Slot) into the request. The handler inside takes it, asks as
-//! ever, and leaves in it what is to be settled; the boundary's [future](RunBoundaryFuture) settles
-//! with what passes, and goes on if its caller leaves.
+//! A boundary puts a [`Slot`](slot::Slot) into the request. The handler inside takes it, claims its
+//! key as usual, and leaves in the slot what has to be settled. The boundary's
+//! [future](RunBoundaryFuture) settles it with the response that passes, and continues if the
+//! caller leaves.
 
 mod future;
 mod passing;
@@ -23,20 +24,20 @@ pub(super) use self::{
     reserved::{Around, Reserved, Taken},
 };
 
-/// A layer that makes all that is inside it a part of the run of an `#[idempotent]` handler.
+/// A layer that makes everything inside it part of the run of an `#[idempotent]` handler.
 ///
 /// Without it a run is the handler alone: layers around it see replays, and nothing that they do
 /// after the handler counts. With it
 ///
-/// - what is stored and replayed is the response that passes the boundary: a transaction that a layer
-///   inside cannot commit, and answers for with 500, is not stored as the handler's 201;
-/// - all that is inside goes on if the caller leaves, with the transaction, the session, the permit
-///   and the task-local values that its layers hold;
+/// - the response that passes the boundary is what is stored and replayed: if a layer inside fails
+///   to commit a transaction and answers 500, the handler's 201 is not stored;
+/// - everything inside continues if the caller leaves, with the transaction, the session, the
+///   permit and the task-local values that its layers hold;
 /// - on a replay the layers inside see a copy of the stored response. What they make of it is
 ///   dropped, except for `Set-Cookie` and the other headers that are never stored.
 ///
-/// Put it directly outside of the layers that belong to the run. [What belongs to a run] says which
-/// do:
+/// Put it directly outside the layers that belong to the run. [What belongs to a run] says which
+/// ones do:
 ///
 /// ```
 /// use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::post};
@@ -55,10 +56,10 @@ pub(super) use self::{
 /// # assert!(app.has_routes());
 /// ```
 ///
-/// It belongs to the first `#[idempotent]` handler of its own request, told by method and path: the
-/// requests that a handler makes itself settle on their own, and so does whatever comes after the
-/// boundary has answered. If boundaries are nested, the outermost counts. A request whose handler has
-/// no key, or no attribute, passes as if the boundary were absent.
+/// It belongs to the first `#[idempotent]` handler of its own request, identified by method and
+/// path: requests that a handler makes itself are settled separately, and so is whatever comes
+/// after the boundary has answered. If boundaries are nested, the outermost one applies. A request
+/// whose handler has no key, or no attribute, passes as if the boundary were absent.
 ///
 /// [What belongs to a run]: https://docs.rs/idempotent-axum/latest/idempotent_axum/what_belongs_to_a_run/
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,7 +67,7 @@ pub(super) use self::{
 pub struct RunBoundary;
 
 impl RunBoundary {
-    /// A boundary. It needs no settings: those of the handler apply.
+    /// A boundary. It has no settings: the handler's apply.
     ///
     /// ```
     /// use idempotent_runtime::RunBoundary;
@@ -87,7 +88,7 @@ impl<S> Layer<S> for RunBoundary {
     }
 }
 
-/// What the layer [`RunBoundary`] makes of a service.
+/// The service that the layer [`RunBoundary`] produces.
 ///
 /// ```
 /// use idempotent_runtime::{RunBoundary, RunBoundaryService};

@@ -1,4 +1,4 @@
-//! [`Run`]: what becomes of a run, by what passes its boundary.
+//! [`Run`]: decides what happens to a run by what passes its boundary.
 
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What passes a boundary: a response, an error of the service inside, or a panic.
+/// What passes a boundary: a response, an error from the service inside, or a panic.
 pub(in crate::http) type Passing<E> = Result<Result<Response, E>, Panic>;
 
 pub(in crate::http) type Panic = Box<dyn Any + Send>;
@@ -31,33 +31,33 @@ pub(in crate::http) struct Run {
     pub(super) progress: Progress,
 }
 
-/// What is to be settled.
+/// What has to be settled.
 #[allow(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 pub(in crate::http) enum Held {
     Claim(Claimed),
     /// The transaction of a handler without a key.
     #[cfg(feature = "postgres")]
     Transaction(Unkeyed),
-    /// Nothing: the store could not be asked.
+    /// Nothing: the store was unreachable.
     Nothing,
 }
 
-/// How far the handler of a run has come.
+/// How far a run's handler has come.
 #[derive(Clone, Copy)]
 pub(super) enum Progress {
-    /// It runs, or waits; maybe in a task of its own.
+    /// It is running or waiting, possibly in its own task.
     Running,
-    /// It gave this status, and this word on its response.
+    /// It returned this status, and this `Outcome` with its response.
     Ended(StatusCode, Option<Outcome>),
     Panicked,
-    /// A layer dropped it before it had ended.
+    /// A layer dropped it before it finished.
     CutShort,
-    /// It did not end, and whatever it has written is in a transaction, to be rolled back.
+    /// It did not finish, and whatever it wrote is in a transaction, to be rolled back.
     Undone,
 }
 
 impl Run {
-    /// One whose handler is about to start.
+    /// A run whose handler is about to start.
     pub(in crate::http) fn new(held: Held, keeping: Keeping) -> Self {
         Self { held, keeping, progress: Progress::Running }
     }
@@ -66,7 +66,7 @@ impl Run {
         matches!(&self.held, Held::Claim(claimed) if claimed.is_in_transaction())
     }
 
-    /// Stores what is to be kept of what passes, or releases the key; then gives what is sent.
+    /// Stores what is kept of the passing response, or releases the key; then returns what is sent.
     ///
     /// # Panics
     ///
@@ -107,7 +107,7 @@ impl Run {
     }
 }
 
-/// Commits `transaction` if what passes says so, else rolls it back; then gives what is sent.
+/// Commits or rolls back `transaction`, depending on what passes; then returns what is sent.
 ///
 /// # Panics
 ///
@@ -136,7 +136,7 @@ async fn commit<E>(
     }
 }
 
-/// Gives what passes to the caller.
+/// Hands what passes to the caller.
 ///
 /// # Panics
 ///
@@ -151,8 +151,8 @@ impl Progress {
         !matches!(self, Self::Running)
     }
 
-    /// In a transaction, a handler that did not end has done nothing, whatever a layer says of it:
-    /// half of its rows are not to be committed.
+    /// In a transaction, a handler that did not finish has done nothing, whatever a layer says:
+    /// half of its rows must not be committed.
     fn of_run_in(self, transaction: bool) -> Self {
         match self {
             Self::CutShort | Self::Panicked if transaction => Self::Undone,
@@ -160,9 +160,9 @@ impl Progress {
         }
     }
 
-    /// Puts the word that counts on a response that passes.
+    /// Puts the outcome that counts on a passing response.
     fn put_word(self, response: &mut Response) -> Option<Outcome> {
-        // The handler's own was taken out of it: this one is a layer's.
+        // The handler's own outcome was taken out before: this one is a layer's.
         let word = response.extensions_mut().remove::<Outcome>();
         let word = self.word(response.status(), word);
         if let Some(word) = word {
@@ -171,11 +171,11 @@ impl Progress {
         word
     }
 
-    /// What is kept of a response that passes, and the response that is sent.
+    /// What is kept of a passing response, and the response that is sent.
     async fn keep(self, keeping: &Keeping, mut response: Response) -> (Keep, Response) {
         let word = self.put_word(&mut response);
         match keeping.keep(response).await {
-            // Whoever has the key next would run beside the handler.
+            // Releasing the key would let the next request run alongside the handler.
             (Keep::Nothing, response) if !self.is_over() && word != Some(Outcome::Retryable) => {
                 (Keep::Record(record::unknown()), response)
             }
@@ -183,7 +183,7 @@ impl Progress {
         }
     }
 
-    /// The word that counts for a response of this `status`, of which a layer says `word`.
+    /// The outcome that counts for a response with this `status`, on which a layer put `word`.
     fn word(self, status: StatusCode, word: Option<Outcome>) -> Option<Outcome> {
         match self {
             Self::Ended(_, Some(Outcome::Unknown)) => Some(Outcome::Unknown),

@@ -21,18 +21,18 @@ use crate::{
 
 /// The boundary that a request was found in, before its key is known.
 pub(in crate::http) enum Taken {
-    /// None of its own: it settles by itself.
+    /// No boundary of its own: the handler settles its run itself.
     Nothing,
-    /// One that another method or path has passed, so it settles by itself.
+    /// A boundary passed by another method or path, so the handler settles its run itself.
     Another,
     Boundary(Reserved),
 }
 
-/// What is around a handler that runs with a key: its boundary, which settles, or nothing.
+/// What surrounds a handler that runs with a key: a boundary, which settles its run, or nothing.
 pub(in crate::http) struct Around(Option<Reserved>);
 
-/// The place of a boundary's handler. Dropped, it is free again: for a handler that was refused, or
-/// cancelled while it asked, another one may come.
+/// A handler's place in its boundary. Dropping it frees the place for another handler: this one was
+/// refused, or cancelled while it was claiming its key.
 pub(in crate::http) struct Reserved(Slot);
 
 /// A handler whose run the boundary settles.
@@ -44,16 +44,16 @@ pub(in crate::http) struct Lent {
 #[derive(PartialEq, Eq)]
 enum At {
     Rest,
-    /// In the middle of a poll: a drop now is a panic's.
+    /// In the middle of a poll: a drop now is due to a panic.
     Work,
     End,
 }
 
 impl Taken {
-    /// Takes the boundary out of `request`, before anything else is asked of it: no request that the
-    /// handler makes may find it there.
+    /// Takes the boundary out of `request` before anything else looks at the request, so that no
+    /// request the handler makes can find it there.
     pub(in crate::http) fn from_request(request: &mut Request) -> Self {
-        // A look is cheaper than a removal, and most requests have none.
+        // Looking is cheaper than removing, and most requests have none.
         if request.extensions().get::<Slot>().is_none() {
             return Self::Nothing;
         }
@@ -77,7 +77,7 @@ impl Taken {
         }
     }
 
-    /// The handler runs with a key, or one that is still to be evaluated.
+    /// The handler runs with a key, or with one that is yet to be evaluated.
     #[inline]
     pub(in crate::http) fn with_key(self, policy: &Policy, request: &Request) -> Around {
         match self {
@@ -92,24 +92,24 @@ impl Taken {
 }
 
 impl Around {
-    /// The place in the boundary, if it settles.
+    /// The place in the boundary, if the boundary settles the run.
     pub(in crate::http) fn reserved(&mut self) -> Option<Reserved> {
         self.0.take()
     }
 
-    /// There is no key after all.
+    /// There turned out to be no key.
     pub(in crate::http) fn without_key(self) {
         self.0.map_or(Taken::Nothing, Taken::Boundary).without_key();
     }
 
-    /// The run of `key` that the boundary has already, if a layer inside it tries the handler again.
+    /// The run of `key` that the boundary already holds, if a layer inside it retries the handler.
     pub(in crate::http) fn again(&self, key: StoreKey) -> Option<Lent> {
         let Reserved(slot) = self.0.as_ref()?;
         slot.start_over(key);
         slot.try_again(key).then(|| Lent::new(slot))
     }
 
-    /// The key holds `answer`. What the handler answers with is a copy for the layers inside the
+    /// The key holds `answer`. The handler's response is only a copy for the layers inside the
     /// boundary: whatever they make of it, `answer` is what is replayed.
     #[inline]
     pub(in crate::http) fn replays(&self, answer: &Bytes) {
@@ -120,12 +120,12 @@ impl Around {
 }
 
 impl Reserved {
-    /// Has the boundary settle the run of `key`.
+    /// Hands the run of `key` to the boundary to settle.
     ///
     /// # Errors
     ///
-    /// Returns an error if the boundary cannot, because it has answered or has another run: the run,
-    /// as it was.
+    /// Returns an error if the boundary cannot settle it, because it has already answered or holds
+    /// another run: the unchanged run.
     pub(in crate::http) fn lend(self, run: Run, key: Option<StoreKey>) -> Result<Lent, Box<Run>> {
         self.0.lend(run, key).map(|()| Lent::new(&self.0))
     }
@@ -145,10 +145,11 @@ impl Lent {
     /// Runs `handler`, and tells the boundary how it ends.
     pub(in crate::http) async fn run(mut self, mut handler: Handler) -> Response {
         let mut response = poll_fn(|cx| self.poll(&mut handler, cx)).await;
-        // A destructor that panics is a handler that does.
+        // A destructor that panics counts as a handler that panics.
         drop(handler);
         self.at = At::End;
-        // A layer may make another response of it: only its own word is left in it.
+        // A layer may build another response from it, so no outcome but a layer's own may remain in
+        // it.
         let outcome = response.extensions_mut().remove::<Outcome>();
         self.slot.ended(Progress::Ended(response.status(), outcome));
         response
@@ -174,7 +175,7 @@ impl Drop for Lent {
     }
 }
 
-/// Warns of a run that is narrower than the boundary around it. Once for each operation.
+/// Warns about a run that is narrower than the boundary around it, once for each operation.
 #[cold]
 fn warn_of_narrow_run(scope: Scope<'_>) {
     static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -185,9 +186,9 @@ fn warn_of_narrow_run(scope: Scope<'_>) {
         tracing::warn!(
             target: crate::TARGET,
             operation,
-            "an `#[idempotent]` handler is inside a `RunBoundary` that a request of another method or \
-             path has passed, so its run ends with the handler: put the boundary inside of layers that \
-             change the method or the path"
+            "the request of an `#[idempotent]` handler passed its `RunBoundary` with a different \
+             method or path, so its run ends with the handler: put the boundary inside the layers \
+             that change the method or path"
         );
     }
 }

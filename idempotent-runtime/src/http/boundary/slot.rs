@@ -10,8 +10,8 @@
 //!                               └─────────────────────────────────────────────────────>│
 //! ```
 //!
-//! The handler may run in another task than the boundary, so either may be ahead. Each step is one
-//! change under the lock.
+//! The handler may run in a different task than the boundary, so either may be ahead. Each step is
+//! one change under the lock.
 
 use std::{
     mem::replace,
@@ -29,7 +29,7 @@ use crate::{engine::HandOver, http::target::is_end_of, store::StoreKey};
 pub(super) struct Slot(Arc<Shared>);
 
 struct Shared {
-    /// Of the request that has passed the boundary.
+    /// The method of the request that passed the boundary.
     method: Method,
     uri: Uri,
     state: Mutex<State>,
@@ -37,15 +37,15 @@ struct Shared {
 
 #[expect(clippy::large_enum_variant, reason = "a box would cost each request an allocation")]
 enum State {
-    /// No handler has come, or it came and left nothing.
+    /// No handler has arrived, or one has and left nothing.
     Open,
-    /// A handler has come, and asks.
+    /// A handler has arrived and is claiming its key.
     Taken,
-    /// Its run is the boundary's to settle.
+    /// The boundary settles the handler's run.
     Lent(Lending),
-    /// Its key holds this answer.
+    /// The key holds this answer.
     Replayed(Bytes),
-    /// What has passed is being stored.
+    /// The response that passed is being stored.
     Settling(Option<HandOver<()>>),
     Closed,
 }
@@ -54,15 +54,15 @@ struct Lending {
     run: Run,
     /// `None` for a transaction without a key.
     key: Option<StoreKey>,
-    /// Counts the run, and carries it on. `None` once its caller has gone, and without a key: then the
-    /// run ends with its caller.
+    /// Counts the run, and lets it continue. `None` once the caller has gone. Also `None` without a
+    /// key: then the run ends with its caller.
     carried: Option<HandOver<()>>,
 }
 
 /// What a handler has left for its boundary.
 #[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Left {
-    /// Nothing: it settles by itself, if it has to.
+    /// Nothing: it settles its own run, if it has one.
     Nothing,
     Replay(Bytes),
     Run(Run),
@@ -70,12 +70,12 @@ pub(super) enum Left {
 
 /// Whose request this is.
 pub(super) enum Owner {
-    /// The boundary's own: its run is this handler's.
+    /// The boundary's own: the boundary settles this handler's run.
     Boundary,
-    /// One of another method or path: nothing tells whether a layer has changed the boundary's own
-    /// request, or a handler without the attribute has made it.
+    /// One with another method or path: either a layer changed the boundary's own request, or a
+    /// handler without the attribute made it. There is no telling which.
     Another,
-    /// One that a handler has made, or that comes too late.
+    /// One that a handler made, or that comes too late.
     Itself,
 }
 
@@ -92,7 +92,7 @@ impl Slot {
         slot.is_some_and(|slot| slot.is_passed_by(request) && slot.lock().admits_handler())
     }
 
-    /// Takes the place of the boundary's handler for `request`, if it is free.
+    /// Takes the handler's place in the boundary for `request`, if it is free.
     pub(super) fn take<B>(&self, request: &Request<B>) -> Owner {
         let is_own = self.is_passed_by(request);
         let mut state = self.lock();
@@ -107,14 +107,15 @@ impl Slot {
         }
     }
 
-    /// Whether `request` is the one that has passed the boundary, by method and path. Not by its
-    /// `OriginalUri`: a request that a handler makes may have a copy of its extensions.
+    /// Whether `request` is the one that passed the boundary, judging by method and path.
+    /// `OriginalUri` is no help: a request that a handler makes may carry a copy of the original
+    /// extensions.
     fn is_passed_by<B>(&self, request: &Request<B>) -> bool {
         let Shared { method, uri, .. } = &*self.0;
         request.method() == method && is_end_of(request.uri().path(), uri.path())
     }
 
-    /// The handler that has taken the place has no run to lend.
+    /// The handler that took the place has no run to lend.
     pub(super) fn give_back(&self) {
         self.step(|state| match state {
             State::Taken => State::Open,
@@ -142,12 +143,12 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Returns an error if the boundary has answered, or has a run already: the run, as it was.
+    /// Returns an error if the boundary has already answered or holds a run: the unchanged run.
     pub(super) fn lend(&self, mut run: Run, key: Option<StoreKey>) -> Result<(), Box<Run>> {
         let mut state = self.lock();
         let is_free = match &*state {
             State::Taken => true,
-            // A layer tries again: what the first try has written is rolled back.
+            // A layer retries: what the first attempt wrote is rolled back.
             State::Lent(before) => {
                 before.key.is_none() && key.is_none() && before.run.progress.is_over()
             }
@@ -156,7 +157,8 @@ impl Slot {
         if !is_free {
             return Err(Box::new(run));
         }
-        // The work is the boundary's future, which is being polled: it is put in if the caller leaves.
+        // The work is the boundary's future, which is being polled. It is filled in if the caller
+        // leaves.
         let carried;
         (run.held, carried) = match run.held {
             Held::Claim(claimed) => {
@@ -180,8 +182,8 @@ impl Slot {
         Ok(())
     }
 
-    /// Whether the run that was lent is that of `key`, and its handler may be tried again; if so, it
-    /// runs from now on.
+    /// Whether the lent run is that of `key` and its handler may be tried again; if so, it counts
+    /// as running from now on.
     pub(super) fn try_again(&self, key: StoreKey) -> bool {
         let mut state = self.lock();
         match &mut *state {
@@ -193,8 +195,8 @@ impl Slot {
         }
     }
 
-    /// Gives up the run of `key` that was lent, if its claim is part of a transaction and its handler
-    /// may be tried again: what that has written is rolled back, and the next try claims anew.
+    /// Gives up the lent run of `key` if its claim is part of a transaction and its handler may be
+    /// tried again: what it wrote is rolled back, and the next attempt claims again.
     pub(super) fn start_over(&self, key: StoreKey) {
         let mut state = self.lock();
         let given_up = match &*state {
@@ -209,14 +211,14 @@ impl Slot {
         drop(given_up);
     }
 
-    /// How the handler of the run that was lent has ended.
+    /// Records how the handler of the lent run ended.
     pub(super) fn ended(&self, progress: Progress) {
         if let State::Lent(lending) = &mut *self.lock() {
             lending.run.progress = progress;
         }
     }
 
-    /// Something passes the boundary: what the handler has left.
+    /// Something passes the boundary: returns what the handler has left.
     pub(super) fn pass(&self) -> Left {
         let mut state = self.lock();
         match replace(&mut *state, State::Closed) {
@@ -229,7 +231,8 @@ impl Slot {
         }
     }
 
-    /// The caller leaves: what carries the run on, if there is one. Otherwise the slot is closed.
+    /// The caller leaves: returns what lets the run continue, if there is a run. Otherwise closes
+    /// the slot.
     pub(super) fn leave(&self) -> Option<HandOver<()>> {
         let mut state = self.lock();
         match &mut *state {
@@ -241,7 +244,7 @@ impl Slot {
         }
     }
 
-    /// The boundary has answered, or was dropped. A run that has not settled frees its key.
+    /// The boundary has answered or was dropped. A run that has not been settled frees its key.
     pub(super) fn close(&self) {
         let left = replace(&mut *self.lock(), State::Closed);
         drop(left);
@@ -254,14 +257,14 @@ impl Slot {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Whether a handler may come: the first one, or one that a layer tries again under the claim that
-    /// it has.
+    /// Whether a handler may come: the first one, or one that a layer retries under the claim it
+    /// already has.
     fn admits_handler(&self) -> bool {
         match self {
             Self::Open => true,

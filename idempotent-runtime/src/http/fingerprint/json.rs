@@ -1,11 +1,12 @@
 //! The canonical form of a JSON body: equal for two bodies that are equal under RFC 8785, and for
 //! no others.
 //!
-//! [`canonical`] gives the form of RFC 8785 (JSON Canonicalization Scheme): no white space, members
-//! sorted by their names' UTF-16 code units, one way to write a string and a number. RFC 8785 reads
-//! a number as an IEEE 754 double, so its form alone would take 12345678901234567890 and
-//! 12345678901234567891 for one. Here a body has a form only if each of its numbers is *kept*: the
-//! decimal value as written is the decimal value of what ECMAScript prints for the nearest double.
+//! [`canonical`] returns the form of RFC 8785 (JSON Canonicalization Scheme): no white space,
+//! members sorted by the UTF-16 code units of their names, one way to write each string and number.
+//! RFC 8785 reads numbers as IEEE 754 doubles, so its form alone would not distinguish
+//! 12345678901234567890 from 12345678901234567891. Here a body has a form only if each of its
+//! numbers is *kept*: the decimal value as written equals the decimal value of what ECMAScript
+//! prints for the nearest double.
 //!
 //! | written | form | |
 //! |---|---|---|
@@ -16,30 +17,30 @@
 //! | `0.1000000000000000055` | | not kept: prints as 0.1 |
 //! | `1e400`, `1e-400` | | not kept: prints as Infinity, as 0 |
 //!
-//! A body has no form either if it
+//! A body also has no form if it
 //!
 //! - is not JSON (RFC 8259) in UTF-8, or begins with a byte order mark,
-//! - has a member name twice in one object, however the two are escaped: readers disagree on which
+//! - repeats a member name within an object, however the two are escaped: readers disagree on which
 //!   one counts,
-//! - has an escape that is one half of a surrogate pair alone, which is no Unicode text,
+//! - escapes half of a surrogate pair on its own, which is not Unicode text,
 //! - nests arrays and objects deeper than [`MAX_DEPTH`].
 //!
 //! Such a body counts as its bytes. Hence two bodies share a form only if they have the same
 //! structure, the same strings and the same decimal values.
 //!
-//! The time is linear in the length of the body, but for sorting the members of an object; the
-//! memory is linear, too.
+//! Apart from sorting the members of objects, both time and memory are linear in the length of the
+//! body.
 
 use std::{borrow::Cow, ops::Range};
 
-/// How deep arrays and objects may nest. `serde_json` has the same limit, so what is deeper does
+/// How deep arrays and objects may nest. `serde_json` has the same limit, so anything deeper does
 /// not reach a handler through `Json` either.
 const MAX_DEPTH: usize = 128;
 
-/// The RFC 8785 form of `body`, or `None` if it has none that keeps its meaning.
+/// The RFC 8785 form of `body`, or `None` if no form keeps its meaning.
 pub(crate) fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader {
-        rest: str::from_utf8(body).ok()?,
+        rest: std::str::from_utf8(body).ok()?,
         text: Vec::with_capacity(body.len()),
         unsorted: Vec::new(),
     };
@@ -47,25 +48,25 @@ pub(crate) fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     reader.rest.is_empty().then(|| sorted(&reader.text, reader.unsorted))
 }
 
-/// Reads a JSON text and writes it in its form, except that members stay where they are.
+/// Reads a JSON text and writes its form, except that members stay in their original order.
 struct Reader<'a> {
     rest: &'a str,
     text: Vec<u8>,
     unsorted: Vec<Object>,
 }
 
-/// An object in [`Reader::text`] whose members stand in another order than they should.
+/// An object in [`Reader::text`] whose members are out of order.
 struct Object {
     /// From the opening brace to the closing one.
     range: Range<usize>,
-    /// Where each member is, name and value, in the order that they should have.
+    /// The range of each member, name and value, in sorted order.
     members: Vec<Range<usize>>,
 }
 
 impl<'a> Reader<'a> {
     /// Takes one value, with the white space around it.
     ///
-    /// Recursive: `depth` says how many levels of arrays and objects may still be opened.
+    /// Recursive: `depth` is the number of levels of arrays and objects that may still be opened.
     fn value(&mut self, depth: usize) -> Option<()> {
         self.skip_white_space();
         match self.rest.as_bytes().first()? {
@@ -120,7 +121,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Takes a name, a colon and a value: the name, and where the three are in the text.
+    /// Takes a name, a colon and a value; returns the name, and the range of all three in the text.
     fn member(&mut self, depth: usize) -> Option<(Cow<'a, str>, Range<usize>)> {
         let start = self.text.len();
         self.skip_white_space();
@@ -149,7 +150,7 @@ impl<'a> Reader<'a> {
         let (token, rest) = self.rest.split_at_checked(len + 2)?;
         self.rest = rest;
         if escaped {
-            // serde_json refuses half a surrogate pair, and writes the escapes that RFC 8785 wants.
+            // serde_json rejects half a surrogate pair, and writes the escapes that RFC 8785 wants.
             let value: String = serde_json::from_str(token).ok()?;
             serde_json::to_writer(&mut self.text, &value).ok()?;
             Some(Cow::Owned(value))
@@ -170,7 +171,7 @@ impl<'a> Reader<'a> {
             return Some(());
         }
         let written = Decimal::read(token)?;
-        // Whatever `parse` makes of a number of great length, the values are compared below.
+        // Whatever `parse` makes of a very long number, the values are compared below.
         let nearest = token.parse().ok().filter(|double: &f64| double.is_finite())?;
         let mut buffer = ryu_js::Buffer::new();
         let form = buffer.format_finite(nearest);
@@ -193,8 +194,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a number is an integer of up to 15 digits in the form that it has, as most are: a double
-/// keeps it, and prints it as it is.
+/// Whether a number is already written as an integer of up to 15 digits, as most are: a double
+/// keeps it and prints it unchanged.
 fn is_small_integer(number: &str) -> bool {
     let digits = number.strip_prefix('-').unwrap_or(number);
     matches!(digits.len(), 1..=15)
@@ -204,8 +205,8 @@ fn is_small_integer(number: &str) -> bool {
 
 /// The absolute value of a number: `digits` times ten to the power of `exponent`.
 ///
-/// `digits` does not end in a zero, and zero has the exponent 0, so equal values are equal here.
-/// What ECMAScript prints has the sign of what was read, so signs need no comparison.
+/// `digits` does not end in a zero, and zero has the exponent 0, so equal values compare equal.
+/// ECMAScript prints the sign it read, so signs need no comparison.
 #[derive(Debug, PartialEq, Eq)]
 struct Decimal {
     digits: u64,
@@ -213,8 +214,8 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// Reads a number as RFC 8259 writes it, or `None` if it is not one or has more digits than a
-    /// `u64`, which no double prints: 17 at most.
+    /// Reads a number as RFC 8259 writes it. `None` if it is not one, or has more digits than fit
+    /// into a `u64`; a double prints 17 at most.
     fn read(number: &str) -> Option<Self> {
         let unsigned = number.strip_prefix('-').unwrap_or(number);
         let (mantissa, power) = match unsigned.split_once(['e', 'E']) {
@@ -252,8 +253,8 @@ impl Decimal {
         Some(Self { digits, exponent })
     }
 
-    /// The power of ten after an `e`. One out of range is far out of that of a double, and remains
-    /// so whatever is added to it.
+    /// The power of ten after an `e`. If it does not fit, it is far beyond the range of a double,
+    /// and stays so whatever is added to it.
     fn power(text: &str) -> Option<i64> {
         let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -266,7 +267,7 @@ impl Decimal {
     }
 }
 
-/// `text` with the members of its `unsorted` objects in their places, in one pass over the text.
+/// `text` with the members of its `unsorted` objects sorted, in one pass over the text.
 fn sorted(text: &[u8], mut unsorted: Vec<Object>) -> Vec<u8> {
     unsorted.sort_unstable_by_key(|object| object.range.start);
     let mut out = Vec::with_capacity(text.len());

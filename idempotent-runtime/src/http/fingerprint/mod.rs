@@ -1,4 +1,4 @@
-//! What makes two requests with one key the same request.
+//! What makes two requests with the same key the same request.
 
 mod json;
 mod multipart;
@@ -14,10 +14,10 @@ use crate::{
     store::Fingerprint,
 };
 
-/// A fingerprint that lacks what an expression gives, and the key, which is its salt: who finds
-/// one in a store cannot look for the request that it stands for without the key.
+/// A fingerprint still without an expression's value and without the key, which is its salt:
+/// without the key, nobody who finds a fingerprint in a store can search for the request behind it.
 pub(crate) struct Unsalted {
-    /// `None` if any request with the key is the same.
+    /// `None` if every request with the key counts as the same.
     fields: Option<Fields>,
     digesting: Digesting,
 }
@@ -70,7 +70,7 @@ fn path_of(version: u8, method: &Method, uri: &Uri) -> Fields {
 fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
     let uri = Target::uri(request);
     let mut fields = path_of(version, request.method(), uri);
-    // No query and an empty one are different requests.
+    // No query and an empty query are different requests.
     match uri.query() {
         Some(query) => fields.put_joined(&[b"?", query.as_bytes()]),
         None => fields.put(b""),
@@ -79,14 +79,14 @@ fn with_query<B>(version: u8, request: &Request<B>) -> Fields {
     fields
 }
 
-/// The body by its bytes, or by its parts if it is a form in the strict form.
+/// The body by its bytes, or by its parts if it is a form in strict form.
 fn whole<B>(request: &Request<B>, body: &[u8], digesting: &Digesting) -> Fields {
     let content_type = content_type(request.headers());
     let Some(parts) = multipart::parts(content_type, body) else {
         let mut fields = with_query(version::REQUEST_FINGERPRINT, request);
         put_long(&mut fields, body, digesting);
         if essence(content_type).starts_with(b"multipart/") {
-            // The same bytes are another form under another boundary.
+            // The same bytes are a different form under a different boundary.
             fields.put(content_type);
         }
         return fields;
@@ -99,7 +99,7 @@ fn whole<B>(request: &Request<B>, body: &[u8], digesting: &Digesting) -> Fields 
     fields
 }
 
-/// A JSON body by its value; `None` if it is not one, or has no form that keeps its value.
+/// A JSON body by its value; `None` if it is not JSON, or no form keeps its value.
 fn by_value<B>(request: &Request<B>, body: &[u8], digesting: &Digesting) -> Option<Fields> {
     let essence = essence(content_type(request.headers()));
     if *essence != *b"application/json" && !essence.ends_with(b"+json") {
@@ -111,7 +111,7 @@ fn by_value<B>(request: &Request<B>, body: &[u8], digesting: &Digesting) -> Opti
     Some(fields)
 }
 
-/// Puts `bytes`, or their digest if they are long, so that they are hashed where they lie.
+/// Adds `bytes`, or their digest if they are long, so that they are hashed in place.
 fn put_long(fields: &mut Fields, bytes: &[u8], digesting: &Digesting) {
     const COPIED: usize = 128;
     if bytes.len() <= COPIED {
@@ -127,7 +127,7 @@ fn content_type(headers: &HeaderMap) -> &[u8] {
 
 /// The media type without parameters, in lower case (RFC 9110, section 8.3.1).
 pub(super) fn essence(content_type: &[u8]) -> Cow<'_, [u8]> {
-    // What nearly all say.
+    // The most common value.
     if content_type == b"application/json" {
         return Cow::Borrowed(content_type);
     }

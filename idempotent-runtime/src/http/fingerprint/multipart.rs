@@ -1,42 +1,42 @@
-//! The parts of a `multipart/form-data` body: what stays the same if a client sends a form again
+//! The parts of a `multipart/form-data` body: what stays the same when a client resends a form
 //! under a new random boundary.
 //!
-//! [`parts`] gives the parts of a body in the *strict form*:
+//! [`parts`] returns the parts of a body in *strict form*:
 //!
 //! ```text
 //! --boundary CRLF  *( part CRLF --boundary CRLF )  part CRLF --boundary--  [ CRLF ]
 //! part = 1*( header line CRLF ) CRLF content
 //! ```
 //!
-//! Nothing stands before the first delimiter or after the last one, no white space follows a
-//! delimiter, header lines are not empty and hold no CR or LF, and **`--boundary` stands nowhere
-//! else**, at the start of a line or not. Any other body, and one whose `Content-Type` has no
+//! There is nothing before the first delimiter or after the last one, no white space follows a
+//! delimiter, header lines are not empty and contain no CR or LF, and **`--boundary` occurs nowhere
+//! else**, at the start of a line or not. Any other body, and any whose `Content-Type` has no
 //! usable `boundary`, has no parts and counts as its bytes.
 //!
-//! A part is given as it is: its headers, the empty line and its content. So a request under
+//! A part is returned unchanged: its headers, the empty line and its content. So a request under
 //! another boundary has the same parts only if it has as many, in the same order, byte for byte.
 //!
 //! # Why equal parts are read as equal
 //!
-//! A body in the strict form can be split in one way, and what a reader makes of a part, even an
+//! A body in strict form can be split in only one way, and what a reader makes of a part, even an
 //! error, is then a function of the part's bytes.
 //!
-//! - Delimiters: a reader looks for `--boundary`, after CRLF, after LF or anywhere. Each of these
-//!   searches finds the same places, since there are no others, and behind each one either CRLF or,
-//!   once, the final `--`.
-//! - Headers: they end at the first empty line, which is the same one for a reader that accepts LF,
-//!   since no bare LF stands before it. There is at least one header line, and the CRLF of the
-//!   empty line is not that of the delimiter: `multer`, which axum's `Multipart` is built on,
-//!   searches for CRLF CRLF and then for CRLF and the delimiter, and would read past a part that
-//!   begins with its empty line, or has no content and saves a CRLF.
-//! - The boundary: it is read from a `Content-Type` that leaves no choice. A parameter given twice,
-//!   empty values, escapes, continuations (`boundary*0=`) and white space that only some accept
-//!   are not usable.
+//! - Delimiters: a reader looks for `--boundary` after CRLF, after LF or anywhere. Each of these
+//!   searches finds the same places, since there are no others, and each is followed by CRLF or,
+//!   once, by the final `--`.
+//! - Headers: they end at the first empty line. A reader that accepts LF finds the same one, since
+//!   no bare LF comes before it. There is at least one header line, and the CRLF of the empty line
+//!   is not that of the delimiter. Otherwise `multer`, which axum's `Multipart` is built on, would
+//!   read past a part that begins with its empty line, or has no content and saves a CRLF: it
+//!   searches for CRLF CRLF, then for CRLF and the delimiter.
+//! - The boundary: it is read from a `Content-Type` that leaves no choice. Repeated parameters,
+//!   empty values, escapes, continuations (`boundary*0=`) and white space that only some readers
+//!   accept make it unusable.
 //!
 //! The CRLF after the last delimiter may be missing and does not count: browsers, curl, reqwest and
-//! requests (Python) send it, undici (the `fetch` of Node.js) long did not, and no reader gets
-//! anything from it. A form without any part (`--boundary--`, what `FormData` gives if it is empty)
-//! has an empty list.
+//! requests (Python) send it, undici (the `fetch` of Node.js) for a long time did not, and no
+//! reader derives anything from it. A form without any part (`--boundary--`, which an empty
+//! `FormData` produces) has an empty list.
 //!
 //! The time is linear in the length of the body, whatever the boundary.
 
@@ -45,10 +45,10 @@ use memchr::memmem;
 const ESSENCE: &str = "multipart/form-data";
 const CRLF: &[u8] = b"\r\n";
 
-/// The parts of `body`, each with its headers, or `None` if it is not in the strict form.
+/// The parts of `body`, each with its headers, or `None` if it is not in strict form.
 ///
-/// `content_type` is the value of the request's `Content-Type`. Parameters other than `boundary` do
-/// not count.
+/// `content_type` is the value of the request's `Content-Type`. Parameters other than `boundary`
+/// are ignored.
 pub(crate) fn parts<'a>(content_type: &[u8], body: &'a [u8]) -> Option<Vec<&'a [u8]>> {
     let delimiter = format!("--{}", boundary(content_type)?);
     let delimiter = memmem::Finder::new(&delimiter);
@@ -70,14 +70,14 @@ pub(crate) fn parts<'a>(content_type: &[u8], body: &'a [u8]) -> Option<Vec<&'a [
     Some(parts)
 }
 
-/// Whether a line that ends with its first LF ends with its first CR as well, and is not empty.
+/// Whether a line that ends at its first LF also ends at its first CR, and is not empty.
 fn is_header_line(line: &[u8]) -> bool {
     line.strip_suffix(CRLF).is_some_and(|text| !text.is_empty() && !text.contains(&b'\r'))
 }
 
-/// The boundary that a `Content-Type` of `multipart/form-data` names, if all readers agree on it.
+/// The boundary in a `Content-Type` of `multipart/form-data`, if all readers agree on it.
 fn boundary(content_type: &[u8]) -> Option<&str> {
-    let content_type = str::from_utf8(content_type).ok()?;
+    let content_type = std::str::from_utf8(content_type).ok()?;
     let (essence, mut rest) = content_type.split_at_checked(ESSENCE.len())?;
     if !essence.eq_ignore_ascii_case(ESSENCE) {
         return None;
@@ -98,13 +98,14 @@ fn boundary(content_type: &[u8]) -> Option<&str> {
     boundary.filter(|boundary| is_boundary(boundary))
 }
 
-/// Splits `; name=value`, bare or quoted, off a list of parameters: the name, the value, the rest.
+/// Splits `; name=value`, bare or quoted, off a list of parameters; returns the name, the value and
+/// the rest.
 fn parameter(list: &str) -> Option<(&str, &str, &str)> {
     let list = list.strip_prefix(';')?.trim_start_matches(' ');
     let (name, list) = token(list)?;
     let list = list.strip_prefix('=')?;
     let (value, rest) = match list.strip_prefix('"') {
-        // An escaped quote would end the string for some readers.
+        // Some readers would end the string at an escaped quote.
         Some(quoted) => quoted.split_once('"').filter(|(value, _)| !value.contains('\\'))?,
         None => token(list)?,
     };
@@ -119,7 +120,7 @@ fn token(text: &str) -> Option<(&str, &str)> {
     text.split_at_checked(len).filter(|(token, _)| !token.is_empty())
 }
 
-/// RFC 2046, section 5.1.1: 1 to 70 `bchars`, the last one not a space.
+/// RFC 2046, section 5.1.1: 1 to 70 `bchars`, the last of which is not a space.
 fn is_boundary(text: &str) -> bool {
     let in_boundary = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
     (1..=70).contains(&text.len()) && !text.ends_with(' ') && text.bytes().all(in_boundary)

@@ -1,4 +1,4 @@
-//! The text of the document as `aide` takes it.
+//! The document's content in the form that `aide` takes.
 
 use aide::{
     OperationInput,
@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::{Key, document};
 use crate::{engine::IdempotencyKey, http::Idempotent};
 
-/// Adds the headers of the key, as [`Key::new`] describes them, and the errors of the library for each
-/// status that the handler's other parameters and its answer leave free. [`Key::describe`] says what
-/// the attribute's options change.
+/// Adds the key's headers, as [`Key::new`] describes them, and the library's errors for each status
+/// that neither the handler's other parameters nor its response describe. Use [`Key::describe`] for
+/// what the attribute's options change.
 impl<E: OperationInput> OperationInput for Idempotent<E> {
     fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         E::operation_input(ctx, operation);
@@ -41,7 +41,7 @@ impl<E: OperationInput> OperationInput for Idempotent<E> {
     }
 }
 
-/// Adds nothing: the headers of the key are the handler's, with this parameter or without.
+/// Adds nothing: the headers of the key are the handler's, with or without this parameter.
 impl OperationInput for IdempotencyKey {}
 
 /// Adds nothing: its errors are among those of the library.
@@ -49,8 +49,8 @@ impl OperationInput for IdempotencyKey {}
 impl<I> OperationInput for crate::Tx<I> {}
 
 impl Key {
-    /// Describes an operation by what its handler's attribute says, and marks each 2xx response that
-    /// is described already with the header `idempotent-replayed`.
+    /// Describes an operation according to the options of its handler's attribute, and adds the
+    /// header `idempotent-replayed` to each 2xx response that is already described.
     ///
     /// ```
     /// # use aide::axum::{ApiRouter, routing::post_with};

@@ -1,4 +1,4 @@
-//! The text of the document, as JSON that is the same for every crate that builds one.
+//! The document's content, as JSON that is the same for every crate that builds documents.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -10,11 +10,11 @@ use crate::{
     http::{policy::Format, problem::Problem},
 };
 
-/// The header of a replay, and what it means.
+/// The header that marks a replay.
 #[cfg(feature = "aide")]
 pub(super) const REPLAYED: &str = "idempotent-replayed";
 
-/// The Header Object of a replay's marker.
+/// The Header Object of the replay marker.
 #[cfg(feature = "aide")]
 pub(super) fn replayed() -> Value {
     json!({
@@ -30,7 +30,7 @@ pub(super) fn parameters(key: &Key) -> Vec<Value> {
             "name": name,
             "in": "header",
             "description": if index == 0 { description(key) } else { other_name(key.headers[0]) },
-            // "One of these" cannot be said.
+            // OpenAPI has no "one of these".
             "required": key.required && index == 0,
             "schema": schema(key.format),
             "example": example(key.format),
@@ -62,7 +62,8 @@ fn other_name(first: &str) -> String {
     format!("Another name of `{first}`: either is enough. If both are sent, they must be equal.")
 }
 
-/// What a key looks like. A key may also be quoted (RFC 9651); nobody needs to know that to send one.
+/// What a key looks like. A key may also be quoted (RFC 9651), which nobody needs to know to send
+/// one.
 fn schema(format: Format) -> Value {
     match format {
         Format::Uuid => json!({ "type": "string", "format": "uuid" }),
@@ -71,7 +72,7 @@ fn schema(format: Format) -> Value {
             "format": "uuid",
             "pattern": "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-4[0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}$",
         }),
-        // Spaces around a value are not part of it, and `"` opens a quoted one.
+        // Spaces around a value are not part of it, and `"` starts a quoted one.
         Format::Any => json!({
             "type": "string",
             "minLength": 1,
@@ -88,7 +89,7 @@ fn example(format: Format) -> &'static str {
     }
 }
 
-/// The Response Object of each status that the library answers with.
+/// The Response Object for each status that the library answers with.
 pub(super) fn problems() -> BTreeMap<u16, Value> {
     let mut codes: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
     for problem in ProblemCode::ALL.iter().map(|code| Problem::example(*code)) {

@@ -4,11 +4,12 @@ use crate::http::policy::Format;
 
 /// The headers of an idempotency key.
 ///
-/// As it is, it describes `#[idempotent]` without options: a UUID in `idempotency-key` or
-/// `x-idempotency-key`, which may be left out.
+/// By default it describes `#[idempotent]` without options: an optional UUID in `idempotency-key`
+/// or `x-idempotency-key`.
 ///
-/// Under `utoipa`, an attribute above `#[utoipa::path]` describes itself. Below it this type does, for a
-/// handler that changes none of the options `header`, `format`, `required` and `key`:
+/// With `utoipa`, an attribute above `#[utoipa::path]` describes itself. For an attribute below it
+/// use this type, if the handler changes none of the options `header`, `format`, `required` and
+/// `key`:
 ///
 /// ```
 /// # #[cfg(feature = "utoipa")] {
@@ -20,14 +21,14 @@ use crate::http::policy::Format;
 /// # }
 /// ```
 ///
-/// Under `aide`, a handler that changes one of them says so with `Key::describe`.
+/// With `aide`, a handler that changes one of them says so with `Key::describe`.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct Key {
     pub(super) headers: &'static [&'static str],
     pub(super) format: Format,
     pub(super) required: bool,
-    /// How long a response is replayed, in words; `None` if that is not known here.
+    /// How long a response is replayed, in words; `None` if unknown here.
     pub(super) ttl: Option<&'static str>,
 }
 
@@ -48,8 +49,8 @@ impl Key {
         }
     }
 
-    /// Those of the attribute's option `header`, in lower case. None for a handler with the option
-    /// `key`, which reads no header.
+    /// Sets the header names of the attribute's option `header`, in lower case. Pass none for a
+    /// handler with the option `key`, which reads no header.
     ///
     /// ```
     /// # use idempotent_runtime::openapi::Key;
@@ -60,7 +61,7 @@ impl Key {
         Self { headers: names, ..self }
     }
 
-    /// Says `format = "uuid-v4"`.
+    /// For `format = "uuid-v4"`.
     ///
     /// ```
     /// # use idempotent_runtime::openapi::Key;
@@ -71,7 +72,7 @@ impl Key {
         Self { format: Format::UuidV4, ..self }
     }
 
-    /// Says `format = "any"`: 1 to 255 printable ASCII characters.
+    /// For `format = "any"`: 1 to 255 printable ASCII characters.
     ///
     /// ```
     /// # use idempotent_runtime::openapi::Key;
@@ -82,8 +83,8 @@ impl Key {
         Self { format: Format::Any, ..self }
     }
 
-    /// Says `required`. Of several headers the first one is required in the document, because
-    /// OpenAPI cannot say "one of these".
+    /// For `required`. If there are several headers, the document marks the first one as required,
+    /// because OpenAPI cannot express "one of these".
     ///
     /// ```
     /// # use idempotent_runtime::openapi::Key;
@@ -94,7 +95,7 @@ impl Key {
         Self { required: true, ..self }
     }
 
-    /// Says how long a response is replayed, in words that stand behind "for", such as `7 days`.
+    /// Sets how long a response is replayed, in words that follow "for", such as `7 days`.
     ///
     /// ```
     /// # use idempotent_runtime::openapi::Key;

@@ -1,10 +1,10 @@
-//! What an OpenAPI document says of an `#[idempotent]` handler: the key's headers ([`Key`]), the errors
-//! ([`Problems`]) and the marker of a replay.
+//! What an OpenAPI document says about an `#[idempotent]` handler: the key's headers ([`Key`]), the
+//! errors ([`Problems`]) and the replay marker.
 //!
-//! With the feature `utoipa`, an attribute above `#[utoipa::path]` adds all of this by itself. With the
-//! feature `aide`, [`Idempotent`](crate::Idempotent) is an `OperationInput` that does.
+//! With the feature `utoipa`, an attribute above `#[utoipa::path]` adds all of this on its own.
+//! With the feature `aide`, [`Idempotent`](crate::Idempotent) is an `OperationInput` that does.
 
-// The text is made once, as JSON, in `document`; `utoipa` and `aide` hand it to those crates.
+// `document` builds the content once, as JSON; `utoipa` and `aide` pass it to those crates.
 #[cfg(feature = "aide")]
 mod aide;
 mod document;

@@ -3,8 +3,8 @@
 /// The errors of an `#[idempotent]` handler: 400, 409, 422, 500 and 503 as
 /// `application/problem+json`, with their [codes](crate::ProblemCode).
 ///
-/// Under `utoipa` it stands in `responses(…)`, in front of the handler's own, which then take its place
-/// for their status. An attribute above `#[utoipa::path]` puts it there by itself.
+/// With `utoipa`, put it into `responses(…)` before the handler's own responses, which then win for
+/// their status. An attribute above `#[utoipa::path]` does so automatically.
 ///
 /// ```
 /// # #[cfg(feature = "utoipa")] {

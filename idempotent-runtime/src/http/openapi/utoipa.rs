@@ -1,4 +1,4 @@
-//! The text of the document as `utoipa` takes it.
+//! The document's content in the form that `utoipa` takes.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
@@ -14,9 +14,9 @@ use utoipa::{
 
 use super::{Key, Problems, document};
 
-/// A handler whose attribute describes itself. The expansion has a type of its own for each.
+/// A handler whose attribute describes itself. The expansion defines a separate type for each.
 pub trait Described {
-    /// What its options say of its key.
+    /// The key, as the handler's options describe it.
     const KEY: Key;
 }
 

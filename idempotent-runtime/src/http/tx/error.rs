@@ -18,13 +18,13 @@ use crate::{
     store::postgres::is_passing_in_transaction,
 };
 
-/// An error of the database in a handler with a [`Tx`](crate::Tx), as a response.
+/// A database error in a handler with a [`Tx`](crate::Tx), as a response.
 ///
-/// If it is passing, because two transactions met (`40001`, `40P01`), a limit of the server's struck
-/// or the session was lost, the response is 503 with `Retry-After`, and whatever was done is rolled
-/// back. Any other is logged, and the response is 500 `transaction_failed`.
+/// If it is transient (two transactions conflicted, `40001` or `40P01`, a server limit was hit, or
+/// the session was lost), the response is 503 with `Retry-After`, and everything the handler did is
+/// rolled back. Any other error is logged, and the response is 500 `transaction_failed`.
 ///
-/// A handler may return it, or an error of the application may turn to it for what it does not know
+/// A handler may return it, or an application's error type may use it for what it does not handle
 /// itself:
 ///
 /// ```
@@ -55,7 +55,7 @@ use crate::{
 pub struct TxError(sqlx::Error);
 
 impl TxError {
-    /// Whether the same request may succeed another time.
+    /// Whether the same request may succeed if it is retried.
     ///
     /// ```
     /// use idempotent_runtime::TxError;
@@ -76,7 +76,7 @@ impl From<sqlx::Error> for TxError {
 
 impl fmt::Display for TxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a statement of the request's transaction failed")
+        f.write_str("a statement in the request's transaction failed")
     }
 }
 
@@ -92,17 +92,30 @@ impl IntoResponse for TxError {
         if self.is_passing() {
             tracing::debug!(
                 target: crate::TARGET,
-                error, "a handler's transaction has failed for a passing reason"
+                error, "a handler's transaction failed for a transient reason"
             );
             return (Outcome::Retryable, Problem::rolled_back()).into_response();
         }
-        tracing::error!(target: crate::TARGET, error, "a handler's transaction has failed");
+        tracing::error!(target: crate::TARGET, error, "a handler's transaction failed");
         (Outcome::Retryable, Problem::transaction_failed()).into_response()
     }
 }
 
-/// Why a handler gets no [`Tx`](crate::Tx): the service has no `PostgresStore`, or the handler takes
-/// two. A response with status 500.
+/// Why a handler cannot get a [`Tx`](crate::Tx): the service has no `PostgresStore`, or the handler
+/// takes two. A response with status 500.
+///
+/// ```
+/// # use axum::{extract::FromRequestParts as _, response::IntoResponse as _};
+/// # use http::Request;
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use idempotent_runtime::{Tx, TxRejection};
+///
+/// let (mut parts, ()) = Request::new(()).into_parts();
+/// // The service has no store with transactions.
+/// let rejection: TxRejection = <Tx>::from_request_parts(&mut parts, &()).await.err().unwrap();
+/// assert_eq!(rejection.into_response().status(), 500);
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct TxRejection(Box<Response>);
 
@@ -110,20 +123,20 @@ impl TxRejection {
     pub(super) fn without_store(parts: &Parts) -> Self {
         Self::new(
             parts,
-            "a handler takes a `Tx`, and its service has no `PostgresStore`: put an `Idempotency` \
-             layer with one around its route, or `install` one",
+            "a handler takes a `Tx` but its service has no `PostgresStore`: add an `Idempotency` \
+             layer with one after the route, or `install` one",
         )
     }
 
     pub(super) fn twice(parts: &Parts) -> Self {
         Self::new(
             parts,
-            "a handler takes two `Tx`, and there is one transaction: pass it on, also from an \
-             extractor of your own",
+            "a handler takes two `Tx` but there is only one transaction: take it once and pass it \
+             on, including from your own extractors",
         )
     }
 
-    /// Tells the log, once for each operation.
+    /// Logs the error once for each operation.
     fn new(parts: &Parts, message: &'static str) -> Self {
         static TOLD: Mutex<BTreeSet<(Arc<str>, &str)>> = Mutex::new(BTreeSet::new());
 

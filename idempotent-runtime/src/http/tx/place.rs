@@ -1,4 +1,5 @@
-//! [`Place`]: how the extractor and the attribute find each other, in the request's extensions.
+//! [`Place`]: how the extractor and the attribute find each other, through the request's
+//! extensions.
 
 use http::Extensions;
 
@@ -10,23 +11,23 @@ use crate::{
     },
 };
 
-/// The place of a request's transaction.
+/// The place for a request's transaction.
 #[derive(Clone, Default)]
 pub(crate) struct Place(Slot);
 
 impl Place {
     /// Takes the place of the request with these extensions.
     ///
-    /// A request that a handler makes of its own one's extensions gets a place of its own: it has no
-    /// part in the transaction of the other.
+    /// A request that a handler builds from its own request's extensions gets a separate place: it
+    /// has no part in the other request's transaction.
     pub(super) fn take(extensions: &mut Extensions, isolation: Isolation) -> Result<Slot, Taken> {
         let Self(slot) = Self::of(extensions);
         slot.want(isolation)?;
         Ok(slot)
     }
 
-    /// The slot of a request whose last parameter is not extracted yet, if that may look for it, or
-    /// those before it have.
+    /// The slot of a request whose last parameter has not been extracted yet, if that parameter may
+    /// look for it or an earlier one has.
     pub(in crate::http) fn of_request(known: Known, extensions: &mut Extensions) -> Option<Slot> {
         match known {
             Known::No => Some(Self::of(extensions).0),

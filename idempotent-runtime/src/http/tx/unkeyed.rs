@@ -1,4 +1,4 @@
-//! Requests without a key whose handler takes a transaction.
+//! Requests without a key whose handler uses a transaction.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -25,13 +25,13 @@ pub(in crate::http) struct Transacted {
     slot: Slot,
     keeping: Keeping,
     around: Around,
-    /// The operation's name, if anybody is to be told of it.
+    /// The operation's name, if it is going to be reported.
     operation: Option<Arc<str>>,
 }
 
 impl Transacted {
-    /// Gives `boundary` back if none can be asked for: nearly always that takes no look into the
-    /// request.
+    /// Gives `boundary` back if no transaction can be asked for, which is nearly always known
+    /// without looking into the request.
     pub(in crate::http) fn of(
         policy: &'static Policy,
         boundary: Taken,
@@ -56,7 +56,7 @@ impl Transacted {
         }
     }
 
-    /// Runs `handler`, now that its parameters are extracted.
+    /// Runs `handler`, now that its parameters have been extracted.
     pub(in crate::http) async fn run(self, handler: Handler) -> Response {
         let Self { slot, keeping, around, operation } = self;
         if slot.wanted().is_none() {
@@ -68,8 +68,9 @@ impl Transacted {
     }
 }
 
-/// Runs `handler` in a transaction, and commits it or rolls it back, as the head of the response
-/// says: here, or where it passes the boundary. If this is dropped before, it is rolled back.
+/// Runs `handler` in a transaction, and commits or rolls it back as the head of the response says:
+/// here, or where the response passes the boundary. If this is dropped earlier, the transaction is
+/// rolled back.
 pub(in crate::http) async fn run_unkeyed(
     handler: Handler,
     slot: Slot,

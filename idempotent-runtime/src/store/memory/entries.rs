@@ -1,25 +1,25 @@
-//! The keys of one shard: entries, and the queues that say which of them is the oldest.
+//! The keys of one shard: the entries, and the queues that tell which of them is the oldest.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::store::{Claim, Extracted, Fingerprint, KeyState, StoreKey, Token};
 
-/// Counted per record beside its bytes: entry, place in the queue, and the allocator's share.
-/// `benches/run memory` measures it.
+/// Counted for each record in addition to its bytes: the entry, its place in the queue, and the
+/// allocator's share. Measured by `benches/run memory`.
 const ENTRY_OVERHEAD: u64 = 320;
-/// One byte in so many is what the allocator loses between records that come and go, at a flood's
-/// peak; measured by the same.
+/// One in this many bytes is lost by the allocator between records that come and go, at the peak of
+/// a flood; measured by the same benchmark.
 const FRAGMENTATION: u64 = 8;
 
-/// Keys are digests, but of what callers choose: the hash is seeded, so that nobody can pick keys
-/// that meet in one place of the map.
+/// Keys are digests, but of what callers choose: the hash is seeded so that nobody can choose keys
+/// that collide in the map.
 #[cfg(not(test))]
 type Hashing = foldhash::quality::RandomState;
 #[cfg(test)]
@@ -42,20 +42,20 @@ pub(super) struct Entry {
 /// Running or stored.
 pub(super) enum Phase {
     Running {
-        /// Made by the first waiter: most claims never have one.
+        /// Created by the first waiter, since most claims never have one.
         ended: Option<Arc<Notify>>,
     },
     Stored {
         record: Bytes,
         expires: Instant,
-        /// What the last parameter of the request that stored it was extracted as, if its handler
-        /// lets a replay do without extraction.
+        /// The type that the last parameter of the request that stored it was extracted as, if its
+        /// handler allows replays to skip extraction.
         extracted: Option<Extracted>,
     },
 }
 
 impl Phase {
-    /// Whom to wake at the end of the run, if it is one and somebody waits for it.
+    /// What to notify at the end of the run, if this is a run and someone waits for it.
     pub(super) fn ended(self) -> Option<Arc<Notify>> {
         match self {
             Self::Running { ended } => ended,
@@ -139,7 +139,8 @@ impl Keys {
         self.entries.remove(&key)
     }
 
-    /// Takes `key` out, wherever it stands. By hand, so it may look at all of the shard's keys.
+    /// Removes `key`, wherever it is queued. Only called on demand, so it may go through all of the
+    /// shard's keys.
     pub(super) fn forget(&mut self, key: StoreKey) -> Option<Entry> {
         for queue in self.queues.values_mut() {
             queue.retain(|(_, queued)| *queued != key);
@@ -148,7 +149,7 @@ impl Keys {
         self.entries.remove(&key)
     }
 
-    /// Takes one record that has expired.
+    /// Takes one expired record.
     pub(super) fn pop_expired(&mut self) -> Option<Entry> {
         let is_expired = |key| self.entries.get(key).is_some_and(Entry::has_expired);
         let fronts = self.queues.iter().filter_map(|(ttl, queue)| Some((*ttl, &queue.front()?.1)));
@@ -156,7 +157,7 @@ impl Keys {
         self.pop(ttl)
     }
 
-    /// Gives back what a flood has left behind.
+    /// Returns the memory that a flood has left behind.
     pub(super) fn shrink(&mut self) {
         let spare = |capacity: usize, length: usize| capacity > 4 * length + 64;
         if spare(self.entries.capacity(), self.entries.len()) {

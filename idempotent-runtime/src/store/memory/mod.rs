@@ -1,15 +1,14 @@
 //! [`MemoryStore`]: one process, nothing to install.
 //!
-//! A key, running or stored, is one entry in one shard of a map, and each verb is one critical
-//! section on that shard. Stored keys also stand in queues, one for each ttl: within a queue the
-//! order of storing is the order of expiry, so expiry and eviction both take from the front, and no
-//! call's cost grows with the number of keys.
+//! A key, running or stored, is one entry in one shard of a map, and each method is one critical
+//! section on that shard. Stored keys are also queued, with one queue for each ttl: within a queue
+//! records expire in the order in which they were stored, so expiry and eviction both take from the
+//! front, and the cost of a call does not grow with the number of keys.
 //!
-//! Not a general cache: those take about 700 bytes per entry, free what they evict later, and may
-//! refuse the newest entry, which here is a response that nobody could replay.
+//! This is not a general-purpose cache: those take about 700 bytes per entry, free evicted entries
+//! late, and may reject the newest entry, which here is a response that nobody could then replay.
 
 mod entries;
-mod evictions;
 mod table;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -22,15 +21,18 @@ use super::{Attempt, Claim, Forgotten, Hold, KeyState, Store, StoreError, StoreK
 const DEFAULT_MAX_BYTES: u64 = 64 << 20;
 const MIN_MAX_BYTES: u64 = 64 << 10;
 
-/// A store in the memory of this process.
+/// A store in this process's memory.
 ///
 /// Its claims cannot be orphaned, because they end with the process that made them. Stored
-/// responses take at most [`max_bytes`](MemoryStoreBuilder::max_bytes); past that the oldest ones
+/// responses take at most [`max_bytes`](MemoryStoreBuilder::max_bytes); beyond that the oldest ones
 /// are evicted, counted in [`evicted`](MemoryStore::evicted) and logged at `warn`. A clone is
 /// another handle to the same store.
 ///
-/// All principals share the room: one whose responses are large evicts those of the others. If that
-/// can be any caller, limit what is stored with
+/// It judges ttls by tokio's clock, which a test can
+/// [advance](https://docs.rs/tokio/1/tokio/time/fn.advance.html).
+///
+/// All principals share the space: one with large responses evicts those of the others. If that
+/// could be any caller, limit what is stored with
 /// [`max_response_bytes`](crate::Idempotency::max_response_bytes).
 ///
 /// ```
@@ -45,6 +47,12 @@ pub struct MemoryStore {
 }
 
 /// Builds a [`MemoryStore`].
+///
+/// ```
+/// # use idempotent_runtime::MemoryStore;
+/// let store = MemoryStore::builder().max_bytes(256 << 20).build();
+/// assert_eq!(store.stored_bytes(), 0);
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "call `build`"]
 pub struct MemoryStoreBuilder {
@@ -52,14 +60,26 @@ pub struct MemoryStoreBuilder {
 }
 
 impl MemoryStoreBuilder {
-    /// How many bytes the stored responses may take, bookkeeping included. Default: 64 MiB; less
-    /// than 64 KiB counts as 64 KiB.
+    /// How many bytes the stored responses may take, bookkeeping included. Default: 64 MiB; values
+    /// below 64 KiB count as 64 KiB.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{MemoryStore, MemoryStoreBuilder};
+    /// let builder: MemoryStoreBuilder = MemoryStore::builder().max_bytes(256 << 20);
+    /// assert!(format!("{builder:?}").contains("268435456"));
+    /// ```
     pub fn max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = max_bytes.max(MIN_MAX_BYTES);
         self
     }
 
-    /// The store.
+    /// Builds the store.
+    ///
+    /// ```
+    /// # use idempotent_runtime::MemoryStore;
+    /// let store: MemoryStore = MemoryStore::builder().build();
+    /// assert_eq!(store.stored_bytes(), 0);
+    /// ```
     #[must_use]
     pub fn build(self) -> MemoryStore {
         MemoryStore { table: Arc::new(Table::new(self.max_bytes)) }
@@ -68,26 +88,60 @@ impl MemoryStoreBuilder {
 
 impl MemoryStore {
     /// A store with the default limit.
+    ///
+    /// ```
+    /// # use idempotent_runtime::MemoryStore;
+    /// assert_eq!(MemoryStore::new().stored_bytes(), 0);
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A store with a limit of its own.
+    /// Starts building a store with a different limit.
+    ///
+    /// ```
+    /// # use idempotent_runtime::MemoryStore;
+    /// let store = MemoryStore::builder().max_bytes(16 << 20).build();
+    /// assert_eq!(store.evicted(), 0);
+    /// ```
     pub fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder { max_bytes: DEFAULT_MAX_BYTES }
     }
 
     /// How many stored responses were evicted before their ttl passed.
     ///
-    /// A retry of such a request runs its handler again: where this is not 0, raise
-    /// [`max_bytes`](MemoryStoreBuilder::max_bytes) or move to a shared store.
+    /// A retry of such a request runs its handler again: if this is not 0, raise
+    /// [`max_bytes`](MemoryStoreBuilder::max_bytes) or switch to a shared store.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let store = MemoryStore::builder().max_bytes(64 << 10).build();
+    /// let operation = Idempotency::new(store.clone()).operation("charge-card");
+    /// for message in 0..4 {
+    ///     let key = operation.clone().key(message);
+    ///     key.run(|_| async { Ok::<_, ()>("x".repeat(30 << 10)) }).await.unwrap();
+    /// }
+    /// assert!(store.evicted() > 0);
+    /// # });
+    /// ```
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.table.evictions.count()
     }
 
-    /// How many bytes the stored responses take now, bookkeeping included.
+    /// How many bytes the stored responses currently take, bookkeeping included.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, MemoryStore};
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let store = MemoryStore::new();
+    /// let key = Idempotency::new(store.clone()).operation("charge-card").key("message-1");
+    /// key.run(|_| async { Ok::<_, ()>("x".repeat(1000)) }).await.unwrap();
+    /// assert!(store.stored_bytes() > 1000);
+    /// # });
+    /// ```
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.table.bytes()
@@ -98,13 +152,13 @@ impl MemoryStore {
         WeakMemoryStore(Arc::downgrade(&self.table))
     }
 
-    /// Its verbs, which need no future.
+    /// The methods of this store, which need no future.
     pub(crate) fn table(&self) -> &Arc<Table> {
         &self.table
     }
 }
 
-/// A store that may be gone.
+/// A store that may already be gone.
 #[cfg(feature = "metrics")]
 pub(crate) struct WeakMemoryStore(std::sync::Weak<Table>);
 
@@ -114,7 +168,7 @@ impl WeakMemoryStore {
         self.0.upgrade().map(|table| MemoryStore { table })
     }
 
-    /// Whether it is this one, or a clone of it.
+    /// Whether it is `store` or a clone of it.
     pub(crate) fn is(&self, store: &MemoryStore) -> bool {
         std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&store.table))
     }
@@ -161,7 +215,7 @@ impl Store for MemoryStore {
 
     async fn wait(&self, key: StoreKey, at_most: Duration) {
         if let Some(ended) = self.table.ended(key) {
-            // An elapsed wait and an end are the same to the caller: it looks again.
+            // To the caller, a timeout and the end of the run are the same: it looks again.
             let _ = tokio::time::timeout(at_most, ended).await;
         }
     }
@@ -202,7 +256,7 @@ mod tests {
         }
     }
 
-    /// One key's life in the store; gives how many keys were looked at for it.
+    /// One key's life in the store; returns how many keys were looked at for it.
     async fn live(store: &MemoryStore) -> usize {
         let before = LOOKED_AT.get();
         let fingerprint = Fingerprint::from_bytes([1; 16]);
@@ -215,7 +269,7 @@ mod tests {
             store.release(&attempt).await.unwrap();
         }
         store.claim(&attempt, Duration::ZERO).await.unwrap();
-        let stored = store.complete(&attempt, Bytes::new(), Duration::from_hours(1)).await;
+        let stored = store.complete(&attempt, Bytes::new(), Duration::from_secs(3600)).await;
         assert_eq!(stored.unwrap(), Hold::Held);
         let other = Attempt::new(key, fingerprint, Token::random());
         store.claim(&other, Duration::ZERO).await.unwrap();
@@ -225,7 +279,8 @@ mod tests {
         LOOKED_AT.get() - before
     }
 
-    /// The least of several lives: now and then the map grows, which looks at all of a shard's.
+    /// The minimum over several lives: now and then the map grows, which looks at all keys of a
+    /// shard.
     async fn least(store: &MemoryStore) -> usize {
         let mut least = usize::MAX;
         for _ in 0..20 {
@@ -243,7 +298,7 @@ mod tests {
             live(&store).await;
         }
         assert_eq!(least(&store).await, with_few);
-        // Nor where each new record evicts another, but for that other one.
+        // Nor if each new record evicts another, except for looking at that one.
         let full = MemoryStore::builder().max_bytes(1 << 20).build();
         while full.evicted() == 0 {
             live(&full).await;

@@ -1,4 +1,4 @@
-//! The table behind a [`MemoryStore`](super::MemoryStore): shards, verbs, room and expiry.
+//! The table behind a [`MemoryStore`](super::MemoryStore): shards, methods, space and expiry.
 
 use std::{
     collections::hash_map,
@@ -6,29 +6,30 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, futures::OwnedNotified};
-
-use super::{
-    entries::{Entry, Keys, Phase, weight},
-    evictions::Evictions,
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
 };
+
+use super::entries::{Entry, Keys, Phase, weight};
 use crate::store::{
     Attempt, Claim, Extracted, Fingerprint, Forgotten, Hold, KeyState, StoreError, StoreKey,
+    evictions::Evictions,
 };
 
 const SHARDS: usize = 64;
-/// The number of the oldest record if there is none.
+/// Stands for the number of the oldest record if there are no records.
 const NONE: u64 = u64::MAX;
 
 /// The sharded map, its limit, and what is counted.
 pub(crate) struct Table {
     shards: Box<[Shard]>,
     pub(super) max_bytes: u64,
-    /// Of all records, stored or about to be.
+    /// The bytes of all records, stored or about to be.
     bytes: AtomicU64,
     /// Numbers the records in the order in which they are stored.
     next_number: AtomicU64,
@@ -38,7 +39,7 @@ pub(crate) struct Table {
 
 pub(super) struct Shard {
     keys: Mutex<Keys>,
-    /// The number of the oldest record, or [`NONE`]: to find the oldest of all without a lock.
+    /// The number of the oldest record, or [`NONE`]: finds the globally oldest without a lock.
     oldest: AtomicU64,
 }
 
@@ -48,7 +49,7 @@ impl Shard {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Keys> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,7 +66,7 @@ impl Table {
             max_bytes,
             bytes: AtomicU64::new(0),
             next_number: AtomicU64::new(0),
-            evictions: Evictions::default(),
+            evictions: Evictions::of("MemoryStore"),
             janitor: AtomicBool::new(false),
         }
     }
@@ -88,7 +89,7 @@ impl Table {
                 return found.get().read_by(token);
             }
             hash_map::Entry::Occupied(_) => {
-                // Its queue must forget the record before the key is anything else.
+                // Its queue must forget the record before the key becomes anything else.
                 self.expire(shard, &mut keys);
                 keys.entries.insert(key, claim);
             }
@@ -149,13 +150,13 @@ impl Table {
         }
     }
 
-    /// A signal at the end of the run that holds `key`; `None` if no run does.
+    /// A signal for the end of the run that holds `key`; `None` if no run does.
     pub(super) fn ended(&self, key: StoreKey) -> Option<OwnedNotified> {
         let mut keys = self.shard(key).lock();
         let Some(Entry { phase: Phase::Running { ended }, .. }) = keys.get(key) else {
             return None;
         };
-        // Made under the lock, so that an end after this line wakes it, polled or not.
+        // Created under the lock, so that an end after this line wakes it, whether polled or not.
         Some(Arc::clone(ended.get_or_insert_default()).notified_owned())
     }
 
@@ -204,18 +205,19 @@ impl Table {
         &self.shards[usize::from(key.as_bytes()[0]) % SHARDS]
     }
 
-    /// Makes room for `weight` bytes, before they are there: the newest is never the one to go.
+    /// Makes room for `weight` bytes before they are added, so that the newest record is never
+    /// evicted.
     fn reserve(&self, weight: u64) {
         let fits = |bytes| Some(bytes + weight).filter(|bytes| *bytes <= self.max_bytes);
         while self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             if !self.evict_oldest() {
-                // The rest is room that others have made and not taken yet.
+                // The rest is room that others have made but not yet used.
                 std::thread::yield_now();
             }
         }
     }
 
-    /// Frees `entry`, then the room it took: nobody may fill that while the bytes are still there.
+    /// Frees `entry`, then the room it took: nobody may fill that room while the bytes still exist.
     fn free(&self, entry: Entry) {
         let weight = entry.weight();
         drop(entry);
@@ -226,7 +228,7 @@ impl Table {
         self.bytes.fetch_sub(weight, Ordering::Relaxed);
     }
 
-    /// Evicts the oldest record of all; `false` where there is none.
+    /// Evicts the globally oldest record; `false` if there is none.
     fn evict_oldest(&self) -> bool {
         let by_age = |shard: &&Shard| shard.oldest.load(Ordering::Relaxed);
         let Some(shard) = self.shards.iter().min_by_key(by_age) else { return false };
@@ -241,13 +243,14 @@ impl Table {
             let early = !entry.has_expired();
             self.free(entry);
             if early {
-                self.evictions.add_one();
+                self.evictions.add(1);
+                self.evictions.tell();
             }
         }
         true
     }
 
-    /// Frees the records of `shard` that have expired.
+    /// Frees the expired records of `shard`.
     pub(super) fn expire(&self, shard: &Shard, keys: &mut Keys) {
         while let Some(entry) = keys.pop_expired() {
             self.free(entry);
@@ -255,13 +258,14 @@ impl Table {
         shard.publish_oldest(keys);
     }
 
-    /// Frees expired records even when no request comes: a task that lives as long as the store.
+    /// Frees expired records even when there are no requests, in a task that lives as long as the
+    /// store.
     fn sweep_in_background(self: &Arc<Self>) {
         if self.janitor.load(Ordering::Relaxed) || self.janitor.swap(true, Ordering::AcqRel) {
             return;
         }
         let duty = JanitorDuty(Arc::downgrade(self));
-        // Without a runtime there is nobody to sweep, and the next record tries again.
+        // Without a runtime there is nothing to sweep on; the next record tries again.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             loop {
@@ -277,7 +281,7 @@ impl Table {
     }
 }
 
-/// Held by the janitor's task: when that is gone with its runtime, the next record starts another.
+/// Held by the janitor task: once that has gone with its runtime, the next record starts another.
 struct JanitorDuty(Weak<Table>);
 
 impl Drop for JanitorDuty {

@@ -45,10 +45,10 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 /// wait for one more attempt.
 const GRACE: Duration = Duration::from_millis(500);
 /// For how long a connection that was given up counts: its session may be at work still.
-const GIVEN_UP_FOR: Duration = Duration::from_mins(1);
+const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
 /// How long a connection may lie unused, and how old it may grow.
-const MAX_IDLE: Duration = Duration::from_mins(10);
-const MAX_AGE: Duration = Duration::from_mins(30);
+const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
 /// What a connection is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,9 +236,8 @@ impl Connections {
 
     /// Gives idle connections to those who wait.
     fn serve(self: &Arc<Self>, state: &mut State) {
-        while let Some(purpose) = state.next_served(self.limits.asking())
-            && let Some(Idle { live, since }) = state.idle.pop()
-        {
+        while let Some(purpose) = state.next_served(self.limits.asking()) {
+            let Some(Idle { live, since }) = state.idle.pop() else { break };
             let waiter = state.queue(purpose).pop_front().expect("one is served next");
             let connection = Connection::new(Arc::clone(self), purpose, live);
             if let Err(Ok(mut connection)) = waiter.send(Ok(connection)) {

@@ -1,4 +1,4 @@
-//! [`RedisStoreBuilder`]: the options of a [`RedisStore`], and the ways to make one.
+//! [`RedisStoreBuilder`]: the options of a [`RedisStore`], and the ways to create one.
 
 use std::sync::Arc;
 
@@ -24,7 +24,13 @@ pub struct RedisStoreBuilder {
 impl RedisStoreBuilder {
     /// Keys begin with `prefix` and a colon. Default: `idempotent`.
     ///
-    /// Services with equal prefixes share their keys if the scopes of their handlers are equal.
+    /// Services with the same prefix share keys if the scopes of their handlers are the same.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// let builder = RedisStore::builder().prefix("shop");
+    /// assert!(format!("{builder:?}").contains("shop"));
+    /// ```
     pub fn prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = prefix.into();
         self
@@ -32,20 +38,37 @@ impl RedisStoreBuilder {
 
     /// Connects to the server at `url`, as [`RedisStore::connect`] does.
     ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let error = RedisStore::builder().connect("localhost").await.unwrap_err();
+    /// assert!(error.to_string().contains("redis://host:6379/0"));
+    /// # });
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Returns an error if the URL is not valid, no server answers at that address within two
-    /// seconds, or the user lacks a right that the store needs, which the message names.
+    /// Returns an error if the URL is invalid, no server answers at that address within two
+    /// seconds, or the user lacks a permission that the store needs, which the message names.
     pub async fn connect(self, url: impl AsRef<str>) -> Result<RedisStore, ConnectError> {
         self.build_and_probe(connect::connect(url.as_ref()).await?).await
     }
 
     /// Connects to a Redis Cluster, as [`RedisStore::connect_cluster`] does.
     ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let nodes: [&str; 0] = [];
+    /// let error = RedisStore::builder().connect_cluster(nodes).await.unwrap_err();
+    /// assert!(error.to_string().contains("at least one URL"));
+    /// # });
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Returns an error if a URL is not valid, no node answers within two seconds, or the user
-    /// lacks a right that the store needs, which the message names.
+    /// Returns an error if a URL is invalid, no node answers within two seconds, or the user lacks
+    /// a permission that the store needs, which the message names.
     pub async fn connect_cluster(
         self,
         urls: impl IntoIterator<Item = impl AsRef<str>>,
@@ -53,7 +76,18 @@ impl RedisStoreBuilder {
         self.build_and_probe(connect::connect_cluster(urls).await?).await
     }
 
-    /// A store on a connection of yours, a `ConnectionManager` or a `ClusterConnection`.
+    /// A store on your own connection, a `ConnectionManager` or a `ClusterConnection`.
+    ///
+    /// ```no_run
+    /// # async fn build() -> redis::RedisResult<()> {
+    /// use idempotent_runtime::RedisStore;
+    ///
+    /// let client = redis::Client::open("redis://127.0.0.1:6379")?;
+    /// let connection = client.get_connection_manager().await?;
+    /// let store = RedisStore::builder().prefix("shop").build(connection);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn build(self, connection: impl Into<RedisConnection>) -> RedisStore {
         self.build_on(connection.into().into_inner())
@@ -61,7 +95,7 @@ impl RedisStoreBuilder {
 
     async fn build_and_probe(self, connection: Connection) -> Result<RedisStore, ConnectError> {
         let store = self.build_on(connection);
-        // A server that has answered just now and is silent will be noticed.
+        // If a server that has just answered goes silent, it will be noticed later.
         let probed = tokio::time::timeout(connect::CONNECT_LIMIT, rights::probe(&store)).await;
         probed.unwrap_or(Ok(())).map(|()| store)
     }
@@ -78,31 +112,49 @@ impl RedisStore {
     /// `rediss://` trusts the certificates that the system trusts. If the process has no rustls
     /// crypto provider, the first such connection installs `ring`.
     ///
-    /// # Errors
+    /// ```no_run
+    /// # async fn connect() -> Result<(), idempotent_runtime::ConnectError> {
+    /// use idempotent_runtime::RedisStore;
     ///
-    /// Returns an error if the URL is not valid, no server answers at that address within two
-    /// seconds, or the user lacks a right that the store needs, which the message names.
+    /// let store = RedisStore::connect("rediss://user:password@redis.example.com:6379/0").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if the URL is invalid, no server answers at that address within two
+    /// seconds, or the user lacks a permission that the store needs, which the message names.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         Self::builder().connect(url).await
     }
 
-    /// Connects to a Redis Cluster, of which `urls` name at least one node. All nodes are
-    /// reached as the first of them: with its user, its password and its TLS.
+    /// Connects to a Redis Cluster, given the URL of at least one node. All nodes are connected to
+    /// like the first: with its user, its password and its TLS.
     ///
-    /// An operation is one key, so it lives on one node. Each node has a connection of its own:
-    /// while one is dead or hangs, its keys are out of reach and the others' are served as before.
+    /// An operation is one key, so it lives on one node. Each node has its own connection: while
+    /// one is down or hangs, its keys are unavailable and the others' are served as before.
+    ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), idempotent_runtime::ConnectError> {
+    /// use idempotent_runtime::RedisStore;
+    ///
+    /// let nodes = ["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"];
+    /// let store = RedisStore::connect_cluster(nodes).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// Returns an error if a URL is not valid, no node answers within two seconds, or the user
-    /// lacks a right that the store needs, which the message names.
+    /// Returns an error if a URL is invalid, no node answers within two seconds, or the user lacks
+    /// a permission that the store needs, which the message names.
     pub async fn connect_cluster(
         urls: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Self, ConnectError> {
         Self::builder().connect_cluster(urls).await
     }
 
-    /// A store on a connection of yours, a `ConnectionManager` or a `ClusterConnection`.
+    /// A store on your own connection, a `ConnectionManager` or a `ClusterConnection`.
     ///
     /// ```no_run
     /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
@@ -118,7 +170,13 @@ impl RedisStore {
         Self::builder().build(connection)
     }
 
-    /// A store with options.
+    /// Starts building a store with options.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// let builder = RedisStore::builder().prefix("shop");
+    /// assert!(format!("{builder:?}").contains("shop"));
+    /// ```
     pub fn builder() -> RedisStoreBuilder {
         RedisStoreBuilder { prefix: "idempotent".into() }
     }

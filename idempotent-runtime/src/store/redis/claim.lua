@@ -3,7 +3,7 @@
 -- ARGV[1] the claim: 'R', token (16 bytes), fingerprint (16 bytes), operation (its length in 1 byte, its text)
 -- ARGV[2] the lease, in milliseconds
 --
--- Answers the entry and what is left of its time, in milliseconds.
+-- Returns the entry and its remaining time in milliseconds.
 
 local entry = redis.call('GET', KEYS[1])
 if not entry or string.sub(entry, 1, 17) == string.sub(ARGV[1], 1, 17) then

@@ -1,5 +1,5 @@
-//! Connecting, so that a wrong address is said at once and nothing but the runtime's time limit
-//! rules later.
+//! Connecting: a wrong address is reported at once, and later calls are limited by nothing but the
+//! runtime's timeout.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,11 +17,11 @@ use crate::store::{ConnectError, cause::Cause};
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The limit of one attempt to connect, TLS and authentication included.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
-/// A peer that acknowledges nothing for this long is gone.
+/// A peer that acknowledges nothing for this long counts as gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Between attempts to connect. Calls wait meanwhile, so the pauses are short and end in an error
-/// that names the cause before the runtime's own limit cuts them off.
+/// The pauses between attempts to connect. Calls wait in the meantime, so the pauses are short, and
+/// end in an error that names the cause before the runtime's own limit cuts them off.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 const ATTEMPTS: usize = 6;
@@ -32,8 +32,8 @@ pub(super) async fn connect(url: &str) -> Result<Connection, ConnectError> {
     let address = info.addr().to_string();
     within(&address, async {
         let client = Client::open(info)?;
-        // Once, so that what will not go away is said at once, a refused certificate say. The
-        // connection that stays tries again.
+        // Without retries, so that permanent errors such as a rejected certificate are reported at
+        // once. The connection that is kept does retry.
         let once = AsyncConnectionConfig::new().set_connection_timeout(None);
         Box::pin(client.get_multiplexed_async_connection_with_config(&once)).await?;
         Ok(Connection::Server(Arc::new(Server::new(client, config())?)))
@@ -41,15 +41,13 @@ pub(super) async fn connect(url: &str) -> Result<Connection, ConnectError> {
     .await
 }
 
-/// Connects to a cluster of which `urls` name some nodes.
+/// Connects to a cluster, given the `urls` of some of its nodes.
 pub(super) async fn connect_cluster(
     urls: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<Connection, ConnectError> {
     let nodes = urls.into_iter().map(|url| info(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = nodes.first().cloned() else {
-        return Err(ConnectError::new(
-            "no node of the Redis Cluster is named: pass one URL or more",
-        ));
+        return Err(ConnectError::new("no Redis Cluster node was given: pass at least one URL"));
     };
     let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
     within(&addresses.join("`, `"), async {
@@ -59,7 +57,7 @@ pub(super) async fn connect_cluster(
     .await
 }
 
-/// Connects and looks at the server, within [`CONNECT_LIMIT`].
+/// Connects and checks the server, within [`CONNECT_LIMIT`].
 async fn within(
     address: &str,
     connect: impl Future<Output = RedisResult<Connection>>,
@@ -86,7 +84,7 @@ fn info(url: &str) -> Result<ConnectionInfo, ConnectError> {
         use rustls::crypto::{CryptoProvider, ring};
         // Without one, a process that has several built in would panic.
         if CryptoProvider::get_default().is_none() {
-            // An error says that another thread was first.
+            // An error means that another thread was first.
             let _ = ring::default_provider().install_default();
         }
     }

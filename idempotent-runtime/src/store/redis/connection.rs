@@ -8,17 +8,28 @@ use ::redis::{
 
 use super::{cluster::Cluster, failure::Failure, server::Server};
 
-/// A connection of yours, for [`RedisStore::new`](super::RedisStore::new).
+/// Your own connection, for [`RedisStore::new`](super::RedisStore::new).
 ///
-/// It is made from a [`ConnectionManager`] or from a [`ClusterConnection`]. Their response timeouts,
-/// reconnecting and retries apply beside
+/// It is created from a [`ConnectionManager`] or a [`ClusterConnection`]. Their response timeouts,
+/// reconnects and retries apply in addition to
 /// [`store_timeout`](crate::Idempotency::store_timeout).
 ///
 /// For a cluster prefer [`RedisStore::connect_cluster`](super::RedisStore::connect_cluster): in
-/// redis 1.8 a `ClusterConnection` answers for no node while it looks for one that is dead, and a
-/// burst of calls at that moment can stop it for good. It also sends a command again by itself, as
-/// often as its `retries` say: a [`forget`](crate::Store::forget), which has no token, could so free
+/// redis 1.8 a `ClusterConnection` does not answer for any node while it looks for a dead one, and
+/// a burst of calls at that moment can stop it for good. It also resends commands on its own, up to
+/// its `retries` setting: a [`forget`](crate::Store::forget), which has no token, could thus free
 /// what came after it.
+///
+/// ```no_run
+/// # async fn connect() -> redis::RedisResult<()> {
+/// use idempotent_runtime::{RedisConnection, RedisStore};
+///
+/// let client = redis::Client::open("redis://127.0.0.1:6379")?;
+/// let connection: RedisConnection = client.get_connection_manager().await?.into();
+/// let store = RedisStore::new(connection);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RedisConnection(Connection);
 
@@ -51,25 +62,26 @@ impl fmt::Debug for RedisConnection {
 pub(super) enum Connection {
     /// To one server.
     Server(Arc<Server>),
-    /// To one server, made by the user.
+    /// To one server, created by the user.
     Managed(ConnectionManager),
     /// To the nodes of a cluster.
     Cluster(Arc<Cluster>),
-    /// The same, made by the user. It finds the node of a command's key.
+    /// The same, created by the user. It finds the node of a command's key.
     ManagedCluster(ClusterConnection),
 }
 
 /// How often a command is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sending {
-    /// Once more if the connection broke under it: only then is it known to be broken, and replaced.
+    /// Twice if the connection broke during the first: only then is it known to be broken, and
+    /// replaced.
     Again,
-    /// Once: the server may have got it, and a second one could do something else.
+    /// Once: the server may have received it, and a second one could do something else.
     Once,
 }
 
 impl Connection {
-    /// Sends `command`, which concerns `key`.
+    /// Sends `command`, which is about `key`.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
         key: &str,
@@ -112,7 +124,7 @@ impl Connection {
             Self::Server(server) => Ok(server.send(command).await?),
             Self::Cluster(cluster) => cluster.send(key, command, sending).await,
             Self::Managed(connection) => Ok(command.query_async(&mut connection.clone()).await?),
-            // It sends a command again by itself, and tells the last error alone.
+            // It resends commands on its own, and reports only the last error.
             Self::ManagedCluster(connection) => {
                 command.query_async(&mut connection.clone()).await.map_err(Failure::unknown)
             }

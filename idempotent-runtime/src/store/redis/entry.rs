@@ -1,8 +1,8 @@
-//! What a key of Redis holds: the layout, written here and by the scripts.
+//! What a Redis key holds: the layout, written here and by the scripts.
 //!
-//! State (`R`, running, or `S`, stored), token, fingerprint, the operation's name with its length in
-//! one byte, for people, and, once stored, the record. A later release that changes the layout takes
-//! other letters for the states: this one answers them with an error, never a miss.
+//! State (`R`, running, or `S`, stored), token, fingerprint, the operation's name prefixed with its
+//! length in one byte (for people), and, once stored, the record. A later release that changes the
+//! layout uses other letters for the states: this one responds to them with an error, never a miss.
 
 use std::{ops::Range, time::Duration};
 
@@ -15,7 +15,7 @@ const STORED: u8 = b'S';
 const TOKEN: Range<usize> = 1..17;
 const FINGERPRINT: Range<usize> = 17..HEAD;
 const HEAD: usize = 33;
-/// The longest operation's name, in bytes; of a longer one this is the beginning.
+/// The maximum length of an operation's name in bytes; longer names are cut.
 const LONGEST_OPERATION: usize = 255;
 
 /// The entry of a key that is not absent.
@@ -25,7 +25,7 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    /// Reads an entry that has `left` milliseconds left.
+    /// Parses an entry that has `left` milliseconds left.
     pub(super) fn parse(entry: &Bytes, left: i64) -> Result<Self, StoreError> {
         let digest = |range| entry.get(range).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
         let (Some(state), Some(token), Some(fingerprint)) =
@@ -80,25 +80,31 @@ impl Entry {
 /// The entry of a claim.
 pub(super) fn claimed_by(attempt: &Attempt) -> Vec<u8> {
     let operation = attempt.operation();
-    let operation = &operation[..operation.floor_char_boundary(LONGEST_OPERATION)];
+    let operation = &operation[..boundary_up_to(operation, LONGEST_OPERATION)];
     let length = u8::try_from(operation.len()).unwrap_or(u8::MAX);
     let fingerprint = &attempt.fingerprint.as_bytes()[..];
     [&held_by(attempt.token), fingerprint, &[length], operation.as_bytes()].concat()
 }
 
-/// What the entry of a claim by `token` begins with.
+/// The last character boundary of `text` up to `most`.
+fn boundary_up_to(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default()
+}
+
+/// The beginning of the entry of a claim by `token`.
 pub(super) fn held_by(token: Token) -> [u8; 17] {
     let mut head = [RUNNING; 17];
     head[TOKEN].copy_from_slice(token.as_bytes());
     head
 }
 
-/// What `PTTL` says of a key that is there; `None` only if somebody took its expiry away.
+/// The result of `PTTL` for an existing key; `None` only if someone removed its expiry.
 pub(super) fn time_left(milliseconds: i64) -> Option<Duration> {
     u64::try_from(milliseconds).ok().map(Duration::from_millis)
 }
 
-/// As Redis takes a time: in decimal, never 0, and far from the overflow of its clock.
+/// A duration in the form that Redis takes: in decimal, never 0, and far from overflowing its
+/// clock.
 pub(super) fn milliseconds(time: Duration) -> Vec<u8> {
     const MAX: u128 = i64::MAX as u128 / 4;
     time.as_millis().clamp(1, MAX).to_string().into_bytes()
@@ -132,7 +138,7 @@ mod tests {
     fn times_are_what_redis_accepts() {
         assert_eq!(milliseconds(Duration::ZERO), b"1");
         assert_eq!(milliseconds(Duration::from_micros(1500)), b"1");
-        assert_eq!(milliseconds(Duration::from_hours(1)), b"3600000");
+        assert_eq!(milliseconds(Duration::from_secs(3600)), b"3600000");
         assert_eq!(milliseconds(Duration::MAX), b"2305843009213693951");
     }
 

@@ -1,10 +1,10 @@
-//! The warning about a server that may evict what the store keeps.
+//! The warning about a server that may evict the store's keys.
 
 use super::connection::Connection;
 
-const UNTOLD: &str = "Redis does not tell its `maxmemory-policy`; it should be `noeviction`";
+const UNTOLD: &str = "the `maxmemory-policy` of Redis cannot be read; it should be `noeviction`";
 
-/// Says in the log if a server behind `connection` may evict.
+/// Logs a warning if a server behind `connection` may evict keys.
 pub(super) async fn warn_of_eviction(connection: &Connection) {
     let mut info = ::redis::cmd("INFO");
     info.arg("memory");
@@ -31,7 +31,7 @@ pub(super) async fn warn_of_eviction(connection: &Connection) {
     }
 }
 
-/// The policy that an answer to `INFO memory` names.
+/// The policy in an answer to `INFO memory`.
 fn policy(answer: &str) -> Option<String> {
     answer.lines().find_map(|line| line.trim().strip_prefix("maxmemory_policy:")).map(String::from)
 }

@@ -1,4 +1,5 @@
-//! [`Failure`]: why a command has no answer, and whether a server may have got it all the same.
+//! [`Failure`]: why a command was not answered, and whether a server may have received it
+//! nevertheless.
 
 use std::error::Error as _;
 
@@ -6,43 +7,43 @@ use ::redis::{ErrorKind, RedisError};
 
 use crate::store::{StoreError, cause::Cause};
 
-/// Why a command has no answer.
+/// Why a command was not answered.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: RedisError,
-    /// `false` only if no server can have got the command.
+    /// `false` only if no server can have received the command.
     may_have_arrived: bool,
 }
 
 impl Failure {
-    /// Of a command of which nothing is known but the error.
+    /// For a command of which nothing is known but the error.
     pub(super) fn unknown(error: RedisError) -> Self {
         Self { error, may_have_arrived: true }
     }
 
-    /// Of a command that had been sent before, with this outcome.
+    /// For a command that had been sent before, with this outcome.
     pub(super) fn after(self, earlier: &Self) -> Self {
         let may_have_arrived = self.may_have_arrived || earlier.may_have_arrived;
         Self { may_have_arrived, ..self }
     }
 
-    /// Whether the connection broke under the command, so that another one may work.
+    /// Whether the connection broke during the command, so that a new one may work.
     pub(super) fn is_lost_connection(&self) -> bool {
         self.error.is_connection_dropped() && !self.error.is_connection_refusal()
     }
 }
 
-/// Of a command that was sent once.
+/// For a command that was sent once.
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         Self { may_have_arrived: !is_met_before_sending(&error), error }
     }
 }
 
-/// Whether the client meets `error` only while it connects. What it may meet later as well, such as
-/// a timeout, is not among them.
+/// Whether the client encounters `error` only while connecting. Errors that can also occur later,
+/// such as timeouts, do not count.
 fn is_met_before_sending(error: &RedisError) -> bool {
-    // What std calls a name without an address; it has no `io::ErrorKind` of its own.
+    // How std reports an unresolvable name; there is no `io::ErrorKind` for it.
     const UNRESOLVED: &str = "failed to lookup address information";
     match error.kind() {
         ErrorKind::AuthenticationFailed
@@ -65,18 +66,19 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// Whether the server refused a command, or one that a script runs, for want of a right.
+/// Whether the server refused a command, or one that a script runs, for lack of permission.
 pub(super) fn is_want_of_right(error: &StoreError) -> bool {
     let error = error.source().and_then(|source| source.downcast_ref::<Cause<RedisError>>());
     error.is_some_and(|Cause(error)| {
-        // Redis 6 and 7 say so in different words if it is a script.
+        // Redis 6 and 7 word this differently for scripts.
         let text = error.to_string();
         let words = ["NOPERM", "ACL failure", "can't run this command", "No permissions"];
         error.code() == Some("NOPERM") || words.iter().any(|words| text.contains(words))
     })
 }
 
-/// Whether the key holds no string. Redis 6 says so in the midst of a script's error.
+/// Whether the key holds something other than a string. Redis 6 says so in the middle of a script's
+/// error.
 fn is_wrong_type(error: &RedisError) -> bool {
     const CODE: &str = "WRONGTYPE";
     error.code() == Some(CODE) || error.detail().is_some_and(|detail| detail.contains(CODE))

@@ -1,7 +1,7 @@
 -- Frees KEYS[1] if it holds a record, or if it is claimed and ARGV[1] is '1'.
 --
--- Answers 'freed', 'absent', 'running' or 'foreign', and what is left of its time, in milliseconds. The last two leave
--- it as it is.
+-- Returns 'freed', 'absent', 'running' or 'foreign', and its remaining time in milliseconds. The last two leave it
+-- unchanged.
 
 local left = redis.call('PTTL', KEYS[1])
 if left == -2 then

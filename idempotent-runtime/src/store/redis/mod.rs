@@ -1,7 +1,7 @@
 //! [`RedisStore`]: many processes, one Redis, Valkey or Redis Cluster.
 //!
-//! An operation is one key, which expires with the lease or the ttl. A verb is one Lua script, so it
-//! is atomic, and judged by the server's clock.
+//! An operation is one key, which expires with the lease or the ttl. Each method is one Lua script,
+//! so it is atomic and judged by the server's clock.
 
 mod builder;
 mod cluster;
@@ -39,50 +39,50 @@ use super::{Attempt, Claim, Forgotten, Hold, KeyState, Pollers, Store, StoreErro
 /// # }
 /// ```
 ///
-/// Every verb is one round trip, a claim that finds a stored response included; a script that the
-/// server does not have, after its restart, costs one more. Leases and ttls are counted by the
+/// Every method is one round trip, including a claim that finds a stored response; a script that
+/// the server no longer has, after a restart, costs one more. Leases and ttls are measured by the
 /// server. Waiting requests poll, one for each key and process, every 15 to 250 ms.
 ///
-/// # What the server has to do
+/// # Server requirements
 ///
 /// - **`maxmemory-policy noeviction`**, or no `maxmemory`. Every key has an expiry, so the
-///   `volatile-*` policies evict claims and stored responses as the `allkeys-*` policies do, and a
-///   retry of an evicted one runs again. [`connect`](Self::connect) warns of it.
-/// - **Full memory** then refuses new claims: 503, or an unprotected run under
+///   `volatile-*` policies evict claims and stored responses just like the `allkeys-*` policies,
+///   and a retry of an evicted one runs again. [`connect`](Self::connect) warns about it.
+/// - **When the memory is full**, new claims are refused: 503, or an unprotected run under
 ///   [`OnStoreError::Execute`](crate::OnStoreError::Execute). Stored responses are replayed as
 ///   before. An operation that is running when the memory fills up cannot store its response: its
-///   duplicates get 409 until the ttl has passed, and no second run.
+///   duplicates get 409 until the ttl has passed, and it does not run a second time.
 /// - **Commands**: `EVAL`, `EVALSHA`, `GET`, `GETRANGE`, `SET`, `DEL`, `PEXPIRE` and `PTTL` on keys
 ///   that begin with the prefix, and `INFO` for the warning above.
 ///
-/// # What a failure of Redis means
+/// # If Redis fails
 ///
-/// "At most one run" holds as long as the server loses no write that it acknowledged. Redis
-/// acknowledges before a write is on disk or on a replica, unless it is configured otherwise:
+/// "At most one run" holds as long as the server loses no write that it has acknowledged. Unless
+/// configured otherwise, Redis acknowledges a write before it is on disk or on a replica:
 ///
 /// | event | lost | consequence |
 /// |---|---|---|
-/// | restart without persistence | everything | retries of finished requests run again, and duplicates of running ones run beside them |
+/// | restart without persistence | everything | retries of finished requests run again, and duplicates of running ones run alongside them |
 /// | crash, `appendfsync everysec` | about the last second | the same, for requests of that second |
 /// | crash, `appendfsync always` | nothing | none |
 /// | crash, snapshots (`save`) only | since the last snapshot | the same, for requests since then |
 /// | failover to a replica, by Sentinel, Cluster or a provider | what was not replicated yet: the replication lag | the same, for requests of that time; `appendfsync` does not help |
-/// | partition, the old primary still takes writes | what it took until it noticed | two runs, one on each side; `min-replicas-to-write` with a short `min-replicas-max-lag` bounds the time |
-/// | clock of the server set forward | leases and ttls that have passed thereby | early second runs |
+/// | partition in which the old primary still accepts writes | what it accepted until it noticed | two runs, one on each side; `min-replicas-to-write` with a short `min-replicas-max-lag` bounds the time |
+/// | server clock set forward | leases and ttls that this makes expire | early second runs |
 ///
-/// `WAIT` would narrow the window of a failover and not close it; this store does not use it. If a
-/// lost second costs money, use `appendfsync always` on a server without automatic failover, or
+/// `WAIT` would narrow the window of a failover but not close it; this store does not use it. If
+/// losing a second costs money, use `appendfsync always` on a server without automatic failover, or
 /// `PostgresStore` with a synchronous standby.
 ///
 /// # Timeouts
 ///
-/// The one limit of a call is [`Idempotency::store_timeout`](crate::Idempotency::store_timeout):
-/// within it a broken connection is replaced and the call sent again, which the token makes safe. A
-/// connection whose peer has vanished without a word is given up after five seconds.
+/// The only limit for a call is [`Idempotency::store_timeout`](crate::Idempotency::store_timeout):
+/// within it a broken connection is replaced and the call is resent, which the token makes safe. A
+/// connection whose peer has silently vanished is abandoned after five seconds.
 ///
-/// In a cluster that [`connect_cluster`](Self::connect_cluster) has connected to, the keys of a
-/// node that is dead or hangs fail within that limit, and those of the others do not notice. A
-/// failover is followed about a second after the first call that failed or was given up on.
+/// In a cluster that [`connect_cluster`](Self::connect_cluster) has connected to, keys on a node
+/// that is down or hangs fail within that limit, and those on other nodes are not affected. A
+/// failover is followed about a second after the first call that failed or was abandoned.
 #[derive(Clone)]
 pub struct RedisStore {
     connection: Connection,
@@ -105,7 +105,7 @@ impl RedisStore {
         Ok(script.run(&self.connection, &name, arguments, Sending::Again).await?)
     }
 
-    /// Whether `key` is claimed; false also if that cannot be told.
+    /// Whether `key` is claimed; also `false` if that is unknown.
     async fn is_running(&self, key: StoreKey) -> bool {
         self.look(key).await.is_ok_and(|state| *state == [entry::RUNNING])
     }
@@ -152,7 +152,7 @@ impl Store for RedisStore {
             _ => {
                 tracing::error!(
                     target: crate::TARGET,
-                    %key, "Redis has no memory for a response: its duplicates get 409"
+                    %key, "Redis has no memory left for a response: its duplicates get 409"
                 );
                 // The runtime then stores a note without the response, for which there is room.
                 Err(StoreError::too_large())

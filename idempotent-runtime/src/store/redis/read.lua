@@ -1,5 +1,5 @@
 -- Reads what KEYS[1] holds.
 --
--- Answers the entry, nil if there is none, and what is left of its time, in milliseconds.
+-- Returns the entry, or nil if there is none, and its remaining time in milliseconds.
 
 return { redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]) }

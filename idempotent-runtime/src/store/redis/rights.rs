@@ -1,4 +1,4 @@
-//! Whether the user may run what the verbs run, found out by running it.
+//! Finds out whether the user may run what the store's methods run, by running it.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::store::{
     Attempt, ConnectError, Fingerprint, Hold, Store as _, StoreError, StoreKey, Token,
 };
 
-/// In case that the user may not delete what this has written.
+/// In case the user may not delete what this has written.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Runs every verb on a key of nobody's. What fails for another reason than a missing right does not
-/// count: that may pass.
+/// Runs every method on a key that nothing uses. Failures other than a missing permission do not
+/// count, since they may pass.
 pub(super) async fn probe(store: &RedisStore) -> Result<(), ConnectError> {
     let key = StoreKey::from_bytes(*Token::random().as_bytes());
     let attempt = Attempt::new(key, Fingerprint::from_bytes([0; 16]), Token::random());
@@ -33,7 +33,7 @@ pub(super) async fn probe(store: &RedisStore) -> Result<(), ConnectError> {
 async fn verbs(store: &RedisStore, attempt: &Attempt) -> Result<(), StoreError> {
     store.claim(attempt, SOON).await?;
     store.look(attempt.key).await?;
-    // A renewal that prolongs nothing would not try to.
+    // A renewal that does not extend anything would not attempt to.
     let _: Hold = store.renew(attempt, 2 * SOON).await?;
     store.read(attempt.key).await?;
     let _: Hold = store.complete(attempt, Bytes::new(), SOON).await?;

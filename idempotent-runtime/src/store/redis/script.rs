@@ -1,4 +1,4 @@
-//! One Lua script a verb: atomic, and judged by the server's clock.
+//! One Lua script per method: atomic, and judged by the server's clock.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
 };
 
-/// The script of one verb.
+/// The script of one method.
 pub(super) struct Script {
     code: &'static str,
     hash: Box<str>,
@@ -34,7 +34,7 @@ impl Script {
             command
         };
         match connection.query(name, &command("EVALSHA", &self.hash), sending).await {
-            // The server was restarted or has dropped the script. `EVAL` runs it and keeps it.
+            // The server was restarted or dropped the script. `EVAL` runs it and caches it.
             Err(Failure { error, .. })
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {

@@ -1,4 +1,4 @@
-//! One server: whatever happens to the connection, a later call gets one that works.
+//! One server: whatever happens to the connection, a later call gets a working one.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,10 +10,11 @@ use ::redis::{
     aio::{ConnectionLike as _, ConnectionManager, ConnectionManagerConfig},
 };
 
-/// A connection manager, and how to make another one.
+/// A connection manager, and how to create a new one.
 ///
-/// A manager replaces a connection that breaks. It keeps one to a server that has become a
-/// replica, and it keeps a login that was refused, for ever: then the manager is replaced.
+/// A manager replaces a connection that breaks. It does not replace a connection to a server that
+/// has become a replica, or a login that was refused: in those cases the manager itself is
+/// replaced.
 pub(super) struct Server {
     client: Client,
     config: ConnectionManagerConfig,
@@ -26,10 +27,10 @@ struct Current {
 }
 
 impl Server {
-    /// The limit to how often a server that goes on refusing is asked for a new connection.
+    /// How often a server that keeps refusing is asked for a new connection at most.
     const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
-    /// One whose first call connects.
+    /// A server that the first call connects to.
     pub(super) fn new(client: Client, config: ConnectionManagerConfig) -> RedisResult<Self> {
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
         let current = Mutex::new(Current { manager, since: Instant::now() });
@@ -41,7 +42,7 @@ impl Server {
         answer.inspect_err(|error| self.replace_after(error))
     }
 
-    /// Sends a command about a slot that is moving to this node of a cluster.
+    /// Sends a command for a slot that is moving to this node of a cluster.
     pub(super) async fn send_asking<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let mut both = ::redis::pipe();
         both.cmd("ASKING").add_command(command.clone());
@@ -56,7 +57,7 @@ impl Server {
         self.with_current(|current| current.manager.clone())
     }
 
-    /// Replaces the connection if `error` is one that it would go on giving.
+    /// Replaces the connection if `error` is one that it would keep returning.
     fn replace_after(&self, error: &RedisError) {
         if !error.is_io_error()
             && !error.is_cluster_error()
@@ -66,7 +67,7 @@ impl Server {
         }
     }
 
-    /// The next call connects. Those under way go on with what they have.
+    /// The next call connects. Those in progress continue with what they have.
     fn replace(&self) {
         self.with_current(|current| {
             if current.since.elapsed() < Self::REPLACE_EVERY {
@@ -80,7 +81,7 @@ impl Server {
     }
 
     fn with_current<T>(&self, f: impl FnOnce(&mut Current) -> T) -> T {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         f(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

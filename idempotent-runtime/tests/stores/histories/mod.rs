@@ -8,6 +8,7 @@ mod broken;
 mod cluster;
 mod postgres;
 mod redis;
+mod sqlite;
 
 use std::{env, time::Instant};
 

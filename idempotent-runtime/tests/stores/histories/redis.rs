@@ -18,7 +18,7 @@ use tokio::task::block_in_place;
 use super::{check, cut, disturb, silence};
 use crate::{at, fresh};
 
-const LONG: Duration = Duration::from_hours(1);
+const LONG: Duration = Duration::from_secs(3600);
 
 fn durable() -> Redis {
     Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"])

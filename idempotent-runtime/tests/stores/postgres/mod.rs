@@ -23,7 +23,7 @@ use crate::{FINGERPRINT, RECORD, at, fresh, is_held};
 /// For tests that take a table of their own.
 static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Duration = Duration::from_secs(600);
 
 /// A table name that no other test has.
 fn fresh_table() -> String {

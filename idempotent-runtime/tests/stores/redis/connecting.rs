@@ -71,7 +71,7 @@ async fn connecting_to_nobody_is_one_clear_error() {
 
     let none: [&str; 0] = [];
     let error = RedisStore::connect_cluster(none).await.expect_err("no node");
-    assert!(error.to_string().contains("pass one URL or more"), "{error}");
+    assert!(error.to_string().contains("pass at least one URL"), "{error}");
 }
 
 /// What the library logs meanwhile on this thread: level, message and fields.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::{at, fresh};
 
 const LEASE: Duration = Duration::from_secs(30);
-const TTL: Duration = Duration::from_hours(1);
+const TTL: Duration = Duration::from_secs(3600);
 
 async fn connect(redis: &Redis) -> RedisStore {
     RedisStore::connect(redis.url()).await.expect("the server runs")

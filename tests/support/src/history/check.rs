@@ -1,20 +1,21 @@
 //! The search: whether the calls on one key are linearizable.
 //!
 //! It is Lowe's just-in-time linearization ("Testing for linearizability", 2017), which `knossos`
-//! uses as well: it follows the history and keeps every pair of what the key may hold and which of
-//! the calls under way have been done for that. At the end of a call those pairs stay in which it
-//! has been done with its answer, if need be after others. If none is left, the history is not
-//! linearizable, and the call at which that shows is known.
+//! uses too: it follows the history, keeping every pair of a possible state of the key and the set
+//! of calls in progress that have been applied to reach it. When a call ends, only those pairs
+//! remain in which it has been applied with its answer, possibly after others. If none remains, the
+//! history is not linearizable, and the call at which that shows is known.
 //!
-//! Two things keep the pairs few. A call that has changed nothing, as its answer says, and is told
-//! what would be told now, is done now: whatever comes later would come the same. And a call whose
-//! answer is unknown may be done at any time from its begin on, never, once or more than once, as a
-//! store may send it more than once; so it need not be noted whether it was.
+//! Two things keep the number of pairs low. A call whose answer says that it changed nothing, and
+//! that would get the same answer now, is applied now: whatever comes later would be the same. And
+//! a call whose answer is unknown may be applied at any time from its begin on, never, once or more
+//! than once, since a store may send it more than once; so there is no need to record whether it
+//! was.
 //!
-//! The checkers in the registry do not fit. The tester of `stateright` 0.31 does not remember where
-//! it has been: ten reads at once before a wrong one take it half a minute, each further one ten
-//! times as long. Those of `todc-utils` 0.1 and `lincheck` 0.2 want an answer of every call, and
-//! the latter tries all orders, too.
+//! The checkers on crates.io do not fit. The tester of `stateright` 0.31 does not remember where it
+//! has been: ten concurrent reads before a wrong one take it half a minute, and each further one
+//! ten times as long. Those of `todc-utils` 0.1 and `lincheck` 0.2 need an answer for every call,
+//! and the latter also tries all orders.
 
 use std::{collections::HashSet, error::Error, fmt};
 
@@ -22,7 +23,7 @@ use idempotent_runtime::StoreKey;
 
 use super::{Asked, Call, Told, model::State};
 
-/// Figures of a history that is linearizable.
+/// Figures about a linearizable history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How many keys there were.
@@ -31,24 +32,25 @@ pub struct Summary {
     pub answered: usize,
     /// Calls that reached no server, as the store said.
     pub not_sent: usize,
-    /// Calls of which it is not known whether they were done.
+    /// Calls of which it is unknown whether they were applied.
     pub unknown: usize,
-    /// Keys whose history is linearizable only if an answered call, while the way to the server
-    /// broke, was done more than once before its answer.
+    /// Keys whose history is linearizable only if an answered call, while the path to the server
+    /// was broken, was applied more than once before its answer.
     pub repeated: usize,
-    /// Keys whose history is linearizable only if such a call was also done after its answer.
+    /// Keys whose history is linearizable only if such a call was also applied after its answer.
     pub late: usize,
 }
 
-/// Whether a call that was answered may have been done more often, if the way to the server broke
-/// under it: a store sends a call again whose answer it did not get.
+/// Whether an answered call may have been applied more than once, if the path to the server broke
+/// during it: a store resends a call that was not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeats {
-    /// It was done once.
+    /// It was applied once.
     Never,
-    /// It may have been done more often, before its answer.
+    /// It may have been applied more than once before its answer.
     UnderWay,
-    /// It may also be done later: what was sent over a connection that broke is still on its way.
+    /// It may also be applied later: what was sent over a broken connection may still be on its
+    /// way.
     Later,
 }
 
@@ -79,7 +81,7 @@ impl fmt::Display for Summary {
 #[derive(Debug)]
 pub struct Violation {
     key: StoreKey,
-    /// The call that cannot have been done with its answer.
+    /// The call that cannot have been applied with its answer.
     pub call: Call,
     before: Vec<Call>,
     states: Vec<State>,
@@ -104,12 +106,13 @@ impl fmt::Display for Violation {
 
 impl Error for Violation {}
 
-/// How many calls that end before the one that cannot be are shown.
+/// How many of the calls that ended before the impossible one are shown.
 const SHOWN: usize = 24;
-/// How many calls on one key may be under way at once.
+/// How many calls on one key may be in progress at once.
 const SLOTS: usize = u128::BITS as usize;
 
-/// What the key may hold, and the calls under way, by their slots, that have been done for it.
+/// A possible state of the key, and the calls in progress, by their slots, that have been applied
+/// to reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Reached {
     state: State,
@@ -119,9 +122,9 @@ struct Reached {
 #[derive(Default)]
 struct Search<'a> {
     reached: HashSet<Reached>,
-    /// The calls under way that have an answer.
+    /// The calls in progress that have an answer.
     slots: Vec<Option<UnderWay<'a>>>,
-    /// What may be done at any time from now on.
+    /// Calls that may be applied at any time from now on.
     any_time: Vec<&'a Asked>,
 }
 
@@ -130,11 +133,11 @@ struct UnderWay<'a> {
     begin: u64,
     asked: &'a Asked,
     told: &'a Told,
-    /// Whether it may be done more often as long as it is under way.
+    /// Whether it may be applied more than once while it is in progress.
     repeats: bool,
 }
 
-/// Whether these calls on one key, which nobody has used before, are linearizable.
+/// Whether these calls on one key, which nothing has used before, are linearizable.
 pub(super) fn check(
     calls: &[&Call],
     repeats: impl Fn(&Call) -> Repeats,
@@ -170,7 +173,7 @@ pub(super) fn check(
 impl<'a> Search<'a> {
     fn begin(&mut self, call: &'a Call, repeats: Repeats) {
         let repeats = match call.asked {
-            // A store sends it once.
+            // A store sends it only once.
             Asked::Forget { .. } => Repeats::Never,
             _ => repeats,
         };
@@ -191,7 +194,8 @@ impl<'a> Search<'a> {
         );
     }
 
-    /// Keeps what is possible if `call` has been done by now; otherwise gives what was possible.
+    /// Keeps what is possible if `call` has been applied by now; if nothing is, returns what was
+    /// possible before.
     fn end(&mut self, call: &Call) -> Result<(), Vec<State>> {
         let is_it = |slot: &Option<UnderWay<'_>>| slot.is_some_and(|it| it.begin == call.begin);
         let slot = self.slots.iter().position(is_it).expect("it has begun");
@@ -235,7 +239,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Does all calls that only look, and have seen this.
+    /// Applies all calls that only read and have seen this state.
     fn observe(&self, reached: &mut Reached) {
         for (slot, it) in self.under_way() {
             if it.asked.only_looks(it.told) && it.told.is(&reached.state.step(it.asked).1) {
@@ -244,7 +248,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The calls that have begun and not ended, by their slots.
+    /// The calls that have begun but not ended, by their slots.
     fn under_way(&self) -> impl Iterator<Item = (usize, UnderWay<'a>)> {
         self.slots.iter().enumerate().filter_map(|(slot, call)| Some((slot, (*call)?)))
     }

@@ -1,4 +1,4 @@
-//! [`Load`]: instances that ask a store at random.
+//! [`Load`]: instances that call a store at random.
 
 use std::{
     sync::{
@@ -20,21 +20,21 @@ use crate::{Counter, lock};
 const LONG: Duration = Duration::from_hours(1);
 /// How long an instance waits for an answer.
 const LIMIT: Duration = Duration::from_millis(500);
-/// How long it does not ask a server that has failed.
+/// How long it leaves a server alone that has failed.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The threads of each instance.
 const THREADS: usize = 2;
-/// Of so many calls one is given up at once.
+/// One in this many calls is abandoned at once.
 const CALLS_PER_CANCELLED: usize = 100;
 /// How many keys are in use at a time.
 const KEYS: usize = 3;
-/// How many attempts at a key are remembered, to be repeated by anybody.
+/// How many attempts at a key are remembered, for anyone to repeat.
 const ATTEMPTS: usize = 6;
-/// After so many failed calls a key is left alone: each of them may still be done.
+/// After this many failed calls a key is left alone, since each of them may still be applied.
 const FAILURES: usize = 6;
 
-/// Threads that call random verbs on few keys. Their choices come from the seed; how they meet does
-/// not, so a history does not come twice.
+/// Threads that call random methods on a few keys. Their choices come from the seed; their
+/// interleaving does not, so no history happens twice.
 #[derive(Debug)]
 pub struct Load {
     recorder: Recorder,
@@ -74,7 +74,7 @@ impl Used {
     /// A new attempt, which is remembered.
     fn attempt(&mut self, random: &mut Random) -> Attempt {
         let bytes = random.bytes();
-        // A fingerprint of its own, so that every answer tells whose claim it saw.
+        // With its own fingerprint, so that every answer shows whose claim it saw.
         let (fingerprint, token) = (Fingerprint::from_bytes(bytes), Token::from_bytes(bytes));
         let attempt = Attempt::new(self.key, fingerprint, token);
         if self.attempts.len() == ATTEMPTS {
@@ -84,7 +84,7 @@ impl Used {
         attempt
     }
 
-    /// The one that may hold the key, more often than not, or another that has asked for it.
+    /// Usually the one that may hold the key, sometimes another that has asked for it.
     fn known(&mut self, random: &mut Random) -> Attempt {
         match &self.holder {
             Some(holder) if random.below(3) > 0 => holder.clone(),
@@ -95,8 +95,8 @@ impl Used {
 }
 
 impl Load {
-    /// Starts the threads of these instances. Each has a store of its own: a clone, or one with its
-    /// own connections.
+    /// Starts the threads of these instances. Each has its own store: a clone, or one with separate
+    /// connections.
     ///
     /// # Panics
     ///
@@ -127,23 +127,23 @@ impl Load {
         Self { recorder, shared, threads }
     }
 
-    /// Who records it, to say when the server is disturbed.
+    /// The recorder, for reporting when the server is disturbed.
     #[must_use]
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 
-    /// Waits for so many more answers.
+    /// Waits for this many more answers.
     pub async fn answers(&self, calls: usize) {
         self.shared.answered.reaches(self.shared.answered.get() + calls).await;
     }
 
-    /// Waits for so many more calls that fail, or are given up.
+    /// Waits for this many more calls that fail or are abandoned.
     pub async fn failures(&self, calls: usize) {
         self.shared.failed.reaches(self.shared.failed.get() + calls).await;
     }
 
-    /// Ends all threads, and gives what was recorded.
+    /// Ends all threads, and returns what was recorded.
     ///
     /// # Panics
     ///
@@ -171,7 +171,7 @@ impl Shared {
             let attempt = if choice < 6 { used.attempt(random) } else { used.known(random) };
             (used.key, attempt)
         };
-        // Some callers go away as soon as they have asked.
+        // Some callers go away right after asking.
         let limit = if random.below(CALLS_PER_CANCELLED) == 0 { Duration::ZERO } else { LIMIT };
         let ask = async {
             match choice {
@@ -202,7 +202,7 @@ impl Shared {
         tokio::time::sleep(PAUSE).await;
     }
 
-    /// Notes something about a key that is still in use.
+    /// Records something about a key that is still in use.
     fn with(&self, index: usize, key: StoreKey, note: impl FnOnce(&mut Used)) {
         let mut used = lock(&self.keys[index]);
         if used.key == key {
@@ -211,7 +211,7 @@ impl Shared {
     }
 }
 
-/// A small random generator (SplitMix64): the same numbers for a seed on every machine.
+/// A small random number generator (SplitMix64): the same numbers for a seed on every machine.
 #[derive(Debug)]
 struct Random(u64);
 

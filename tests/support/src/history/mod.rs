@@ -1,15 +1,16 @@
-//! Histories: what the instances of a service asked a store and were told, checked as Jepsen does.
+//! Histories: what the instances of a service asked a store and what it answered, checked like
+//! Jepsen does.
 //!
-//! A [`Recorder`] hands out [`Recorded`] stores, one an instance, and notes every call of theirs.
-//! [`History::check`] then decides for each key whether its calls, one after the other at some
-//! moment between their begin and their end, are a path through the table of states in
-//! [`Store`](idempotent_runtime::Store)'s docs. Time plays no part in it: leases and ttls have to be
+//! A [`Recorder`] hands out [`Recorded`] stores, one per instance, and records all of their calls.
+//! [`History::check`] then decides for each key whether its calls, applied one after the other at
+//! some moment between their begin and their end, are a path through the table of states in
+//! [`Store`](idempotent_runtime::Store)'s docs. Time plays no part in it: leases and ttls must be
 //! longer than the test.
 //!
-//! [`Load`] asks at random from many threads, while the test breaks the server.
+//! [`Load`] makes random calls from many threads while the test breaks the server.
 //!
-//! It is here and not in the runtime's `testing`, so that the tests of both crates have it and
-//! nobody depends on its form.
+//! It is here rather than in the runtime's `testing` so that the tests of both crates can use it
+//! and nobody depends on its form.
 
 mod check;
 mod load;
@@ -38,7 +39,7 @@ pub use self::{
 };
 use crate::lock;
 
-/// Who asks.
+/// Who is asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Asker {
     /// The attempt's token.
@@ -71,11 +72,11 @@ pub enum Asked {
 pub enum Told {
     /// The key is the asker's.
     Claimed,
-    /// Somebody runs, with this fingerprint if it is known yet.
+    /// Someone is running, with this fingerprint if it is known yet.
     Running(Option<Fingerprint>),
     /// There is a record.
     Stored(Fingerprint, Bytes),
-    /// There is nothing.
+    /// The key is free.
     Absent,
     /// To `renew` and `complete`.
     Held,
@@ -85,30 +86,31 @@ pub enum Told {
     Freed,
     /// To `forget`.
     StillRunning,
-    /// To `release` and `wait`, which say no more.
+    /// The answer to `release` and `wait`, which say no more.
     Done,
-    /// The store says that the call has reached no server, so that nothing was done.
+    /// The store says that the call reached no server, so nothing was done.
     NotSent,
 }
 
-/// One call of a verb.
+/// One call of a method.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Which instance of the service made it.
     pub instance: usize,
-    /// The key that it concerns.
+    /// The key that it is about.
     pub key: StoreKey,
-    /// The verb and its arguments.
+    /// The method and its arguments.
     pub asked: Asked,
-    /// When it began, in the one order of all begins and ends.
+    /// When it began, in the single order of all begins and ends.
     pub begin: u64,
-    /// When it ended or was dropped; `None` if it is still under way.
+    /// When it ended or was dropped; `None` if it is still in progress.
     pub end: Option<u64>,
-    /// The answer; `None` if it is unknown what was done: an error, or nobody waited for the end.
+    /// The answer; `None` if it is unknown what was done, because of an error or because nobody
+    /// waited for the end.
     pub told: Option<Told>,
 }
 
-/// Notes the calls of all instances. A clone is another handle to it.
+/// Records the calls of all instances. A clone is another handle to it.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder(Arc<Log>);
 
@@ -133,10 +135,10 @@ impl Recorder {
         Recorded { store, instance, recorder: self.clone() }
     }
 
-    /// The way to the server may break from now on, until the guard is dropped.
+    /// From now on the path to the server may break, until the guard is dropped.
     ///
-    /// A store may then send a call again whose answer it did not get, as its verbs allow, and the
-    /// call's own answer tells of the last time only.
+    /// A store may then resend a call that was not answered, as its methods allow, and the call's
+    /// own answer only reflects the last time.
     pub fn disturb(&self) -> Disturbed {
         let mut disturbances = lock(&self.0.disturbances);
         disturbances.push(Disturbance { begin: self.tick(), end: None });
@@ -154,7 +156,7 @@ impl Recorder {
         self.0.now.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Notes the begin of a call.
+    /// Records the begin of a call.
     fn begin(&self, instance: usize, key: StoreKey, asked: Asked) -> Begun<'_> {
         let mut calls = lock(&self.0.calls);
         let begin = self.tick();
@@ -163,7 +165,7 @@ impl Recorder {
     }
 }
 
-/// Ends a disturbance when it is dropped.
+/// Ends a disturbance when dropped.
 #[derive(Debug)]
 #[must_use = "the disturbance ends when this is dropped"]
 pub struct Disturbed {
@@ -178,7 +180,7 @@ impl Drop for Disturbed {
     }
 }
 
-/// A call under way. It ends when this is dropped, with an answer or without.
+/// A call in progress. It ends when this is dropped, with or without an answer.
 struct Begun<'a> {
     recorder: &'a Recorder,
     index: usize,
@@ -194,7 +196,7 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// What was asked and told, in the order of the begins.
+/// What was asked and answered, in the order of the begins.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     calls: Vec<Call>,
@@ -208,7 +210,7 @@ impl History {
         &self.calls
     }
 
-    /// How often the way to the server broke.
+    /// How often the path to the server broke.
     #[must_use]
     pub fn disturbances(&self) -> usize {
         self.disturbances.len()
@@ -245,7 +247,7 @@ impl History {
         Ok(summary)
     }
 
-    /// Checks every key, and gives the figures.
+    /// Checks every key, and returns the figures.
     ///
     /// # Panics
     ///

@@ -14,7 +14,7 @@ pub(super) enum State {
 }
 
 impl State {
-    /// What it is after a call, and what the call is told. [`Asked::Wait`] is not a step.
+    /// The state after a call, and the answer to it. [`Asked::Wait`] is not a step.
     pub(super) fn step(&self, asked: &Asked) -> (Self, Told) {
         let same = |told| (self.clone(), told);
         let is_run_of = |by: &Asker| matches!(self, Self::Running(it) if it.token == by.token);
@@ -56,7 +56,7 @@ impl Asked {
         !matches!(self, Self::Read | Self::Renew(_) | Self::Wait)
     }
 
-    /// Whether it has changed nothing, whatever the key held, since it was told this.
+    /// Whether it has changed nothing, whatever the key held, given this answer.
     pub(super) fn only_looks(&self, told: &Told) -> bool {
         match told {
             Told::Running(_)
@@ -64,7 +64,7 @@ impl Asked {
             | Told::Absent
             | Told::Lost
             | Told::StillRunning => true,
-            // Claimed before or now, completed before or now, and so on.
+            // Claimed earlier or now, completed earlier or now, and so on.
             Told::Claimed | Told::Held | Told::Freed | Told::Done | Told::NotSent => {
                 !self.may_change()
             }
@@ -73,9 +73,9 @@ impl Asked {
 }
 
 impl Told {
-    /// Whether a store may answer so if the model does as `expected`.
+    /// Whether a store may give this answer if the model gives `expected`.
     pub(super) fn is(&self, expected: &Self) -> bool {
-        // Who runs need not be known yet.
+        // The fingerprint of a running claim need not be known yet.
         matches!((self, expected), (Self::Running(None), Self::Running(_))) || self == expected
     }
 }

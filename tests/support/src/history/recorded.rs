@@ -1,4 +1,4 @@
-//! [`Recorded`]: a store that notes what it is asked and what it answers.
+//! [`Recorded`]: a store that records what it is asked and what it answers.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use idempotent_runtime::{Attempt, Claim, Forgotten, Hold, KeyState, Store, Store
 
 use super::{Asked, Recorder, Told};
 
-/// What an error says of a call that certainly reached no server.
+/// The text of an error about a call that certainly reached no server.
 const NOT_SENT: &str = "the idempotency store could not be reached";
 
 /// The store of one instance. A clone belongs to the same instance.
 ///
-/// A call costs it two short locks beside what the store does.
+/// Each call costs two short locks in addition to what the store does.
 #[derive(Debug, Clone)]
 pub struct Recorded<S> {
     pub(super) store: S,

@@ -1,5 +1,5 @@
-//! Histories written by hand: one that is wrong for each rule of the table, and right ones that are
-//! harder to see.
+//! Histories written by hand: a wrong one for each rule of the table, and correct ones that are
+//! harder to recognise.
 
 use bytes::Bytes;
 use idempotent_runtime::{Fingerprint, StoreKey, Token};
@@ -147,7 +147,7 @@ fn calls_at_once_may_have_been_done_in_any_order() {
     assert!(!is_linearizable(back));
 }
 
-/// A release and a repeated claim are told the same whether or not they change something.
+/// A release and a repeated claim get the same answer whether or not they change something.
 #[test]
 fn a_call_that_might_change_nothing_may_have_changed_something() {
     let calls = |told| {
@@ -220,10 +220,10 @@ fn unknown_calls_act_on_each_other() {
     assert!(!after(Asked::Renew(B), Told::Lost));
 }
 
-/// A store sends a call again whose answer it did not get.
+/// A store resends a call that was not answered.
 #[test]
 fn a_disturbed_call_may_have_been_done_twice() {
-    // Freed, and freed again after somebody else's claim.
+    // Freed, and freed again after someone else's claim.
     let calls = vec![
         call(0, 1, Asked::Claim(A), Told::Claimed),
         call(2, 9, FREE, Told::Freed),
@@ -233,11 +233,11 @@ fn a_disturbed_call_may_have_been_done_twice() {
     ];
     let summary = disturbed(&calls, 2, Some(3)).unwrap();
     assert_eq!((summary.repeated, summary.late), (1, 0));
-    disturbed(&calls, 10, None).expect_err("the call has ended before");
+    disturbed(&calls, 10, None).expect_err("the call ended earlier");
     assert!(!is_linearizable(calls));
 }
 
-/// And what was sent first may be done last.
+/// And what was sent first may be applied last.
 #[test]
 fn a_disturbed_call_may_be_done_after_its_answer() {
     let calls = vec![
@@ -247,7 +247,7 @@ fn a_disturbed_call_may_be_done_after_its_answer() {
     ];
     let summary = disturbed(&calls, 1, Some(2)).unwrap();
     assert_eq!((summary.repeated, summary.late), (0, 1));
-    disturbed(&calls, 4, Some(9)).expect_err("the claim has ended before");
+    disturbed(&calls, 4, Some(9)).expect_err("the claim ended earlier");
     assert!(!is_linearizable(calls));
 }
 

@@ -24,8 +24,8 @@ fn assert_no_form(body: &str) {
     assert_eq!(form(body), None, "of {body}");
 }
 
-/// RFC 8785, section 3.2.2. Its first number, 333333333.33333329, is not kept: the form would have
-/// another value. One that is kept stands in its place.
+/// RFC 8785, section 3.2.2. Its first number, 333333333.33333329, is not kept because its form
+/// would have another value. A number that is kept replaces it.
 #[test]
 fn the_rfc_s_example_has_the_rfc_s_form() {
     let example = r#"{
@@ -191,7 +191,7 @@ fn a_string_has_one_form_however_it_is_escaped() {
     assert_form(r#""\u0008\u0009\u000a\u000C\u000D\u0022\u005C""#, r#""\b\t\n\f\r\"\\""#);
     assert_form(r#""\u001F\u007f\u2028""#, "\"\\u001f\u{7f}\u{2028}\"");
     assert_form("\"\\uffff\\ufeff\"", "\"\u{ffff}\u{feff}\"");
-    // Composed and decomposed are two strings.
+    // Composed and decomposed characters make different strings.
     assert_ne!(form("\"\u{e9}\""), form("\"e\u{301}\""));
 }
 
@@ -346,7 +346,7 @@ enum Json {
     Object(BTreeMap<String, Json>),
 }
 
-/// Up to 15 digits are kept by every double in its normal range. One way to write each value.
+/// Every double in its normal range keeps up to 15 digits. One way to write each value.
 fn number(mantissa: i64, exponent: i32) -> Json {
     match mantissa {
         0 => Json::Number { mantissa: 0, exponent: 0 },
@@ -379,7 +379,7 @@ fn json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// Writes a value in one of its many ways, which `choices` picks, again and again from its start.
+/// Writes a value in one of its many ways, as picked by `choices`, which is cycled.
 struct Writer<'a> {
     choices: std::iter::Cycle<std::slice::Iter<'a, u8>>,
     out: String,
@@ -470,7 +470,7 @@ impl Writer<'_> {
     }
 }
 
-/// A copy of `json` with one thing changed, which `choices` picks.
+/// A copy of `json` with one change, picked by `choices`.
 fn changed(json: &Json, choices: &mut impl Iterator<Item = usize>) -> Json {
     let choice = choices.next().unwrap_or(0);
     let mut json = json.clone();
@@ -506,7 +506,8 @@ fn changed(json: &Json, choices: &mut impl Iterator<Item = usize>) -> Json {
     json
 }
 
-/// The sign of a decimal number, its digits without zeros around them, and its power of ten.
+/// The sign of a decimal number, its digits without leading and trailing zeros, and its power of
+/// ten.
 fn decimal(number: &str) -> (bool, String, i64) {
     let (mantissa, power) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -558,7 +559,8 @@ proptest! {
         prop_assert_eq!(left == right, forms.0 == forms.1);
     }
 
-    /// A number has a form if and only if what a double prints has its value, and that is the form.
+    /// A number has a form if and only if what a double prints has the same value, and that is its
+    /// form.
     #[test]
     fn a_form_has_the_value_of_its_number(
         number in "-?(0|[1-9][0-9]{0,22})(\\.[0-9]{1,22})?([eE][+-]?[0-9]{1,3})?",

@@ -116,7 +116,7 @@ fn one_byte_is_a_difference() {
             assert_eq!(is_same, byte == body[at], "byte {at} as {byte}");
         }
     }
-    // The end of the last line may be missing, as a whole.
+    // The end of the last line may be missing entirely.
     assert_eq!(parts(TYPE.as_bytes(), &body[..last_line]), Some(before));
     while last_line > 0 {
         last_line -= 1;
@@ -299,7 +299,7 @@ fn boundaries() -> impl Strategy<Value = &'static str> {
     select(vec!["b", "-", "--", "b-", "b--", "-b", "b b", "bb", "boundary"])
 }
 
-/// A body that is nearly strict: parts with headers, with anything in them, and a mistake or none.
+/// An almost strict body: parts with headers, arbitrary content, and at most one mistake.
 fn bodies(boundary: &'static str) -> impl Strategy<Value = Vec<u8>> {
     let part = (select(vec!["A: b\r\n\r\n", "A: b\r\nC: d\r\n\r\n", "A: b\r\n", ""]), pieces(4));
     let mistake =
@@ -327,7 +327,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     /// What axum reads is a function of the parts: it reads the same from a body that has the same
-    /// parts under a boundary that stands nowhere in them. So equal parts are read as equal.
+    /// parts under a boundary that occurs in none of them. So equal parts are read as equal.
     #[test]
     fn axum_reads_from_a_body_what_it_reads_from_its_parts(
         (boundary, body) in boundaries().prop_flat_map(|boundary| (Just(boundary), bodies(boundary))),
@@ -348,7 +348,7 @@ proptest! {
         }
     }
 
-    /// The same, seen from the reader: if it finds other fields, there are other parts.
+    /// The converse: if axum finds different fields, the parts are different.
     #[test]
     fn bodies_that_axum_tells_apart_have_other_parts(
         (first, left) in boundaries().prop_flat_map(|boundary| (Just(boundary), bodies(boundary))),

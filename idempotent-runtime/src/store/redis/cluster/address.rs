@@ -1,4 +1,4 @@
-//! The address of a node, and where nodes send calls on to.
+//! The address of a node, and where nodes redirect calls to.
 
 use ::redis::{ConnectionAddr, ErrorKind, RedisError, ServerErrorKind};
 
@@ -14,12 +14,12 @@ impl Address {
         Self { host: host.into(), port }
     }
 
-    /// A node that the node at `told` has named. One that names no host means its own.
+    /// A node that the node at `told` has named. If it names no host, it means its own.
     pub(super) fn told_by(told: &Self, host: &str, port: u16) -> Self {
         Self::new(if host.is_empty() { &told.host } else { host }, port)
     }
 
-    /// The same with the TLS of `addr`.
+    /// This address with the TLS settings of `addr`.
     pub(super) fn reached_as(&self, addr: &ConnectionAddr) -> ConnectionAddr {
         let (host, port) = (self.host.clone(), self.port);
         match addr {
@@ -32,7 +32,7 @@ impl Address {
     }
 }
 
-/// The address of a node that the user has named.
+/// The address of a node that the user specified.
 impl TryFrom<&ConnectionAddr> for Address {
     type Error = RedisError;
 
@@ -42,14 +42,14 @@ impl TryFrom<&ConnectionAddr> for Address {
                 Ok(Self::new(host, *port))
             }
             _ => {
-                Err((ErrorKind::InvalidClientConfig, "a node of a cluster is a host and a port")
+                Err((ErrorKind::InvalidClientConfig, "a cluster node must have a host and a port")
                     .into())
             }
         }
     }
 }
 
-/// Where a node sends a call on to.
+/// Where a node redirects a call to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Redirect {
     /// From now on.
@@ -59,7 +59,7 @@ pub(super) enum Redirect {
 }
 
 impl Redirect {
-    /// Reads the error of a call to `node`; `None` if it sends nothing on.
+    /// Parses the error of a call to `node`; `None` if it is not a redirect.
     pub(super) fn parse(error: &RedisError, node: &Address) -> Option<Self> {
         let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
         let address = Address::told_by(node, host, port.parse().ok()?);

@@ -1,5 +1,5 @@
-//! Which nodes a cluster has and which slots they serve: asked of all nodes at once, so that one
-//! that hangs holds nothing up.
+//! Which nodes a cluster has and which slots they serve. All nodes are asked at once, so that one
+//! that hangs does not hold anything up.
 
 use std::{
     collections::HashMap,
@@ -17,13 +17,14 @@ use super::{
     unknown,
 };
 
-/// The limit of a question about the cluster itself, which no caller's limit ends.
+/// The limit for a question about the cluster itself, which no caller's limit ends.
 const QUESTION_LIMIT: Duration = Duration::from_secs(1);
-/// The limit to how often a cluster is looked at anew while a node stays away.
+/// How often a cluster is rediscovered at most while a node is unreachable.
 const DISCOVER_EVERY: Duration = Duration::from_secs(1);
 
 impl Cluster {
-    /// Looks at the cluster anew, in the background: the slots of `suspect` may have another node.
+    /// Rediscovers the cluster in the background: the slots of `suspect` may have moved to another
+    /// node.
     pub(super) fn discover_soon(self: &Arc<Self>, suspect: Option<&Arc<Node>>) {
         let mut view = self.view();
         if view.since.elapsed() < DISCOVER_EVERY {
@@ -38,13 +39,13 @@ impl Cluster {
                 tracing::debug!(
                     target: crate::TARGET,
                     error = &error as &dyn std::error::Error,
-                    "no node tells the slots of the cluster"
+                    "no node answered for the cluster's slots"
                 );
             }
         });
     }
 
-    /// Asks all nodes but `suspect`, which may have missed what became of it, and takes the first
+    /// Asks all nodes but `suspect`, which may not know what happened to it, and takes the first
     /// answer.
     pub(super) async fn discover(&self, suspect: Option<&Node>) -> RedisResult<()> {
         let known = self.view().nodes.values().cloned().collect::<Vec<_>>();
@@ -54,7 +55,8 @@ impl Cluster {
         if let Ok(ranges) = first_ranges(others.collect()).await {
             return self.learn(ranges);
         }
-        // Once, so that what will not go away is said at once, a refused certificate say.
+        // Without retries, so that permanent errors such as a rejected certificate are reported at
+        // once.
         let once = self.config.clone().set_number_of_retries(0);
         let connect = |address: &Address| self.connect_to(address.clone(), once.clone());
         let named = self.named.iter().map(|address| connect(address).map(Arc::new));
@@ -98,7 +100,7 @@ async fn first_ranges(nodes: Vec<Arc<Node>>) -> RedisResult<Vec<Range>> {
     let mut answers = ask::<Value>(nodes, command);
     let mut failure = unknown("no node of the cluster is known");
     while let Some(answer) = answers.join_next().await {
-        // One that panicked is one that did not answer.
+        // A task that panicked counts as a node that did not answer.
         let Ok((node, answer)) = answer else { continue };
         match answer.map(|answer| Range::parse(answer, &node.address)) {
             Ok(ranges) if ranges.is_empty() => failure = unknown("the cluster serves no slots"),

@@ -1,13 +1,13 @@
-//! A Redis Cluster: each node has a connection of its own, so that nothing that happens to one
-//! holds up another.
+//! A Redis Cluster: each node has its own connection, so that nothing that happens to one holds up
+//! another.
 //!
-//! The client library's own cluster connection (redis 1.8) is one task for all nodes and keeps no
-//! such promise. While it learns the slots anew it passes on no answer of any node, and it does so
-//! again and again while calls come for a node that it cannot reach, each time for as long as
+//! The client library's own cluster connection (redis 1.8) is one task for all nodes and does not
+//! promise that. While it rediscovers the slots it forwards no answer from any node, and it does so
+//! again and again while calls come in for a node that it cannot reach, each time for as long as
 //! connecting may take (<https://github.com/redis-rs/redis-rs/issues/2092>). It may also stop for
-//! good: tokio's lock is given to a call that then, its task's budget being spent, has to wait
-//! nevertheless; learning the slots waits for that lock, and until then the task polls nothing else.
-//! A burst of calls when a node dies is enough.
+//! good: tokio grants the lock to a call whose task has spent its budget and so has to wait anyway;
+//! discovery waits for that lock, and until then the task polls nothing else. A burst of calls when
+//! a node dies is enough.
 
 mod address;
 mod discovery;
@@ -30,15 +30,15 @@ use self::{
 };
 use super::{connection::Sending, failure::Failure, server::Server};
 
-/// How often one call is sent on to another node. A slot that moves takes two.
+/// How often one call may be redirected. A slot that is moving takes two.
 const REDIRECTS: usize = 5;
 
-/// The nodes of a cluster, and which of them serves a slot.
+/// The nodes of a cluster, and which of them serves which slot.
 pub(super) struct Cluster {
-    /// How all nodes are connected to; the address is the first one's.
+    /// The settings for connecting to every node; the address is the first one's.
     info: ConnectionInfo,
     config: ConnectionManagerConfig,
-    /// The nodes that the user named, asked if no other answers.
+    /// The nodes that the user specified, asked if no other answers.
     named: Vec<Address>,
     view: Mutex<View>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Cluster {
 struct View {
     nodes: HashMap<Address, Arc<Node>>,
     slots: Box<[Option<Arc<Node>>]>,
-    /// When looking at the cluster last began.
+    /// When the last discovery began.
     since: Instant,
 }
 
@@ -64,7 +64,7 @@ struct Target {
 }
 
 impl Cluster {
-    /// Connects to the cluster of `nodes`, each as `info` says.
+    /// Connects to the cluster of `nodes`, each with the settings in `info`.
     pub(super) async fn connect(
         info: ConnectionInfo,
         nodes: &[ConnectionInfo],
@@ -94,7 +94,7 @@ impl Cluster {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            // A node that redirects has answered, one that is lost may have done it.
+            // A node that redirects has answered; a lost node may have executed the command.
             let may_repeat = sending == Sending::Again || !error.is_io_error();
             let next = self.next_target(slot, &target.node, &error).filter(|_| may_repeat);
             let failure = Failure::from(error);
@@ -110,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// Sends `command` to all masters and gives the answers that come.
+    /// Sends `command` to all masters and returns the answers that arrive.
     pub(super) async fn send_to_all<T: FromRedisValue + Send + 'static>(
         &self,
         command: &Cmd,
@@ -135,7 +135,8 @@ impl Cluster {
         result
     }
 
-    /// Where to send a command of `slot` after this error of `node`; `None` if the error stands.
+    /// Where to send a command for `slot` after this error from `node`; `None` if the error is
+    /// final.
     fn next_target(
         self: &Arc<Self>,
         slot: u16,
@@ -153,7 +154,8 @@ impl Cluster {
             }
             None if error.is_io_error() || error.is_cluster_error() => {
                 self.discover_soon(Some(node));
-                // Another, if somebody else has learned meanwhile that the slot has moved.
+                // A different node, if someone else has learned in the meantime that the slot has
+                // moved.
                 let next = self.node_of(slot).ok().filter(|next| !Arc::ptr_eq(next, node))?;
                 Some(Target { node: next, asking: false })
             }
@@ -163,7 +165,7 @@ impl Cluster {
 
     fn node_of(&self, slot: u16) -> RedisResult<Arc<Node>> {
         let view = self.view();
-        // A slot of nobody's: any node says whose it is by now.
+        // A slot without a known node: any node can say who serves it by now.
         let node = view.slots[usize::from(slot)].as_ref().or_else(|| view.nodes.values().next());
         node.cloned().ok_or_else(|| unknown("the cluster has no nodes"))
     }
@@ -190,13 +192,13 @@ impl Cluster {
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A call under way. If it is dropped before it has ended, its node may be gone, and another in its
-/// place.
+/// A call in progress. If it is dropped before it has finished, its node may be gone and replaced
+/// by another.
 struct Call<'a> {
     cluster: &'a Arc<Cluster>,
     node: &'a Arc<Node>,

@@ -7,7 +7,7 @@ use super::address::Address;
 /// How many slots a cluster has.
 pub(super) const SLOTS: u16 = 16_384;
 
-/// The slot of `key`, of its first part in braces alone if it has one.
+/// The slot of `key`, or of its first part in braces if it has one.
 ///
 /// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model>
 pub(super) fn slot_of(key: &[u8]) -> u16 {
@@ -34,8 +34,8 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// Reads what `node` answers to `CLUSTER SLOTS`: for each range its first and last slot, its
-    /// master, its replicas. A node is an address, a port and more.
+    /// Parses the answer of `node` to `CLUSTER SLOTS`: for each range its first and last slot, its
+    /// master, and its replicas. A node is an address, a port and more.
     pub(super) fn parse(answer: Value, node: &Address) -> Vec<Self> {
         let Value::Array(ranges) = answer else { return Vec::new() };
         let range = |range: Value| {

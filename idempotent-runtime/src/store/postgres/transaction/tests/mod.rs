@@ -22,7 +22,7 @@ use crate::{
 
 static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Duration = Duration::from_secs(10 * 60);
 const NOTE: &[u8] = b"unknown";
 const RECORD: Bytes = Bytes::from_static(b"record");
 
