@@ -157,7 +157,8 @@ impl SqliteStore {
     /// let store = SqliteStore::connect(&path).await.unwrap();
     /// assert!(SqliteStore::connect(&path).await.is_err());
     /// store.close().await;
-    /// assert!(SqliteStore::connect(&path).await.is_ok());
+    /// let again = SqliteStore::connect(&path).await.unwrap();
+    /// # again.close().await;
     /// # std::fs::remove_dir_all(&directory).unwrap();
     /// # });
     /// ```
