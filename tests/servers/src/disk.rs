@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::directory::Directory;
 use crate::program;
 
-/// Room for some hundred records, and for what a database keeps beside its file.
-const SMALL: u64 = 2 << 20;
+/// Room for some ten thousand records, and for what a database keeps beside its file.
+const SMALL: u64 = 32 << 20;
 
 /// An empty directory, removed with everything in it on drop.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Disk {
         Self::on(Directory::new(None))
     }
 
-    /// A disk of its own of 2 MiB, which needs the right to mount one.
+    /// A disk of its own of 32 MiB, which needs the right to mount one.
     #[must_use]
     pub fn small() -> Self {
         let directory = Directory::new(None);

@@ -163,6 +163,7 @@ impl SqliteStore {
     /// # });
     /// ```
     pub async fn close(self) {
+        self.inner.health.close();
         self.inner.readers.close().await;
         let (answer, closed) = oneshot::channel();
         // An error on either way says that it is closed.

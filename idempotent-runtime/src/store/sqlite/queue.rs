@@ -59,6 +59,11 @@ pub(super) fn queue() -> (UnboundedSender<Job>, Jobs) {
 }
 
 impl Jobs {
+    /// Whether nobody can ask any more.
+    pub(super) fn are_over(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// All that waits, once there is something: up to `most_bytes` of records, or a single one.
     /// `None` if nobody can ask any more.
     pub(super) async fn batch(&mut self, most_bytes: u64) -> Option<Batch> {
