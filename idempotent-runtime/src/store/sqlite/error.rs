@@ -44,6 +44,11 @@ fn what_to_do_about(code: i32) -> Option<&'static str> {
     })
 }
 
+/// Whether another program has begun to write.
+pub(super) fn is_locked(error: &Error) -> bool {
+    code(error).is_some_and(|code| code & 0xff == BUSY)
+}
+
 /// What a store reports if its file turns out to be corrupt while in use.
 pub(super) fn damaged(path: &Path) -> String {
     format!(

@@ -30,6 +30,7 @@ pub(super) struct Health {
     /// 0 if there is none.
     writing_since: AtomicU64,
     opened: Instant,
+    is_closing: AtomicBool,
 }
 
 /// How long a transaction may take before nothing new is claimed, so that what is to be stored does
@@ -45,6 +46,7 @@ impl Health {
             is_troubled: AtomicBool::new(false),
             writing_since: AtomicU64::new(0),
             opened: Instant::now(),
+            is_closing: AtomicBool::new(false),
         }
     }
 
@@ -65,12 +67,20 @@ impl Health {
         writing.is_some_and(|millis| Duration::from_millis(millis) > SILENCE)
     }
 
+    /// The file is about to be closed: nothing that is in the way is waited for any more.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
     /// Why an absent key cannot be claimed.
     pub(super) fn why_not_claim(&self) -> Option<StoreError> {
         if self.is_silent() {
             return Some(StoreError::described(format!(
-                "`{}` has not been written for {SILENCE:?}: its disk hangs, or another program has \
-                 locked it",
+                "`{}` has not been written for {SILENCE:?}: check its disk, which hangs",
                 self.path.display()
             )));
         }

@@ -159,11 +159,13 @@ impl SqliteStore {
     /// let store = SqliteStore::connect(&path).await.unwrap();
     /// assert!(SqliteStore::connect(&path).await.is_err());
     /// store.close().await;
-    /// assert!(SqliteStore::connect(&path).await.is_ok());
+    /// let again = SqliteStore::connect(&path).await.unwrap();
+    /// # again.close().await;
     /// # std::fs::remove_dir_all(&directory).unwrap();
     /// # });
     /// ```
     pub async fn close(self) {
+        self.inner.health.close();
         self.inner.readers.close().await;
         let (answer, closed) = oneshot::channel();
         // An error from either side means that it is closed.

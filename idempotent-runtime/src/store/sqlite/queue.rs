@@ -60,8 +60,13 @@ pub(super) fn queue() -> (UnboundedSender<Job>, Jobs) {
 }
 
 impl Jobs {
-    /// Everything that is waiting, once there is something: up to `most_bytes` of records, or a
-    /// single one. `None` if nobody can ask any more.
+    /// Whether nobody can ask any more.
+    pub(super) fn are_over(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Everything that is waiting, once there is something: up to `most_bytes` of records, or a single one.
+    /// `None` if nobody can ask any more.
     pub(super) async fn batch(&mut self, most_bytes: u64) -> Option<Batch> {
         let mut next = match self.kept.take() {
             Some(job) => job,

@@ -10,6 +10,7 @@ use sqlx::{Connection as _, Error, SqliteConnection};
 use tokio::{runtime, sync::mpsc::UnboundedSender, time::timeout_at};
 
 use super::{
+    error,
     health::Health,
     owner::Owner,
     place::Place,
@@ -64,7 +65,7 @@ impl Writer {
             match timeout_at(purge.due(), jobs.batch(most_bytes)).await {
                 Ok(Some(mut batch)) => {
                     let closed = batch.close.take();
-                    self.commit(batch).await;
+                    self.commit(batch, &jobs).await;
                     if closed.is_some() {
                         break closed;
                     }
@@ -83,12 +84,12 @@ impl Writer {
     }
 
     /// Executes a batch, and answers its callers.
-    async fn commit(&mut self, batch: Batch) {
+    async fn commit(&mut self, batch: Batch, jobs: &Jobs) {
         if batch.is_empty() {
             return;
         }
         let writing = self.health.writing();
-        let written = self.write(&batch).await;
+        let written = self.write(&batch, jobs).await;
         drop(writing);
         match written {
             Ok(Written { found, evicted, room }) => {
@@ -107,8 +108,8 @@ impl Writer {
     }
 
     /// Executes a batch in one transaction.
-    async fn write(&mut self, batch: &Batch) -> Result<Written, Error> {
-        run(&mut self.connection, "BEGIN IMMEDIATE").await?;
+    async fn write(&mut self, batch: &Batch, jobs: &Jobs) -> Result<Written, Error> {
+        self.begin(jobs).await?;
         let written = match self.work_on(batch).await {
             Ok(written) => run(&mut self.connection, "COMMIT").await.map(|()| written),
             Err(error) => Err(error),
@@ -119,6 +120,23 @@ impl Writer {
             let _ = run(&mut self.connection, "ROLLBACK").await;
         }
         written
+    }
+
+    /// Begins a transaction. Another program that is in the way is waited for, as a disk that hangs is:
+    /// what was given to be stored stays so, and meanwhile nothing new is claimed.
+    async fn begin(&mut self, jobs: &Jobs) -> Result<(), Error> {
+        loop {
+            let begun = run(&mut self.connection, "BEGIN IMMEDIATE").await;
+            match &begun {
+                Err(error) if error::is_locked(error) => {
+                    self.health.not_written(error);
+                }
+                _ => return begun,
+            }
+            if self.health.is_closing() || jobs.are_over() {
+                return begun;
+            }
+        }
     }
 
     async fn work_on(&mut self, Batch { stores, forgets, .. }: &Batch) -> Result<Written, Error> {

@@ -1,10 +1,10 @@
 //! Disks that are full, and programs that write to the file as well.
 
 use bytes::Bytes;
-use idempotent_runtime::{Claim, KeyState, SqliteStore, Store};
+use idempotent_runtime::{Attempt, Claim, Hold, KeyState, SqliteStore, Store, StoreError};
 use idempotent_test_support::chain;
 use test_servers::{Disk, SlowDisk};
-use tokio::task::block_in_place;
+use tokio::task::{JoinHandle, block_in_place};
 
 use super::{LONG, assert_stored, claim, claimed, execute, file, open, shell, stored, until};
 use crate::{RECORD, at, fresh, is_held};
@@ -52,6 +52,14 @@ async fn a_full_disk_loses_nothing_and_with_room_again_it_goes_on() {
     assert_eq!(store.read(released.key).await.unwrap(), KeyState::Absent);
 }
 
+/// Stores a record in a task of its own, which has begun.
+async fn storing(store: &SqliteStore, attempt: &Attempt) -> JoinHandle<Result<Hold, StoreError>> {
+    let (store, attempt) = (store.clone(), attempt.clone());
+    let storing = tokio::spawn(async move { store.complete(&attempt, RECORD, LONG).await });
+    tokio::task::yield_now().await;
+    storing
+}
+
 #[tokio::test]
 async fn another_program_that_writes_is_named_and_waited_for() {
     let disk = Disk::new();
@@ -59,52 +67,66 @@ async fn another_program_that_writes_is_named_and_waited_for() {
     let (kept, attempt) = (stored(&store).await, claimed(&store).await);
     let mut other = shell(&file(&disk)).await;
     execute(&mut other, "BEGIN IMMEDIATE").await;
-    let error = chain(&store.complete(&attempt, RECORD, LONG).await.unwrap_err());
-    assert!(error.contains("is locked by another program, which has begun to write"), "{error}");
+    let storing = storing(&store, &attempt).await;
+    until("it is noticed", async || match store.claim(&fresh(), LONG).await {
+        Ok(_) => false,
+        Err(error) => {
+            let error = chain(&error);
+            assert!(error.contains("is locked by another program, which has begun to"), "{error}");
+            true
+        }
+    })
+    .await;
     assert_stored(&store, kept.key).await;
-    let storing = tokio::spawn({
-        let (store, attempt) = (store.clone(), attempt.clone());
-        async move { is_held(store.complete(&attempt, RECORD, LONG).await) }
-    });
-    tokio::task::yield_now().await;
     execute(&mut other, "ROLLBACK").await;
-    assert!(storing.await.unwrap());
+    assert!(is_held(storing.await.unwrap()));
     assert_stored(&store, attempt.key).await;
+    claimed(&store).await;
 }
 
 #[tokio::test]
-async fn a_run_that_is_released_while_its_record_fails_is_over() {
+async fn a_release_waits_for_a_record_on_its_way() {
     let disk = Disk::new();
     let store = open(&disk).await;
     let attempt = claimed(&store).await;
     let mut other = shell(&file(&disk)).await;
     execute(&mut other, "BEGIN IMMEDIATE").await;
-    let storing = tokio::spawn({
-        let (store, attempt) = (store.clone(), attempt.clone());
-        async move { store.complete(&attempt, RECORD, LONG).await }
-    });
-    tokio::task::yield_now().await;
+    let storing = storing(&store, &attempt).await;
     let releasing = tokio::spawn({
         let (store, attempt) = (store.clone(), attempt.clone());
         async move { store.release(&attempt).await }
     });
     tokio::task::yield_now().await;
     assert!(matches!(claim(&store, &at(attempt.key)).await, Claim::Running { .. }), "not yet");
-    storing.await.unwrap().expect_err("another program has the lock");
+    execute(&mut other, "ROLLBACK").await;
+    assert!(is_held(storing.await.unwrap()));
     releasing.await.unwrap().unwrap();
-    assert_eq!(store.read(attempt.key).await.unwrap(), KeyState::Absent);
+    assert_stored(&store, attempt.key).await;
 }
 
 #[tokio::test]
-async fn new_keys_are_claimed_again_once_something_can_be_written_whoever_asks() {
+async fn a_store_that_is_closed_waits_for_no_other_program() {
     let disk = Disk::new();
     let store = open(&disk).await;
     let attempt = claimed(&store).await;
     let mut other = shell(&file(&disk)).await;
     execute(&mut other, "BEGIN IMMEDIATE").await;
-    store.complete(&attempt, RECORD, LONG).await.expect_err("another program has the lock");
-    store.claim(&fresh(), LONG).await.expect_err("its record could not be stored");
+    let storing = storing(&store, &attempt).await;
+    store.close().await;
+    storing.await.unwrap().expect_err("another program has the lock");
     execute(&mut other, "ROLLBACK").await;
+    claimed(&open(&disk).await).await;
+}
+
+#[tokio::test]
+async fn new_keys_are_claimed_again_once_something_can_be_written_whoever_asks() {
+    let disk = Disk::small();
+    let store = open(&disk).await;
+    let attempt = claimed(&store).await;
+    disk.fill();
+    store.complete(&attempt, LARGE, LONG).await.expect_err("there is no room");
+    store.claim(&fresh(), LONG).await.expect_err("its record could not be stored");
+    disk.free();
     until("a key can be claimed", async || store.claim(&fresh(), LONG).await.is_ok()).await;
 }
 
@@ -123,7 +145,7 @@ async fn a_disk_that_hangs_is_given_nothing_new_and_keeps_what_it_was_given() {
         Ok(_) => false,
         Err(error) => {
             let error = chain(&error);
-            assert!(error.contains("its disk hangs, or another program has locked it"), "{error}");
+            assert!(error.contains("check its disk, which hangs"), "{error}");
             true
         }
     })
