@@ -1,6 +1,8 @@
 //! What is copied: what the store has said that it holds, and that can be replayed; for whom it is
 //! replayed, and in how many bytes.
 
+#[cfg(feature = "seal")]
+use idempotent_axum::Sealing;
 use idempotent_axum::{
     Decision, Forgotten, Idempotency, MemoryStore, OnStoreError, Replayed, RunBoundary, RunError,
     StoreVerb,
@@ -55,6 +57,27 @@ async fn another_request_with_the_key_is_refused_without_the_store() {
     let done = one.key(&key).run(|_| async { Ok::<_, ()>(7) }).await;
     assert!(matches!(done, Err(RunError::OtherValue(_))), "{done:?}");
     assert_eq!(one.calls(), []);
+}
+
+/// The store's records are sealed, the copies are not, and neither is taken for the other.
+#[cfg(feature = "seal")]
+#[tokio::test]
+async fn what_is_sealed_in_the_store_is_copied_as_well() {
+    let (store, app) = (Probe::on(Leased::default()), App::default());
+    let instance = || {
+        let settings = Idempotency::new(store.clone()).seal(Sealing::new("2026-11", [7; 32]));
+        Instance::with(settings.near_cache(MAX_BYTES), &app)
+    };
+    let (one, other, key) = (instance(), instance(), fresh_key());
+    assert_eq!(one.send("/pay", &key, "").await.text(), "run 1");
+    store.store.rewrite(|record| {
+        assert!(!record.windows(5).any(|bytes| bytes == b"run 1"), "it is sealed");
+    });
+    assert_eq!(other.replay("/pay", &key, "").await, from_store("run 1"));
+    let _store = store.clone().always(Fault::Fails);
+    for instance in [&one, &other] {
+        assert_eq!(instance.replay("/pay", &key, "").await, near("run 1"));
+    }
 }
 
 #[tokio::test]
