@@ -14,7 +14,6 @@
 //!   fingerprint, form, and how the last parameter was extracted.
 //! - None is made of a call that began before the end of a `forget`, since it may have been
 //!   answered before.
-//!   before.
 
 #[cfg(feature = "near-cache")]
 mod cache;

@@ -125,7 +125,6 @@ fn of_a_call_that_began_before_the_end_of_a_forget_no_copy_is_made() {
 
 /// Calls that end at any time alongside many forgets: once a key is forgotten, nothing remains that
 /// an earlier call reported.
-/// call before has said.
 #[test]
 fn nothing_comes_back_after_a_forget() {
     const CALLERS: usize = 3;
