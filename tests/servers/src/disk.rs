@@ -7,13 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::directory::Directory;
 use crate::program;
 
-<<<<<<< HEAD
-/// Room for some hundred records, and for what a database keeps next to its file.
-const SMALL: u64 = 2 << 20;
-=======
 /// Room for some ten thousand records, and for what a database keeps beside its file.
 const SMALL: u64 = 32 << 20;
->>>>>>> sqlite
 
 /// An empty directory, removed with everything in it on drop.
 #[derive(Debug)]
@@ -30,11 +25,7 @@ impl Disk {
         Self::on(Directory::new(None))
     }
 
-<<<<<<< HEAD
-    /// A separate disk of 2 MiB. Requires permission to mount.
-=======
-    /// A disk of its own of 32 MiB, which needs the right to mount one.
->>>>>>> sqlite
+    /// A separate disk of 32 MiB. Requires permission to mount.
     #[must_use]
     pub fn small() -> Self {
         let directory = Directory::new(None);
