@@ -46,6 +46,8 @@ impl OperationKey {
     /// Returns an error if the work fails, or cannot be run, committed or its value returned:
     /// [`RunError`] says why, and whether the call is [worth
     /// retrying](RunError::is_worth_retrying).
+    // Stated again: rustdoc does not take the module's for the facade's page.
+    #[cfg(feature = "postgres")]
     #[expect(clippy::manual_async_fn, reason = "an `async fn` promises no `Send`")]
     pub fn run_tx<I, T, E, F, Fut>(
         self,
