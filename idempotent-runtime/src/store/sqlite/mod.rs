@@ -188,7 +188,10 @@ impl Inner {
         let found = sql::find(reader.connection(), key).await;
         match found.map_err(|error| self.health.failed(error))? {
             None => self.health.distrust().map_or(Ok(None), Err),
-            found => Ok(found),
+            Some(stored) => {
+                self.runs.is_stored(key, stored.token);
+                Ok(Some(stored))
+            }
         }
     }
 

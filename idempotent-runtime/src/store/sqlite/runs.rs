@@ -49,6 +49,11 @@ enum Phase {
 }
 
 impl Run {
+    /// Whether the record of `token` is on its way to the disk.
+    fn is_storing(&self, token: Token) -> bool {
+        self.token == token && matches!(self.phase, Phase::Storing | Phase::Leaving)
+    }
+
     /// A signal for the next change.
     fn change(&mut self) -> OwnedNotified {
         // Created under the lock, so that a change after this line wakes it, whether polled or not.
@@ -133,9 +138,19 @@ impl Runs {
             Phase::Running => {
                 run.phase = Phase::Storing;
                 let runs = Arc::clone(self);
-                Begun::Now(Storing { runs, key: attempt.key, is_stored: false })
+                let Attempt { key, token, .. } = *attempt;
+                Begun::Now(Storing { runs, key, token, is_stored: false })
             }
             Phase::Storing | Phase::Leaving => Begun::Before(run.change()),
+        }
+    }
+
+    /// Someone has read the record of `token`, which may be on disk a moment before the writer learns
+    /// so: from now on nobody is told that it is still running.
+    pub(super) fn is_stored(&self, key: StoreKey, token: Token) {
+        let runs = self.lock();
+        if runs.get(&key).is_some_and(|run| run.is_storing(token)) {
+            remove(runs, key);
         }
     }
 
@@ -224,6 +239,7 @@ impl Drop for Asking<'_> {
 pub(super) struct Storing {
     runs: Arc<Runs>,
     key: StoreKey,
+    token: Token,
     is_stored: bool,
 }
 
@@ -237,7 +253,8 @@ impl Storing {
 impl Drop for Storing {
     fn drop(&mut self) {
         let mut runs = self.runs.lock();
-        let Some(run) = runs.get_mut(&self.key) else { return };
+        let run = runs.get_mut(&self.key).filter(|run| run.is_storing(self.token));
+        let Some(run) = run else { return };
         if self.is_stored || run.phase == Phase::Leaving {
             return remove(runs, self.key);
         }
@@ -331,5 +348,23 @@ mod tests {
             ended.await;
             assert!(matches!(runs.claim(&attempt(2)), Found::Nobody(_)), "the disk tells");
         }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_read_ends_its_run_before_the_writer_hears_of_it() {
+        let own = attempt(1);
+        let runs = claimed(&own);
+        runs.is_stored(own.key, own.token);
+        assert!(runs.is_held(&own), "nothing of it can have been read yet");
+        let storing = storing(&runs, &own);
+        let ended = runs.change(own.key).expect("it runs");
+        runs.is_stored(own.key, attempt(2).token);
+        assert!(runs.is_held(&own), "an older record was read");
+        runs.is_stored(own.key, own.token);
+        ended.await;
+        let Found::Nobody(asking) = runs.claim(&attempt(2)) else { panic!("the disk tells") };
+        storing.stored();
+        asking.claim();
+        assert!(runs.is_held(&attempt(2)), "who came next is left alone");
     }
 }
