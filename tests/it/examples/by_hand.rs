@@ -1,28 +1,22 @@
-//! The single-file examples do what they say.
-
-use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
+//! Work whose key is named by hand.
 
 use http::StatusCode;
 use idempotent_axum::{Idempotency, MemoryStore};
 use idempotent_test_support::{Counter, post as request};
 
 #[allow(dead_code, reason = "its `main` is not called")]
-#[path = "../../examples/closure.rs"]
+#[path = "../../../examples/closure.rs"]
 mod closure;
 #[allow(dead_code, reason = "its `main` is not called")]
-#[path = "../../examples/graphql.rs"]
+#[path = "../../../examples/graphql.rs"]
 mod graphql;
+#[allow(dead_code, reason = "its `main` is not called")]
+#[path = "../../../examples/job.rs"]
+mod job;
 #[cfg(feature = "redis")]
 #[allow(dead_code, reason = "its `main` is not called")]
-#[path = "../../examples/queue.rs"]
+#[path = "../../../examples/queue.rs"]
 mod queue;
-#[cfg(feature = "testing")]
-#[allow(dead_code, reason = "its `main` is not called")]
-#[path = "../../examples/testing_a_handler.rs"]
-mod testing_a_handler;
-#[allow(dead_code, reason = "its `main` is not called")]
-#[path = "../../examples/webhook.rs"]
-mod webhook;
 
 #[tokio::test]
 async fn a_closure_route_runs_once_for_each_id() {
@@ -58,29 +52,18 @@ async fn a_graphql_mutation_charges_once_for_each_key() {
 }
 
 #[tokio::test]
-async fn a_webhook_counts_an_event_once_and_a_forged_one_never() {
-    use hmac::{Hmac, KeyInit as _, Mac as _};
-
-    let total = Arc::new(AtomicU64::new(0));
-    let app = webhook::app(Arc::clone(&total));
-    let deliver = async |body: &str, signed: &str| {
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(webhook::SECRET).unwrap();
-        mac.update(signed.as_bytes());
-        let signature = hex::encode(mac.finalize().into_bytes());
-        let delivery = request("/webhooks/payments").header("x-signature", signature);
-        delivery.body(body.to_owned()).send(&app).await
-    };
-    let id = idempotent_test_support::fresh_key();
-    let event = |attempt: u8| format!(r#"{{"id":"{id}","amount":7,"attempt":{attempt}}}"#);
-    let forged = deliver(&event(1), "something else").await;
-    assert_eq!(forged.status, StatusCode::UNAUTHORIZED);
-    for attempt in 1..4 {
-        let answer = deliver(&event(attempt), &event(attempt)).await;
-        assert_eq!((answer.status, answer.is_replay()), (StatusCode::NO_CONTENT, attempt > 1));
-    }
-    let forged = deliver(&event(5), "something else").await;
-    assert_eq!((forged.status, forged.is_replay()), (StatusCode::UNAUTHORIZED, false));
-    assert_eq!(total.load(Ordering::Relaxed), 7);
+async fn a_job_that_is_started_again_does_what_is_left() {
+    let idempotency = Idempotency::new(MemoryStore::new());
+    let first = "\
+ada: 700 cents, sent in round 1
+bob: next time: the mailbox is full";
+    let second = "\
+ada: 700 cents, sent in round 1, before
+bob: 900 cents, sent in round 2";
+    assert_eq!(job::bill(&idempotency, "2026-11", 1).await, first);
+    assert_eq!(job::bill(&idempotency, "2026-11", 2).await, second);
+    let december = job::bill(&idempotency, "2026-12", 3).await;
+    assert_eq!(december.matches("sent in round 3").count(), 2, "{december}");
 }
 
 #[cfg(feature = "redis")]
@@ -134,14 +117,4 @@ async fn a_message_that_is_delivered_again_charges_once() {
     let refused = server.cli(&["XRANGE", "charges:refused", "-", "+"]);
     assert!(refused.contains("already used"), "{refused}");
     assert!(pending().starts_with('0'), "{}", pending());
-}
-
-#[cfg(feature = "testing")]
-#[tokio::test(start_paused = true)]
-async fn a_handler_is_tested_directly_after_its_ttl_and_without_its_store() {
-    let expected = "\
-called directly: 201 Created
-after the ttl: 201 Created
-without the store: 503 Service Unavailable";
-    assert_eq!(testing_a_handler::report().await, expected);
 }
