@@ -25,7 +25,7 @@ const LONGEST_NAME: u64 = 256;
 /// The right to use a database file, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Owner {
-    _lock: File,
+    lock: File,
 }
 
 impl Owner {
@@ -53,7 +53,16 @@ impl Owner {
                 "the lock of the idempotency store does not name its holder"
             );
         }
-        Ok(Self { _lock: lock })
+        Ok(Self { lock })
+    }
+}
+
+/// Unlocks by hand: a child process that is just being started has a copy of the file until it
+/// runs its program, and closing this one would leave the lock to it for so long.
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // The error would be that it is unlocked already.
+        let _ = self.lock.unlock();
     }
 }
 
