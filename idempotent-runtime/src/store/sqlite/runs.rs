@@ -272,6 +272,7 @@ impl Drop for Storing {
             return remove(runs, self.key);
         }
         run.phase = Phase::Running;
+        run.record = None;
         let changed = run.changed.take();
         drop(runs);
         wake(changed);
