@@ -189,7 +189,7 @@ impl Inner {
         match found.map_err(|error| self.health.failed(error))? {
             None => self.health.distrust().map_or(Ok(None), Err),
             Some(stored) => {
-                self.runs.is_stored(key, stored.token);
+                self.runs.is_stored(key, stored.token, &stored.record);
                 Ok(Some(stored))
             }
         }
@@ -258,7 +258,7 @@ impl Store for SqliteStore {
             return Err(StoreError::too_large());
         }
         loop {
-            match runs.store(attempt) {
+            match runs.store(attempt, &record) {
                 Begun::Now(storing) => {
                     let attempt = attempt.clone();
                     let job = |answer| StoreJob { attempt, record, ttl, storing, answer };

@@ -21,6 +21,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use tokio::sync::{Notify, futures::OwnedNotified};
 
 use crate::store::{Attempt, Fingerprint, StoreKey, Token};
@@ -33,6 +34,8 @@ struct Run {
     fingerprint: Fingerprint,
     token: Token,
     phase: Phase,
+    /// What is on its way to the disk.
+    record: Option<Bytes>,
     /// Created by the first waiter, since most runs never have one.
     changed: Option<Arc<Notify>>,
 }
@@ -49,9 +52,11 @@ enum Phase {
 }
 
 impl Run {
-    /// Whether the record of `token` is on its way to the disk.
-    fn is_storing(&self, token: Token) -> bool {
-        self.token == token && matches!(self.phase, Phase::Storing | Phase::Leaving)
+    /// Whether this record of `token` is on its way to the disk. An older one may have the same
+    /// token, if the key was freed and claimed again with it.
+    fn is_storing(&self, token: Token, record: &Bytes) -> bool {
+        let is_storing = matches!(self.phase, Phase::Storing | Phase::Leaving);
+        is_storing && self.token == token && self.record.as_ref() == Some(record)
     }
 
     /// A signal for the next change.
@@ -96,7 +101,13 @@ impl Runs {
         let Attempt { key, fingerprint, token, .. } = *attempt;
         match self.lock().entry(key) {
             Entry::Vacant(absent) => {
-                absent.insert(Run { fingerprint, token, phase: Phase::Asking, changed: None });
+                absent.insert(Run {
+                    fingerprint,
+                    token,
+                    phase: Phase::Asking,
+                    record: None,
+                    changed: None,
+                });
                 Found::Nobody(Asking { runs: self, key, is_claimed: false })
             }
             Entry::Occupied(mut found) => {
@@ -128,7 +139,7 @@ impl Runs {
         self.lock().get_mut(&key).map(Run::change)
     }
 
-    pub(super) fn store(self: &Arc<Self>, attempt: &Attempt) -> Begun {
+    pub(super) fn store(self: &Arc<Self>, attempt: &Attempt, record: &Bytes) -> Begun {
         let mut runs = self.lock();
         let Some(run) = runs.get_mut(&attempt.key).filter(|run| run.token == attempt.token) else {
             return Begun::NotHeld;
@@ -137,19 +148,20 @@ impl Runs {
             Phase::Asking => Begun::NotHeld,
             Phase::Running => {
                 run.phase = Phase::Storing;
-                let runs = Arc::clone(self);
+                run.record = Some(record.clone());
+                let (runs, record) = (Arc::clone(self), record.clone());
                 let Attempt { key, token, .. } = *attempt;
-                Begun::Now(Storing { runs, key, token, is_stored: false })
+                Begun::Now(Storing { runs, key, token, record, is_stored: false })
             }
             Phase::Storing | Phase::Leaving => Begun::Before(run.change()),
         }
     }
 
-    /// Someone has read the record of `token`, which may be on disk a moment before the writer learns
+    /// Someone has read this record of `token`, which may be on disk a moment before the writer learns
     /// so: from now on nobody is told that it is still running.
-    pub(super) fn is_stored(&self, key: StoreKey, token: Token) {
+    pub(super) fn is_stored(&self, key: StoreKey, token: Token, record: &Bytes) {
         let runs = self.lock();
-        if runs.get(&key).is_some_and(|run| run.is_storing(token)) {
+        if runs.get(&key).is_some_and(|run| run.is_storing(token, record)) {
             remove(runs, key);
         }
     }
@@ -240,6 +252,7 @@ pub(super) struct Storing {
     runs: Arc<Runs>,
     key: StoreKey,
     token: Token,
+    record: Bytes,
     is_stored: bool,
 }
 
@@ -253,12 +266,13 @@ impl Storing {
 impl Drop for Storing {
     fn drop(&mut self) {
         let mut runs = self.runs.lock();
-        let run = runs.get_mut(&self.key).filter(|run| run.is_storing(self.token));
+        let run = runs.get_mut(&self.key).filter(|run| run.is_storing(self.token, &self.record));
         let Some(run) = run else { return };
         if self.is_stored || run.phase == Phase::Leaving {
             return remove(runs, self.key);
         }
         run.phase = Phase::Running;
+        run.record = None;
         let changed = run.changed.take();
         drop(runs);
         wake(changed);
@@ -268,6 +282,8 @@ impl Drop for Storing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const RECORD: Bytes = Bytes::from_static(b"record");
 
     fn attempt(token: u8) -> Attempt {
         let (key, fingerprint) = (StoreKey::from_bytes([1; 16]), Fingerprint::from_bytes([2; 16]));
@@ -284,7 +300,7 @@ mod tests {
     }
 
     fn storing(runs: &Arc<Runs>, attempt: &Attempt) -> Storing {
-        match runs.store(attempt) {
+        match runs.store(attempt, &RECORD) {
             Begun::Now(storing) => storing,
             _ => panic!("it runs"),
         }
@@ -296,7 +312,7 @@ mod tests {
         let Found::Nobody(asking) = runs.claim(&own) else { panic!("nobody runs") };
         assert!(matches!(runs.claim(&attempt(2)), Found::Asked(_)));
         assert!(!runs.is_held(&own) && runs.running(own.key).is_none());
-        assert!(matches!(runs.store(&own), Begun::NotHeld));
+        assert!(matches!(runs.store(&own, &RECORD), Begun::NotHeld));
         assert!(matches!(runs.free(own.key, true), Freed::Nobody));
         drop(asking);
         assert!(matches!(runs.claim(&attempt(2)), Found::Nobody(_)));
@@ -323,13 +339,13 @@ mod tests {
         let own = attempt(1);
         let runs = claimed(&own);
         let storing = storing(&runs, &own);
-        let Begun::Before(ended) = runs.store(&own) else { panic!("it has begun") };
+        let Begun::Before(ended) = runs.store(&own, &RECORD) else { panic!("it has begun") };
         assert!(matches!(runs.free(own.key, true), Freed::Storing(_)), "its fate is the disk's");
         assert!(matches!(runs.free(own.key, false), Freed::StillRunning));
         drop(storing);
         ended.await;
         assert!(runs.is_held(&own));
-        assert!(matches!(runs.store(&own), Begun::Now(_)), "it may be stored again");
+        assert!(matches!(runs.store(&own, &RECORD), Begun::Now(_)), "it may be stored again");
     }
 
     #[tokio::test]
@@ -354,13 +370,14 @@ mod tests {
     async fn a_record_that_was_read_ends_its_run_before_the_writer_hears_of_it() {
         let own = attempt(1);
         let runs = claimed(&own);
-        runs.is_stored(own.key, own.token);
+        runs.is_stored(own.key, own.token, &RECORD);
         assert!(runs.is_held(&own), "nothing of it can have been read yet");
         let storing = storing(&runs, &own);
         let ended = runs.change(own.key).expect("it runs");
-        runs.is_stored(own.key, attempt(2).token);
+        runs.is_stored(own.key, attempt(2).token, &RECORD);
+        runs.is_stored(own.key, own.token, &Bytes::from_static(b"before"));
         assert!(runs.is_held(&own), "an older record was read");
-        runs.is_stored(own.key, own.token);
+        runs.is_stored(own.key, own.token, &RECORD);
         ended.await;
         let Found::Nobody(asking) = runs.claim(&attempt(2)) else { panic!("the disk tells") };
         storing.stored();

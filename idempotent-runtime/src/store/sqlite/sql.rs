@@ -38,7 +38,7 @@ impl Millis {
 pub(super) struct Stored {
     pub(super) token: Token,
     fingerprint: Fingerprint,
-    record: Bytes,
+    pub(super) record: Bytes,
     expires_in: Duration,
 }
 
