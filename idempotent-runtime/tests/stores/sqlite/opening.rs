@@ -4,12 +4,16 @@ use std::{
     error::Error as _,
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
-use idempotent_runtime::{SqliteStore, Store};
+use idempotent_runtime::{ConnectError, SqliteStore, Store};
 use idempotent_test_support::chain;
 use sqlx::Connection as _;
 use test_servers::Disk;
+use tokio::runtime::Handle;
 
 use super::{LONG, assert_stored, claimed, execute, file, open, shell, stored};
 use crate::{RECORD, assert_told_once, is_held};
@@ -134,6 +138,31 @@ async fn a_full_disk_is_said_at_the_start() {
     assert!(error.contains("make room"), "{error}");
     disk.free();
     assert_stored(&open(&disk).await, kept.key).await;
+}
+
+/// A child process has a copy of the lock's file until it runs its program.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_file_is_free_although_child_processes_are_being_started() {
+    let disk = Disk::new();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(Command::new("true").status().expect("`true` runs").success());
+                }
+            });
+        }
+        let opening = async {
+            for _ in 0..100 {
+                SqliteStore::connect(file(&disk)).await?.close().await;
+            }
+            Ok::<_, ConnectError>(())
+        };
+        let opened = tokio::task::block_in_place(|| Handle::current().block_on(opening));
+        is_over.store(true, Ordering::Relaxed);
+        opened.expect("nobody else has the file");
+    });
 }
 
 #[tokio::test]
