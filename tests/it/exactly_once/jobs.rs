@@ -4,8 +4,8 @@ use std::{fmt::Debug, pin::pin, time::Duration};
 
 use axum::Router;
 use idempotent_axum::{
-    Done, Idempotency, IdempotencyKey, MemoryStore, OperationKey, OperationState, RunError,
-    Serializable, StoredKind, Tx, TxError,
+    Done, Forgotten, Idempotency, IdempotencyKey, MemoryStore, OperationKey, OperationState,
+    RunError, Serializable, StoredKind, Tx, TxError,
 };
 use idempotent_test_support::{Counter, fresh_key, is_pending};
 use sqlx::Row as _;
@@ -105,6 +105,23 @@ async fn a_caller_that_leaves_cancels_nothing() {
     bank.app.gate.open_for_good();
     bank.idempotency.drain().await;
     assert_eq!(value(bank.pay("rent").await), ("payment 1 of rent".to_owned(), true));
+    assert_eq!(bank.payments(), ["rent"]);
+}
+
+#[tokio::test]
+async fn a_key_that_a_transaction_holds_is_not_forgotten() {
+    let bank = bank().await;
+    let paying = tokio::spawn(bank.pay("rent"));
+    bank.app.gate.arrived.reaches(1).await;
+    assert!(matches!(bank.holds("rent").await, OperationState::Running { .. }));
+    for forget in [bank.job("rent").forget(), bank.job("rent").forget().even_if_running()] {
+        let forgotten = forget.await.expect("the server is up");
+        assert!(matches!(forgotten, Forgotten::StillRunning { .. }), "{forgotten:?}");
+    }
+    bank.app.gate.open_for_good();
+    let paid = value(paying.await.expect("it does not panic"));
+    assert_eq!(paid, ("payment 1 of rent".to_owned(), false));
+    assert!(value(bank.pay("rent").await).1);
     assert_eq!(bank.payments(), ["rent"]);
 }
 
