@@ -1,12 +1,12 @@
 //! The connections that a server has taken from this process, as the system knows them: an answer
 //! even if the server gives none.
 
-use std::{collections::HashMap, collections::HashSet, fs};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+};
 
-/// A line of `/proc/net/tcp`.
 struct Socket {
-    local: u16,
-    remote: u16,
     state: State,
     inode: u64,
 }
@@ -25,37 +25,35 @@ enum State {
 pub(crate) fn count(ports: &[u16]) -> usize {
     let sockets = sockets();
     let own = own_inodes();
-    let peers: HashMap<(u16, u16), u64> =
-        sockets.iter().map(|socket| ((socket.local, socket.remote), socket.inode)).collect();
-    let is_counted = |socket: &&Socket| {
+    let is_counted = |&(&(local, remote), socket): &(&(u16, u16), &Socket)| {
         let is_open = matches!(socket.state, State::Established | State::CloseWait);
         let is_accepted = socket.inode != 0;
         // A socket that its process has closed has no inode any more.
-        let peer = peers.get(&(socket.remote, socket.local)).copied().unwrap_or(0);
-        ports.contains(&socket.local)
-            && is_open
-            && is_accepted
-            && (peer == 0 || own.contains(&peer))
+        let peer = sockets.get(&(remote, local)).map_or(0, |peer| peer.inode);
+        ports.contains(&local) && is_open && is_accepted && (peer == 0 || own.contains(&peer))
     };
     sockets.iter().filter(is_counted).count()
 }
 
-fn sockets() -> Vec<Socket> {
+/// By local and remote port. The table is read in parts, between which lines may move: one that is read
+/// twice is one socket.
+fn sockets() -> HashMap<(u16, u16), Socket> {
     let table = fs::read_to_string("/proc/net/tcp").expect("/proc is mounted");
     table.lines().skip(1).filter_map(socket).collect()
 }
 
-fn socket(line: &str) -> Option<Socket> {
+/// A line of `/proc/net/tcp`.
+fn socket(line: &str) -> Option<((u16, u16), Socket)> {
     let mut fields = line.split_whitespace().skip(1);
     let port = |address: &str| u16::from_str_radix(address.split_once(':')?.1, 16).ok();
-    let (local, remote) = (port(fields.next()?)?, port(fields.next()?)?);
+    let ports = (port(fields.next()?)?, port(fields.next()?)?);
     let state = match fields.next()? {
         "01" => State::Established,
         "08" => State::CloseWait,
         _ => State::Other,
     };
     let inode = fields.nth(5)?.parse().ok()?;
-    Some(Socket { local, remote, state, inode })
+    Some((ports, Socket { state, inode }))
 }
 
 fn own_inodes() -> HashSet<u64> {

@@ -201,9 +201,14 @@ impl Most {
             let (tasks, connections) = (Arc::clone(&tasks), Arc::clone(&connections));
             let stop = Arc::clone(&stop);
             thread::spawn(move || {
+                let mut before = 0;
                 while !stop.load(Ordering::Relaxed) {
                     tasks.fetch_max(service.tasks(), Ordering::Relaxed);
-                    connections.fetch_max(connections::count(&ports), Ordering::Relaxed);
+                    // A single look may find sockets that are being closed, or the peer of one and not the
+                    // other: what counts is what two of them have seen.
+                    let now = connections::count(&ports);
+                    connections.fetch_max(now.min(before), Ordering::Relaxed);
+                    before = now;
                     thread::sleep(Duration::from_millis(100));
                 }
             })

@@ -23,6 +23,10 @@ pub(crate) struct Config {
     /// `ONBOARDING_LEASE`: how long a request's claim in a shared store survives the death of its
     /// instance, such as `2s`. 30 seconds by default. Nothing in memory survives it.
     pub(crate) lease: Duration,
+    /// `ONBOARDING_NEAR_CACHE`: how many bytes of copies this process keeps of what is in a shared store, such as
+    /// `33554432`. None by default.
+    #[cfg(feature = "near-cache")]
+    pub(crate) near_cache: usize,
     /// `ONBOARDING_ADMIN_TOKEN`: who sends it may look at keys and free them. Nobody may by default.
     pub(crate) admin_token: Option<String>,
 }
@@ -45,6 +49,16 @@ impl Config {
             ensure!(!lease.is_zero(), "a claim would end as it is made");
             Ok(lease)
         })?;
+        let near_cache = variable(
+            "ONBOARDING_NEAR_CACHE",
+            "a number of bytes, such as `33554432`",
+            str::parse::<usize>,
+        )?;
+        #[cfg(not(feature = "near-cache"))]
+        ensure!(
+            near_cache.is_none(),
+            "ONBOARDING_NEAR_CACHE is not built in: build the service with `--features near-cache`"
+        );
         let admin_token = value("ONBOARDING_ADMIN_TOKEN").context("ONBOARDING_ADMIN_TOKEN")?;
         // Without its value: it is a secret.
         ensure!(
@@ -57,6 +71,8 @@ impl Config {
             // Without its value, which may hold a password.
             store: store.context("ONBOARDING_STORE")?.unwrap_or(Store::Memory),
             lease: lease.unwrap_or(Duration::from_secs(30)),
+            #[cfg(feature = "near-cache")]
+            near_cache: near_cache.unwrap_or(0),
             admin_token,
         })
     }

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Variables: `ONBOARDING_ADDR`, `ONBOARDING_LATENCY`, `ONBOARDING_STORE`, `ONBOARDING_LEASE`,
-//! `ONBOARDING_ADMIN_TOKEN` (see [`config`]) and `RUST_LOG`.
+//! `ONBOARDING_NEAR_CACHE`, `ONBOARDING_ADMIN_TOKEN` (see [`config`]) and `RUST_LOG`.
 
 mod admin;
 mod api;
@@ -62,6 +62,8 @@ async fn run() -> anyhow::Result<()> {
     // Before the library counts anything.
     let metrics = metrics::router()?;
     let idempotency = config.store.open().await.context("ONBOARDING_STORE")?.lease(config.lease);
+    #[cfg(feature = "near-cache")]
+    let idempotency = idempotency.near_cache(config.near_cache);
     let app = App::new(&config);
     let (live, idempotency) = (app.live.clone(), app.live.listen_to(idempotency));
     let mut app = app.router().merge(health::router(idempotency.clone()));

@@ -123,7 +123,9 @@ async fn every_panel_shows_something_and_no_query_names_what_is_not_there() {
     let redis = Redis::start();
     let latency = ("ONBOARDING_LATENCY", "300ms");
     let alone = Service::start(&[latency]).await;
-    let shared = Service::start(&[latency, ("ONBOARDING_STORE", &redis.url())]).await;
+    let (url, copies) = (redis.url(), "1000000");
+    let variables = [latency, ("ONBOARDING_STORE", &url), ("ONBOARDING_NEAR_CACHE", copies)];
+    let shared = Service::start(&variables).await;
     let scraped = Scraped::by(&[("alone", &alone), ("shared", &shared)]);
     for service in [&alone, &shared] {
         visit(service).await;
@@ -133,6 +135,7 @@ async fn every_panel_shows_something_and_no_query_names_what_is_not_there() {
         let replays = format!("idempotency_requests_total{{job=\"{job}\",outcome=\"replayed\"}}");
         assert!(scraped.shows(&replays).await, "{job} is scraped");
     }
+    assert!(scraped.shows("idempotency_near_replays_total{job=\"shared\"} > 0").await);
     for service in [&alone, &shared] {
         visit(service).await;
     }

@@ -32,6 +32,7 @@ async fn a_bad_variable_is_one_clear_line() {
         ("ONBOARDING_LATENCY", "-1s\n"),
         ("ONBOARDING_LEASE", "2"),
         ("ONBOARDING_LEASE", "0s"),
+        ("ONBOARDING_NEAR_CACHE", "32MiB"),
         ("RUST_LOG", "debug=="),
     ] {
         let line = refusal(program(&[(name, value)])).await;

@@ -34,6 +34,7 @@ pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
         "ONBOARDING_ADMIN_TOKEN",
         "ONBOARDING_LATENCY",
         "ONBOARDING_LEASE",
+        "ONBOARDING_NEAR_CACHE",
         "ONBOARDING_STORE",
         "RUST_LOG",
     ] {

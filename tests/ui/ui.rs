@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 #[test]
 fn wrong_uses_are_refused_at_the_offending_token() {
-    trybuild::TestCases::new().compile_fail("tests/ui/fail/*.rs");
+    trybuild::TestCases::new().compile_fail("fail/*.rs");
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn no_message_names_what_the_user_did_not_write_and_cannot_look_up() {
         "__idempotent_",
         "KeyOf",
     ];
-    let messages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui/fail"))
+    let messages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fail"))
         .expect("the wrong uses")
         .map(|entry| entry.expect("a readable folder").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "stderr"));
@@ -38,5 +38,5 @@ fn no_message_names_what_the_user_did_not_write_and_cannot_look_up() {
 
 #[test]
 fn right_uses_compile() {
-    trybuild::TestCases::new().pass("tests/ui/pass/*.rs");
+    trybuild::TestCases::new().pass("pass/*.rs");
 }

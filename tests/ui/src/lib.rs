@@ -1,0 +1,1 @@
+//! What the compiler says about uses of the attribute: tests alone.
