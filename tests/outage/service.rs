@@ -1,4 +1,4 @@
-//! The service: in this process, on a runtime of its own whose tasks are counted.
+//! The service: in this process, on its own runtime, whose tasks are counted.
 
 use std::{
     path::PathBuf,
@@ -35,6 +35,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(90);
 pub(crate) enum Access {
     Redis(String),
     Cluster(Vec<String>),
+    /// The name as a URL, and the Sentinels that know it.
+    Sentinel(String, Vec<String>),
     Postgres(String),
     /// Through a transaction pooler.
     Pooled(String),
@@ -45,7 +47,7 @@ pub(crate) struct Service {
     runtime: Option<Runtime>,
     router: Router,
     idempotency: Idempotency,
-    /// Tasks that are the load's own: one for each request that is not answered.
+    /// The load's own tasks: one for each unanswered request.
     requests: Arc<AtomicUsize>,
     pub(crate) history: Arc<History>,
 }
@@ -76,7 +78,7 @@ impl Service {
         self.runtime.as_ref().expect("it is there until the drop")
     }
 
-    /// Sends a request in a task of its own, which hands the answer to `answered`.
+    /// Sends a request in its own task, which hands the answer to `answered`.
     pub(crate) fn send(&self, one: Request, answered: impl FnOnce(Answer) + Send + 'static) {
         let router = self.router.clone();
         let counted = Counted::new(&self.requests);
@@ -100,12 +102,12 @@ impl Service {
         receiver.recv().expect("every request is answered")
     }
 
-    /// The requests that are not answered yet.
+    /// How many requests are unanswered.
     pub(crate) fn unanswered(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// The tasks that the library has, and its store's client.
+    /// How many tasks the library and its store's client have.
     pub(crate) fn tasks(&self) -> usize {
         let requests = self.unanswered();
         self.runtime().metrics().num_alive_tasks().saturating_sub(requests)
@@ -137,6 +139,10 @@ async fn idempotency(access: &Access, history: &Arc<History>) -> Idempotency {
         Access::Cluster(urls) => {
             let store = RedisStore::connect_cluster(urls).await.expect("the cluster is there");
             Idempotency::new(Observed::new(store, history))
+        }
+        Access::Sentinel(url, sentinels) => {
+            let store = RedisStore::connect_sentinel(url, sentinels).await;
+            Idempotency::new(Observed::new(store.expect("the Sentinels are there"), history))
         }
         Access::Sqlite(file) => {
             let store = SqliteStore::connect(file).await.expect("the file can be made");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use test_servers::{Fault, Proxy, Redis};
+use test_servers::{Fault, Proxy, Redis, RedisSentinels};
 
 use super::{Change, Row, Scene, on_the_way};
 use crate::{lock, service::Access, wire::RedisSession};
@@ -41,6 +41,8 @@ pub(super) fn rows() -> Vec<Row> {
         row("connections used up by others", used_up),
         row("`SCRIPT FLUSH`", || simple(Redis::start(), flush, flush)),
         Row { loses_writes: true, ..row("failover to a replica", failover) },
+        // Whoever looks for the primary connects to it as well, to ask whether it is.
+        Row { pool: 4, loses_writes: true, ..row("killed, failover by Sentinels", sentinels) },
     ]
 }
 
@@ -122,13 +124,8 @@ fn take_all(socket: &PathBuf, others: &mut Vec<RedisSession>) {
 /// The primary dies and its replica takes its place, at the same address.
 fn failover() -> Scene {
     let (primary, replica) = (Arc::new(Redis::start()), Redis::start());
+    replica.replicate(&primary);
     let of = primary.address();
-    let follow = ["REPLICAOF", &of.ip().to_string(), &of.port().to_string()];
-    assert_eq!(replica.cli(&follow), "OK");
-    let linked = |it: &str| it.lines().any(|line| line.trim_end() == "master_link_status:up");
-    while !linked(&replica.cli(&["INFO", "replication"])) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
     let proxy = Proxy::start(of);
     Scene {
         access: Access::Redis(primary.url_through(&proxy)),
@@ -138,6 +135,18 @@ fn failover() -> Scene {
             assert_eq!(replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
             proxy.redirect(replica.address());
         }),
+        is_repeatable: false,
+    }
+}
+
+fn sentinels() -> Scene {
+    let (primary, replica) = (Redis::start(), Redis::start());
+    let sentinels = RedisSentinels::watch(&primary, &replica);
+    Scene {
+        access: Access::Sentinel(sentinels.url(), sentinels.urls()),
+        ports: vec![primary.address().port(), replica.address().port()],
+        begin: Box::new(move || primary.kill()),
+        end: Box::new(move || sentinels.sentinels()[0].await_primary(&replica)),
         is_repeatable: false,
     }
 }

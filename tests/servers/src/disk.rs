@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::directory::Directory;
 use crate::program;
 
-/// Room for some ten thousand records, and for what a database keeps beside its file.
+/// Room for some ten thousand records, and for what a database keeps next to its file.
 const SMALL: u64 = 32 << 20;
 
 /// An empty directory, removed with everything in it on drop.

@@ -1,4 +1,4 @@
-//! Real servers for tests: [`Redis`], [`RedisCluster`], [`Postgres`], [`PgBouncer`],
+//! Real servers for tests: [`Redis`], [`RedisCluster`], [`RedisSentinels`], [`Postgres`], [`PgBouncer`],
 //! [`Prometheus`]; [`Certificates`] for those that use TLS; a [`Disk`] for files and one that hangs
 //! ([`SlowDisk`]); a TCP [`Proxy`] that makes the network fail; a browser ([`ChromeDriver`]); the
 //! location of Python programs ([`python`], [`python_file`]); and a runner for the curl sessions of
@@ -37,6 +37,7 @@ mod proxy;
 mod python;
 mod redis;
 mod redis_cluster;
+mod sentinel;
 mod server;
 mod slow_disk;
 mod tap;
@@ -53,5 +54,6 @@ pub use proxy::{Fault, Proxy};
 pub use python::{python, python_file};
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
+pub use sentinel::{RedisSentinel, RedisSentinels};
 pub use slow_disk::SlowDisk;
 pub use tap::{Hold, Way};

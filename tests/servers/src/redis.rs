@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::certificates::Certificates;
 use crate::directory::Directory;
+use crate::process::poll;
 use crate::program;
 use crate::proxy::Proxy;
 use crate::server::{Kind, Server, free_port, lifecycle};
@@ -89,6 +90,22 @@ impl Redis {
         format!("redis://{}", proxy.address())
     }
 
+    /// Makes it a replica of `primary`, with all of its data.
+    pub fn replicate(&self, primary: &Self) {
+        let port = primary.address().port().to_string();
+        assert_eq!(self.cli(&["REPLICAOF", "127.0.0.1", &port]), "OK");
+        assert!(self.is_linked_in_time(), "{} does not replicate", self.url());
+    }
+
+    /// Whether it gets to have all that its primary has.
+    pub(crate) fn is_linked_in_time(&self) -> bool {
+        let linked = poll(|| {
+            let info = self.cli(&["INFO", "replication"]);
+            info.lines().any(|line| line.trim_end() == "master_link_status:up").then_some(())
+        });
+        linked.is_some()
+    }
+
     /// What `redis-cli` prints for a command, including an error reply.
     pub fn cli(&self, arguments: &[&str]) -> String {
         cli(self.address().port(), arguments).unwrap_or_else(|error| panic!("{error}"))
@@ -135,7 +152,8 @@ impl Kind for Options {
     }
 }
 
-fn cli(port: u16, arguments: &[&str]) -> Result<String, String> {
+/// What `redis-cli` prints for a command to the server on `port`.
+pub(crate) fn cli(port: u16, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program::find("redis-cli", "redis-tools"));
     program::output(command.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(arguments))
 }

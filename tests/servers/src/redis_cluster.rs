@@ -68,11 +68,8 @@ impl RedisCluster {
             // Until it has heard of its master.
             (replica.cli(&["CLUSTER", "REPLICATE", &id]) == "OK").then_some(())
         });
-        let linked = poll(|| {
-            let info = replica.cli(&["INFO", "replication"]);
-            info.lines().any(|line| line.trim_end() == "master_link_status:up").then_some(())
-        });
-        assert!(replicates.is_some() && linked.is_some(), "{} does not replicate", replica.url());
+        let is_linked = replicates.is_some() && replica.is_linked_in_time();
+        assert!(is_linked, "{} does not replicate", replica.url());
         let own_id = replica.cli(&["CLUSTER", "MYID"]);
         for node in &self.nodes {
             let known =

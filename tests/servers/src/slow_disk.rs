@@ -14,7 +14,7 @@ use crate::program;
 
 const SIZE: u64 = 32 << 20;
 
-/// Anyone who writes waits from the first line on. It ends by itself, whatever happens to this
+/// Anyone who writes waits from the first line on. It ends on its own, whatever happens to this
 /// process: what waits for the disk cannot be killed.
 const HANG: &str = r#"
     fsfreeze --freeze "$0" && echo frozen

@@ -1,4 +1,4 @@
-//! The user to run servers as that refuse to run as root.
+//! The user for servers that refuse to run as root.
 
 use std::fs;
 use std::os::unix::process::CommandExt;

@@ -16,7 +16,7 @@ use crate::store::ConnectError;
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "call `connect`, `connect_cluster` or `build`"]
+#[must_use = "call `connect`, `connect_cluster`, `connect_sentinel` or `build`"]
 pub struct RedisStoreBuilder {
     prefix: Arc<str>,
 }
@@ -76,7 +76,31 @@ impl RedisStoreBuilder {
         self.build_and_probe(connect::connect_cluster(urls).await?).await
     }
 
-    /// A store on your own connection, a `ConnectionManager` or a `ClusterConnection`.
+    /// Connects to the server that Sentinels name, as [`RedisStore::connect_sentinel`] does.
+    ///
+    /// ```
+    /// # use idempotent_runtime::RedisStore;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let none: [&str; 0] = [];
+    /// let error = RedisStore::builder().connect_sentinel("redis://mymaster", none).await.unwrap_err();
+    /// assert!(error.to_string().contains("at least one URL"));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a URL is invalid, no Sentinel names a server that is up within two seconds,
+    /// or the user lacks a permission that the store needs, which the message names.
+    pub async fn connect_sentinel(
+        self,
+        url: impl AsRef<str>,
+        sentinels: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<RedisStore, ConnectError> {
+        self.build_and_probe(connect::connect_sentinel(url.as_ref(), sentinels).await?).await
+    }
+
+    /// A store on your own connection: a `ConnectionManager`, a `ClusterConnection` or a
+    /// [pool](RedisConnection::from_pool).
     ///
     /// ```no_run
     /// # async fn build() -> redis::RedisResult<()> {
@@ -154,7 +178,39 @@ impl RedisStore {
         Self::builder().connect_cluster(urls).await
     }
 
-    /// A store on your own connection, a `ConnectionManager` or a `ClusterConnection`.
+    /// Connects to the server that Sentinels watch. The host of `url` is the name that they have for it,
+    /// the rest is how to connect to it; `sentinels` are the URLs of at least one of them, with their
+    /// own user and password if they have one.
+    ///
+    /// All Sentinels are asked at once, and the first one to name a server that is the primary decides.
+    /// They are asked again about a second after a call that failed or was abandoned, so a failover is
+    /// followed soon after the Sentinels have agreed on it. What the old primary had acknowledged and not
+    /// yet replicated is [lost](Self#if-redis-fails).
+    ///
+    /// ```no_run
+    /// # async fn connect() -> Result<(), idempotent_runtime::ConnectError> {
+    /// use idempotent_runtime::RedisStore;
+    ///
+    /// let sentinels = ["redis://10.0.0.1:26379", "redis://10.0.0.2:26379"];
+    /// let store =
+    ///     RedisStore::connect_sentinel("redis://user:password@mymaster/0", sentinels).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a URL is invalid, no Sentinel names a server that is up within two seconds,
+    /// or the user lacks a permission that the store needs, which the message names.
+    pub async fn connect_sentinel(
+        url: impl AsRef<str>,
+        sentinels: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, ConnectError> {
+        Self::builder().connect_sentinel(url, sentinels).await
+    }
+
+    /// A store on your own connection: a `ConnectionManager`, a `ClusterConnection` or a
+    /// [pool](RedisConnection::from_pool).
     ///
     /// ```no_run
     /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {

@@ -10,7 +10,13 @@ use ::redis::{
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 
-use super::{cluster::Cluster, connection::Connection, eviction::warn_of_eviction, server::Server};
+use super::{
+    cluster::Cluster,
+    connection::Connection,
+    eviction::warn_of_eviction,
+    sentinel::{Watched, names_none},
+    server::Server,
+};
 use crate::store::{ConnectError, cause::Cause};
 
 /// The limit of connecting to a server or a cluster.
@@ -57,6 +63,25 @@ pub(super) async fn connect_cluster(
     .await
 }
 
+/// Connects to the server that `sentinels` know by the host of `url`.
+pub(super) async fn connect_sentinel(
+    url: &str,
+    sentinels: impl IntoIterator<Item = impl AsRef<str>>,
+) -> Result<Connection, ConnectError> {
+    let named = info(url)?;
+    let sentinels =
+        sentinels.into_iter().map(|url| info(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
+    if sentinels.is_empty() {
+        return Err(ConnectError::new("no Redis Sentinel was given: pass at least one URL"));
+    }
+    let addresses: Vec<_> = sentinels.iter().map(|it| it.addr().to_string()).collect();
+    within(&addresses.join("`, `"), async {
+        let watched = Watched::connect(&named, sentinels, config()).await?;
+        Ok(Connection::Watched(Arc::new(watched)))
+    })
+    .await
+}
+
 /// Connects and checks the server, within [`CONNECT_LIMIT`].
 async fn within(
     address: &str,
@@ -69,6 +94,13 @@ async fn within(
     };
     match tokio::time::timeout(CONNECT_LIMIT, connect).await {
         Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) if names_none(&error) => {
+            let message = format!(
+                "the Sentinel at `{address}` names no server that is up: the host in the first URL \
+                 must be the name that the Sentinels have for it, such as `redis://mymaster`"
+            );
+            Err(ConnectError::new(message).because(Cause(error)))
+        }
         Ok(Err(error)) => Err(ConnectError::unreachable("Redis", address).because(Cause(error))),
         Err(elapsed) => Err(ConnectError::silent("Redis", address, CONNECT_LIMIT).because(elapsed)),
     }

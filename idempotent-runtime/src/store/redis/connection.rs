@@ -1,17 +1,20 @@
 //! What a [`RedisStore`](super::RedisStore) sends its commands to.
 
-use std::{fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, io, ops::DerefMut, sync::Arc};
 
 use ::redis::{
-    Cmd, FromRedisValue, RedisResult, aio::ConnectionManager, cluster_async::ClusterConnection,
+    Cmd, FromRedisValue, RedisResult, Value,
+    aio::{ConnectionLike, ConnectionManager},
+    cluster_async::ClusterConnection,
 };
 
-use super::{cluster::Cluster, failure::Failure, server::Server};
+use super::{cluster::Cluster, failure::Failure, sentinel::Watched, server::Server};
+use crate::store::BoxFuture;
 
 /// Your own connection, for [`RedisStore::new`](super::RedisStore::new).
 ///
-/// It is created from a [`ConnectionManager`] or a [`ClusterConnection`]. Their response timeouts,
-/// reconnects and retries apply in addition to
+/// It is created from a [`ConnectionManager`], from a [`ClusterConnection`], or from a pool, by
+/// [`from_pool`](Self::from_pool). Their timeouts, reconnects and retries apply in addition to
 /// [`store_timeout`](crate::Idempotency::store_timeout).
 ///
 /// For a cluster prefer [`RedisStore::connect_cluster`](super::RedisStore::connect_cluster): in
@@ -34,6 +37,44 @@ use super::{cluster::Cluster, failure::Failure, server::Server};
 pub struct RedisConnection(Connection);
 
 impl RedisConnection {
+    /// A pool, such as one of `deadpool-redis` or `bb8-redis`: `get` is called for each command and
+    /// returns a connection for it.
+    ///
+    /// An error of `get` counts as a command that was not sent, so it must not have sent any of the
+    /// store's. Commands run at the same time, and each takes a connection for one round trip: a
+    /// pool needs enough of them for the requests that are served at once.
+    ///
+    /// ```no_run
+    /// # fn store() -> Result<(), Box<dyn std::error::Error>> {
+    /// use deadpool_redis::{Config, Runtime};
+    /// use idempotent_runtime::{RedisConnection, RedisStore};
+    ///
+    /// let pool = Config::from_url("redis://127.0.0.1").create_pool(Some(Runtime::Tokio1))?;
+    /// let store = RedisStore::new(RedisConnection::from_pool(move || {
+    ///     let pool = pool.clone();
+    ///     async move { pool.get().await } // with bb8-redis: `pool.get_owned().await`
+    /// }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_pool<F, C, E>(get: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<C, E>> + Send + 'static,
+        C: DerefMut<Target: ConnectionLike + Send + Sized> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+    {
+        Self(Connection::Lent(Arc::new(move |command| {
+            let connection = get();
+            Box::pin(async move {
+                let mut connection = connection
+                    .await
+                    .map_err(|error| Failure::not_sent(io::Error::other(error).into()))?;
+                // It may resend commands on its own, and report only the last error.
+                command.query_async(&mut *connection).await.map_err(Failure::unknown)
+            })
+        })))
+    }
+
     pub(super) fn into_inner(self) -> Connection {
         self.0
     }
@@ -68,7 +109,19 @@ pub(super) enum Connection {
     Cluster(Arc<Cluster>),
     /// The same, created by the user. It finds the node of a command's key.
     ManagedCluster(ClusterConnection),
+    /// To the server that Sentinels name.
+    Watched(Arc<Watched>),
+    /// One of the user's for each command.
+    Lent(Arc<dyn Lend>),
 }
+
+/// Sends a command over a connection of the user's.
+pub(super) trait Lend:
+    Fn(Cmd) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync
+{
+}
+
+impl<F: Fn(Cmd) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync> Lend for F {}
 
 /// How often a command is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +180,11 @@ impl Connection {
             // It resends commands on its own, and reports only the last error.
             Self::ManagedCluster(connection) => {
                 command.query_async(&mut connection.clone()).await.map_err(Failure::unknown)
+            }
+            Self::Watched(watched) => watched.send(command).await,
+            Self::Lent(lend) => {
+                let answer = lend(command.clone()).await?;
+                T::from_redis_value(answer).map_err(|error| Failure::unknown(error.into()))
             }
         }
     }

@@ -21,6 +21,11 @@ impl Failure {
         Self { error, may_have_arrived: true }
     }
 
+    /// For a command that was certainly not sent.
+    pub(super) fn not_sent(error: RedisError) -> Self {
+        Self { error, may_have_arrived: false }
+    }
+
     /// For a command that had been sent before, with this outcome.
     pub(super) fn after(self, earlier: &Self) -> Self {
         let may_have_arrived = self.may_have_arrived || earlier.may_have_arrived;

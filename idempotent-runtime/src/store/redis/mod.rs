@@ -1,4 +1,4 @@
-//! [`RedisStore`]: many processes, one Redis, Valkey or Redis Cluster.
+//! [`RedisStore`]: many processes, one Redis, Valkey or Redis Cluster, with Sentinels or without.
 //!
 //! An operation is one key, which expires with the lease or the ttl. Each method is one Lua script,
 //! so it is atomic and judged by the server's clock.
@@ -10,8 +10,10 @@ mod connection;
 mod entry;
 mod eviction;
 mod failure;
+mod rediscovery;
 mod rights;
 mod script;
+mod sentinel;
 mod server;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -82,7 +84,8 @@ use super::{Attempt, Claim, Forgotten, Hold, KeyState, Pollers, Store, StoreErro
 ///
 /// In a cluster that [`connect_cluster`](Self::connect_cluster) has connected to, keys on a node
 /// that is down or hangs fail within that limit, and those on other nodes are not affected. A
-/// failover is followed about a second after the first call that failed or was abandoned.
+/// failover is followed about a second after the first call that failed or was abandoned, as it is
+/// with [`connect_sentinel`](Self::connect_sentinel).
 #[derive(Clone)]
 pub struct RedisStore {
     connection: Connection,

@@ -71,7 +71,7 @@ async fn a_node_that_hangs_does_not_hold_up_the_others() {
     recorder.history().assert_linearizable();
 }
 
-/// Runs itself once more, in a process that trusts the cluster's authority.
+/// Runs itself again, in a process that trusts the cluster's authority.
 #[tokio::test]
 async fn a_cluster_is_reached_by_tls_at_all_its_nodes() {
     const URL: &str = "URL_OF_A_CLUSTER";
@@ -137,8 +137,8 @@ async fn a_slot_that_moves_to_another_node_keeps_its_keys() {
 
     assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]), "OK");
     assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]), "OK");
-    // What is there is served there, and what is not is asked for at the other node, whose scripts
-    // are missing.
+    // Keys that are there are served there; others are asked for at the other node, which lacks the
+    // scripts.
     assert!(is_held(store.renew(&early, LEASE).await));
     let late = claimed(&store).await;
     assert!(is_held(store.complete(&late, RECORD, TTL).await));

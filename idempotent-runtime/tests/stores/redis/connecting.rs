@@ -1,4 +1,4 @@
-//! Connecting: to what, with which errors, and what it warns of.
+//! Connecting: to what, with which errors, and what it warns about.
 
 use std::error::Error;
 

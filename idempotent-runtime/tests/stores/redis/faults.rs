@@ -1,4 +1,4 @@
-//! What a server does that forgets, restarts, dies, hangs, refuses, or loses an answer.
+//! A server that forgets, restarts, dies, hangs, refuses, or loses an answer.
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf, time::Duration};
 
@@ -137,7 +137,7 @@ async fn a_server_that_became_a_replica_is_left_for_the_new_primary() {
         let answer = redis.cli(&["CONFIG", "GET", "dir"]);
         PathBuf::from(answer.lines().last().unwrap())
     };
-    // Stands for a name that leads to the primary.
+    // Acts as a name that leads to the primary.
     let primary = directory(&old).join("primary");
     symlink(directory(&old).join("socket"), &primary).unwrap();
     let store = RedisStore::connect(format!("unix://{}", primary.display())).await.unwrap();
@@ -159,7 +159,7 @@ async fn a_slow_answer_is_waited_for() {
     let proxy = Proxy::start(redis.address());
     let store = RedisStore::connect(redis.url_through(&proxy)).await.unwrap();
     let attempt = claimed(&store).await;
-    // Longer, there and back, than the 500 ms that the client waits for an answer by default.
+    // The round trip takes longer than the 500 ms that the client waits by default.
     proxy.set(Fault::Latency(Duration::from_millis(400)));
     assert_claimed(claim(&store, &attempt).await);
 }
@@ -243,7 +243,7 @@ async fn a_forget_that_may_have_arrived_is_not_sent_again() {
     proxy.set(Fault::LoseReplies);
     let error = store.forget(attempt.key, true).await.expect_err("the answer is lost");
     assert_ne!(error.to_string(), NOT_SENT);
-    // Somebody claims what it has freed; a second one would free that.
+    // Somebody claims what it has freed; a second `forget` would free that.
     let next = at(attempt.key);
     assert_claimed(claim(&other, &next).await);
     proxy.set(Fault::None);

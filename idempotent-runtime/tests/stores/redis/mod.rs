@@ -5,6 +5,8 @@ mod cluster;
 mod connecting;
 mod faults;
 mod limits;
+mod pools;
+mod sentinel;
 mod verbs;
 
 use std::time::Duration;

@@ -1,14 +1,10 @@
 //! Which nodes a cluster has and which slots they serve. All nodes are asked at once, so that one
 //! that hangs does not hold anything up.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use ::redis::{Cmd, FromRedisValue, RedisResult, Value};
-use tokio::{runtime::Handle, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     Cluster, Node,
@@ -16,33 +12,14 @@ use super::{
     slots::{Range, SLOTS},
     unknown,
 };
-
-/// The limit for a question about the cluster itself, which no caller's limit ends.
-const QUESTION_LIMIT: Duration = Duration::from_secs(1);
-/// How often a cluster is rediscovered at most while a node is unreachable.
-const DISCOVER_EVERY: Duration = Duration::from_secs(1);
+use crate::store::redis::rediscovery::QUESTION_LIMIT;
 
 impl Cluster {
     /// Rediscovers the cluster in the background: the slots of `suspect` may have moved to another
     /// node.
     pub(super) fn discover_soon(self: &Arc<Self>, suspect: Option<&Arc<Node>>) {
-        let mut view = self.view();
-        if view.since.elapsed() < DISCOVER_EVERY {
-            return;
-        }
-        let Ok(runtime) = Handle::try_current() else { return };
-        view.since = Instant::now();
-        drop(view);
         let (this, suspect) = (Arc::clone(self), suspect.cloned());
-        runtime.spawn(async move {
-            if let Err(error) = this.discover(suspect.as_deref()).await {
-                tracing::debug!(
-                    target: crate::TARGET,
-                    error = &error as &dyn std::error::Error,
-                    "no node answered for the cluster's slots"
-                );
-            }
-        });
+        self.rediscovery.soon(async move { this.discover(suspect.as_deref()).await });
     }
 
     /// Asks all nodes but `suspect`, which may not know what happened to it, and takes the first

@@ -16,7 +16,6 @@ mod slots;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
 use ::redis::{
@@ -28,7 +27,12 @@ use self::{
     address::{Address, Redirect},
     slots::{SLOTS, slot_of},
 };
-use super::{connection::Sending, failure::Failure, server::Server};
+use super::{
+    connection::Sending,
+    failure::Failure,
+    rediscovery::{Rediscovery, unless_abandoned},
+    server::Server,
+};
 
 /// How often one call may be redirected. A slot that is moving takes two.
 const REDIRECTS: usize = 5;
@@ -41,13 +45,12 @@ pub(super) struct Cluster {
     /// The nodes that the user specified, asked if no other answers.
     named: Vec<Address>,
     view: Mutex<View>,
+    rediscovery: Rediscovery,
 }
 
 struct View {
     nodes: HashMap<Address, Arc<Node>>,
     slots: Box<[Option<Arc<Node>>]>,
-    /// When the last discovery began.
-    since: Instant,
 }
 
 /// A master.
@@ -72,8 +75,8 @@ impl Cluster {
     ) -> RedisResult<Self> {
         let named = nodes.iter().map(|node| node.addr().try_into()).collect::<Result<_, _>>()?;
         let slots = vec![None; usize::from(SLOTS)].into();
-        let view = Mutex::new(View { nodes: HashMap::new(), slots, since: Instant::now() });
-        let cluster = Self { info, config, named, view };
+        let view = Mutex::new(View { nodes: HashMap::new(), slots });
+        let cluster = Self { info, config, named, view, rediscovery: Rediscovery::new() };
         cluster.discover(None).await?;
         Ok(cluster)
     }
@@ -125,14 +128,15 @@ impl Cluster {
         target: &Target,
         command: &Cmd,
     ) -> RedisResult<T> {
-        let call = Call { cluster: self, node: &target.node, has_ended: false };
-        let result = if target.asking {
-            target.node.server.send_asking(command).await
-        } else {
-            target.node.server.send(command).await
+        let Target { node, asking } = target;
+        let call = async {
+            if *asking {
+                node.server.send_asking(command).await
+            } else {
+                node.server.send(command).await
+            }
         };
-        call.end();
-        result
+        unless_abandoned(call, || self.discover_soon(Some(node))).await
     }
 
     /// Where to send a command for `slot` after this error from `node`; `None` if the error is
@@ -194,28 +198,6 @@ impl Cluster {
     fn view(&self) -> MutexGuard<'_, View> {
         // Nothing in a critical section panics halfway through a change.
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A call in progress. If it is dropped before it has finished, its node may be gone and replaced
-/// by another.
-struct Call<'a> {
-    cluster: &'a Arc<Cluster>,
-    node: &'a Arc<Node>,
-    has_ended: bool,
-}
-
-impl Call<'_> {
-    fn end(mut self) {
-        self.has_ended = true;
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            self.cluster.discover_soon(Some(self.node));
-        }
     }
 }
 
