@@ -1,7 +1,7 @@
 //! The attribute adds no lint to a handler, and hides none.
 //!
 //! The handlers of `lints/handlers.rs` are compiled with the attribute and without it, under every
-//! lint that rustc and Clippy offer. Of both the same must be said at the same places.
+//! lint that rustc and Clippy offer. Both must get the same lints in the same places.
 
 use std::{
     collections::BTreeSet,
@@ -12,8 +12,8 @@ use std::{
 
 use serde::Deserialize;
 
-/// Where the two differ: the lint, the function (`""`: any), and why it is silent under the attribute or
-/// speaks elsewhere.
+/// Where the two differ: the lint, the function (`""`: any), and why it is silent with the
+/// attribute or fires elsewhere.
 const KNOWN: [(&str, &str, &str); 10] = [
     ("clippy::implicit_return", "", "it looks at functions and closures, not at async blocks"),
     ("clippy::unused_async", "associated_one_line", "the compiled handler awaits"),
@@ -151,7 +151,7 @@ impl Packages {
         Self(folder)
     }
 
-    /// What is said of a package under all lints.
+    /// What all lints report about a package.
     fn lints_of(&self, package: &str) -> BTreeSet<Found> {
         let mut cargo = Command::new(env::var_os("CARGO").expect("a test runs under cargo"));
         cargo.current_dir(&self.0).env("CARGO_TARGET_DIR", self.0.join("target"));

@@ -1,5 +1,5 @@
-//! What is published: each package holds its sources, its licences and a README, says what a registry
-//! shows, and nothing else is in it.
+//! What is published: each package contains its sources, its licenses and a README, has the
+//! metadata that a registry shows, and contains nothing else.
 
 use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 
@@ -28,7 +28,7 @@ fn each_holds_its_sources_licences_and_readme() {
             expected.extend(files(&folder, "docs"));
         }
         let listed = cargo(&["package", "--list", "--allow-dirty", "--package", package]);
-        // Says which commit was packaged, if there is one.
+        // It says which commit was packaged, if there is one.
         let found: BTreeSet<String> = listed
             .lines()
             .filter(|file| *file != ".cargo_vcs_info.json")

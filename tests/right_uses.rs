@@ -1,4 +1,4 @@
-//! The right uses of `ui/pass` once more, here under the lints they deny, Clippy's among them.
+//! The correct uses of `ui/pass` again, here under the lints they deny, including Clippy's.
 #![allow(dead_code, reason = "their `main` is called in the test of their own")]
 
 mod deps {

@@ -1,5 +1,5 @@
-//! The attribute without the feature `memory` and without a layer, and without `utoipa`. Its own run:
-//! `cargo test --no-default-features --test without_memory`.
+//! The attribute without the feature `memory` and without a layer, and without `utoipa`. A separate
+//! run: `cargo test --no-default-features --test without_memory`.
 #![cfg(not(any(feature = "memory", feature = "utoipa")))]
 
 use axum::Router;
@@ -24,7 +24,7 @@ async fn a_service_without_any_store_answers_503_and_logs_one_error() {
     let errors = events.at(Level::ERROR);
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("put an `Idempotency` layer around the router"), "{errors:?}");
-    // Without a key nothing is asked of a store.
+    // Without a key no store is asked anything.
     assert_eq!(post("/pay").send(&router).await.status, 200);
     Idempotency::default().drain().await;
 }

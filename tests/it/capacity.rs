@@ -1,4 +1,4 @@
-//! The bytes that a key takes in each store: the figures that "Choosing a store" calculates with.
+//! The bytes a key takes in each store: the figures that "Choosing a store" calculates with.
 #![cfg(all(feature = "memory", feature = "redis", feature = "postgres", feature = "sqlite"))]
 
 use std::time::Duration;
@@ -11,12 +11,12 @@ use idempotent_axum::{
 use test_servers::{Disk, Postgres, Redis};
 
 const PAGE: &str = include_str!("../../docs/choosing-a-store.md");
-/// Of a response of some 200 bytes with a few headers.
+/// For a response of some 200 bytes with a few headers.
 const RECORD: usize = 300;
 const KEYS: usize = 4000;
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Claims so many keys, and stores a record under each where there is one.
+/// Claims [`KEYS`] keys, and stores `record` under each if there is one.
 async fn fill(store: &impl Store, record: Option<Bytes>) {
     for _ in 0..KEYS {
         let key = StoreKey::from_bytes(uuid::Uuid::new_v4().into_bytes());
@@ -35,7 +35,7 @@ fn record() -> Bytes {
     random.take(RECORD).collect()
 }
 
-/// Asserts that `bytes` are what the page says behind `what`, within what releases differ by.
+/// Asserts that the page's figure for `what` is `bytes`, within what releases differ by.
 fn assert_documented(what: &str, bytes: usize) {
     let row = PAGE.lines().find(|line| line.contains(what)).expect("the page says so");
     let figure = row.split('|').rev().find_map(|cell| cell.trim().strip_suffix(" B"));
@@ -82,7 +82,7 @@ async fn a_key_takes_what_the_page_says_in_postgres() {
         let store = PostgresStore::builder().table(&table).connect(&postgres.url()).await.unwrap();
         store.migrate().await.unwrap();
         fill(&store, record).await;
-        // As autovacuum leaves it in the end: without the claims that the records replaced.
+        // As autovacuum eventually leaves it: without the claims that the records replaced.
         postgres.execute(&format!("VACUUM FULL {table}"));
         let size = postgres.execute(&format!("SELECT pg_total_relation_size('{table}')"));
         let size: usize = size.parse().expect("a number");
@@ -97,7 +97,7 @@ async fn a_key_takes_what_the_page_says_in_sqlite() {
     let store = SqliteStore::builder().synchronous(SqliteSynchronous::Normal);
     let store = store.connect(&path).await.unwrap();
     fill(&store, Some(record())).await;
-    // With the log copied into the file.
+    // So that the log is copied into the file.
     store.close().await;
     let size = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
     assert_documented("SQLite, a response", size / KEYS);

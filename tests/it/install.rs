@@ -1,5 +1,5 @@
-//! `Idempotency::install`, and the warning about a handler that misses the store which the process
-//! has set up. Each test has a process of its own.
+//! `Idempotency::install`, and the warning about a handler that misses the store that the process
+//! has set up. Each test has its own process.
 
 use axum::{
     Json, Router,
@@ -32,7 +32,7 @@ fn router() -> Router {
     routes().with_state(Runs::default())
 }
 
-/// Sends a request twice; whether the second answer was a replay, as it has to be.
+/// Asserts that the second of two equal requests gets a replay.
 async fn assert_replayed(router: &Router, path: &str) {
     let key = fresh_key();
     let send = async || post(path).key(&key).json("null").send(router).await;
@@ -54,7 +54,7 @@ fn handlers_without_a_layer_use_what_is_installed() {
         assert_eq!(probe.claim.begun.get(), 2);
         assert_replayed(&self::router(), "/orders/7").await;
         assert_eq!(probe.claim.begun.get(), 4);
-        // With its settings, whose handle is the default.
+        // With its settings: the default is a handle to them.
         let refused = post("/pay").key("bad").send(&router).await;
         assert_eq!(refused.json()["type"], "/docs#invalid_key");
         assert!(is_debugged_with(&Idempotency::default(), 1234));
@@ -133,7 +133,7 @@ fn an_install_warns_of_settings_that_do_not_go_together() {
     });
 }
 
-/// Warnings so far, each by what it says of its operation.
+/// The fields of all warnings so far, which name their operations.
 fn warned(events: &Events) -> Vec<String> {
     let is_warning = |event: &Logged| event.level == Level::WARN;
     events

@@ -2,7 +2,7 @@
 //! each guarantee of the README, then the attribute, HTTP, boundaries of runs, keys by hand, outages, the
 //! near cache, sealing, the README itself, settings and sizes.
 //!
-//! The tests run side by side. Each has a store, keys and captured events of its own.
+//! The tests run side by side. Each has its own store, keys and captured events.
 
 mod attribute;
 mod bounded_memory;

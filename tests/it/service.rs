@@ -1,5 +1,5 @@
-//! What several files ask: a [`Service`] on a store that the test makes fail, and a [`Client`] of
-//! it that retries; and a router on a store of its own ([`on_own_store`]).
+//! What several files use: a [`Service`] on a store that the test makes fail, a [`Client`] of it
+//! that retries, and a router with its own store ([`on_own_store`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use idempotent_axum::{Idempotency, MemoryStore, Store, idempotent};
 use idempotent_test_support::{Answer, Ask, Counter, Gate, Probe, Runs, fresh_key, post};
 use tokio::task::JoinHandle;
 
-/// A router with a store of its own around these routes.
+/// These routes, with their own store.
 pub(crate) fn on_own_store(app: Router<Runs>) -> (Router, Runs) {
     let runs = Runs::default();
     let app = app.layer(Idempotency::new(MemoryStore::new())).with_state(runs.clone());
@@ -45,7 +45,7 @@ async fn pay(State(app): State<App>, headers: HeaderMap, body: String) -> Respon
     format!("run {run}").into_response()
 }
 
-/// A failure of 35 virtual seconds.
+/// A run of 35 virtual seconds.
 #[idempotent]
 async fn slow(State(app): State<App>) {
     app.runs.add();

@@ -54,7 +54,7 @@ async fn durations_without_end_have_no_deadline() {
     service.idempotency.drain().await;
     assert_eq!(service.probe.release.begun.get(), 6);
 
-    // It is renewed once in an age, and its duplicate waits for no more than it says.
+    // Its lease is as good as never renewed, and its duplicate waits no longer than its `wait`.
     let slow = service.client();
     assert_eq!(slow.request("/slow", "").send(&service.router).await.status, 200);
     assert!(slow.request("/slow", "").send(&service.router).await.is_replay());

@@ -1,4 +1,4 @@
-//! The futures of a request with a key stay in the sizes that glibc keeps for each thread: beyond,
+//! The futures of a request with a key stay within the sizes that glibc caches per thread: beyond,
 //! every request pays for the common heap.
 
 use std::{mem::size_of_val, sync::Arc};
@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 /// The largest allocation of glibc's thread cache (`tcache`), in bytes.
 const CACHED: usize = 1032;
-/// What Axum puts beside a handler's future: what it was extracted from, and its parts.
+/// What Axum adds to a handler's future: what it was extracted from, and its parts.
 const AXUM: usize = 400;
 
 #[derive(Clone, Default)]

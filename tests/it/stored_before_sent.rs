@@ -1,6 +1,6 @@
-//! Guarantee *The answer comes after the record*: a response is sent once it is stored. If
-//! storing fails, the caller gets the real response, and storing goes on in the background for at
-//! least one lease.
+//! Guarantee *The answer comes after the record*: a response is sent once it is stored. If storing
+//! fails, the caller gets the real response, and storing continues in the background for at least
+//! one lease.
 
 use std::{pin::pin, time::Duration};
 
@@ -10,7 +10,7 @@ use tracing::Level;
 
 use crate::service::{SHORT, Seen, service};
 
-/// How often a response that must not come yet is looked for; everybody else goes on in between.
+/// How often a response that must not come yet is looked for; everything else continues in between.
 const LOOKS: usize = 100;
 
 #[tokio::test]

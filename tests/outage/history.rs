@@ -1,5 +1,5 @@
 //! [`History`]: every run of the handler and every answer of the store, and from both why a key ran
-//! a second time.
+//! twice.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,13 +33,13 @@ pub(crate) struct Span {
 /// Why a key ran again within its ttl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Cause {
-    /// The run before was dropped before its end.
+    /// The previous run was dropped before its end.
     Killed,
-    /// The store was away for longer than the lease of the run before.
+    /// The store was away for longer than the previous run's lease.
     LeaseLost,
-    /// The server had acknowledged the claim or the response, and has lost it.
+    /// The server had acknowledged the claim or the response, and lost it.
     WriteLost,
-    /// None of them: what it looks like.
+    /// None of these: what it looks like.
     Unexplained(&'static str),
 }
 
@@ -89,7 +89,7 @@ enum Change {
 }
 
 impl Change {
-    /// How long the key is not free from then on, if it is not.
+    /// How long the key is held from then on, if it is.
     fn holds_for(self) -> Option<Duration> {
         match self {
             Self::Held { until } | Self::Stored { until } => Some(until),
@@ -99,7 +99,7 @@ impl Change {
 }
 
 impl History {
-    /// A run begins. It was killed if what is returned is dropped before its end.
+    /// Begins a run. It was killed if the returned value is dropped before its end.
     pub(crate) fn run(self: &Arc<Self>, key: &str) -> Running {
         let mut runs = lock(&self.runs);
         runs.push(Run { key: key.into(), begin: Instant::now(), end: None, killed: false });
@@ -114,7 +114,7 @@ impl History {
         keys
     }
 
-    /// The keys whose response the store had acknowledged by then.
+    /// The keys whose response the store had acknowledged before `time`.
     pub(crate) fn stored_before(&self, time: Instant) -> HashSet<Arc<str>> {
         let store = lock(&self.store);
         let is_stored = |answer: &Acknowledged| {
@@ -163,7 +163,7 @@ fn cause(
     if first.killed {
         return Cause::Killed;
     }
-    // The claims that both runs stand on, and the last change of the first one's.
+    // The claims that the two runs are based on, and the last change of the first one's.
     let until = |time| answers.iter().filter(move |answer| answer.span.end <= time);
     let is_claim = |answer: &&Acknowledged| matches!(answer.change, Change::Held { .. });
     let claim_at = |time| until(time).filter(is_claim).max_by_key(|answer| answer.span.end);
@@ -205,12 +205,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// How many runs have begun before.
+    /// How many runs began before it.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
-    /// It ends.
+    /// Ends the run.
     pub(crate) fn end(self) -> usize {
         lock(&self.history.runs)[self.index].end = Some(Instant::now());
         self.index
@@ -224,7 +224,7 @@ impl Drop for Running {
     }
 }
 
-/// A store that notes what it has acknowledged.
+/// A store that records what it has acknowledged.
 pub(crate) struct Observed<S> {
     store: S,
     history: Arc<History>,
@@ -239,7 +239,7 @@ impl<S> Observed<S> {
 #[deny(clippy::missing_trait_methods, reason = "a default would hide the store's own")]
 impl<S: Store> Store for Observed<S> {
     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
-        // A claim that is made again in the background is of a key that is known.
+        // A claim that is repeated in the background is for a key that is known already.
         let _ = ASKED.try_with(|key| {
             lock(&self.history.store).names.insert(Arc::clone(key), attempt.key);
         });

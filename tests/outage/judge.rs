@@ -1,16 +1,16 @@
 //! What the figures of a row have to be. The bounds are those of the guarantee *An outage passes*;
-//! only what a busy machine may add is generous.
+//! only the allowance for a busy machine is generous.
 
 use std::time::Duration;
 
 use crate::{faults::Row, history::Cause, row::Measured, service::LEASE};
 
-/// Tasks of all kinds beside those that a service under load has anyway.
+/// Tasks of all kinds, on top of those that a service under load has anyway.
 const BACKGROUND: usize = 1024;
-/// What a busy machine may add to a limit of time.
+/// What a busy machine may add to a time limit.
 const SLACK: Duration = Duration::from_secs(8);
 
-/// How many requests may arrive until the service is back: 5 s of 200 a second, and 10 s of 20 if
+/// How many requests may arrive until the service is back: 5 s at 200 a second, and 10 s at 20 if
 /// connecting takes a second.
 pub(crate) fn back_within(row: &Row) -> usize {
     row.rate.map_or(1000, |rate| 10 * rate as usize)

@@ -1,5 +1,5 @@
-//! [`Load`]: requests on a clock, whatever becomes of those before: new keys, duplicates of a request
-//! that runs, replays, and retries of what was refused.
+//! [`Load`]: requests on a clock, whatever becomes of earlier ones: new keys, duplicates of a
+//! running request, replays, and retries of what was refused.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -34,7 +34,7 @@ pub(crate) struct Answer {
     pub(crate) request: Request,
     pub(crate) status: u16,
     pub(crate) is_replay: bool,
-    /// The first one with the key still runs, or seems to.
+    /// The first one with the key is still running, or seems to be.
     pub(crate) is_running: bool,
     pub(crate) at: Instant,
 }
@@ -88,7 +88,7 @@ impl Answers {
         (sent > 0).then(|| f64::from(served) / f64::from(sent))
     }
 
-    /// The keys whose first response was given by then.
+    /// The keys whose first response was given before `time`.
     pub(crate) fn served_before(&self, time: Instant) -> HashSet<Arc<str>> {
         let all = lock(&self.all);
         let first = all.iter().filter(|it| it.is_served() && !it.is_replay && it.at < time);
@@ -109,7 +109,7 @@ impl Answers {
     }
 
     /// How many requests arrived since `since` before the first of `enough` in a row that were all
-    /// served; an error with the number that arrived if there are no such.
+    /// served; if there are none, an error with the number that arrived.
     pub(crate) fn until_back(&self, since: Instant, enough: usize) -> Result<usize, usize> {
         let all = lock(&self.all);
         let mut served: Vec<_> = all
@@ -121,7 +121,7 @@ impl Answers {
         let mut row = 0;
         for (place, pair) in served.iter().enumerate() {
             let (index, is_served) = *pair;
-            // One that is not answered yet ends the row as well.
+            // An unanswered one ends the row as well.
             let follows = place == 0 || served[place - 1].0 + 1 == index;
             row = if !is_served {
                 0
@@ -145,7 +145,7 @@ pub(crate) struct Load {
     clock: JoinHandle<Kept>,
 }
 
-/// Ends a thread's loop, also if the row panics.
+/// Ends a thread's loop, even if the row panics.
 pub(crate) struct StopOnDrop(pub(crate) Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -154,13 +154,13 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// How the clock was kept.
+/// How well the clock was kept.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept {
     pub(crate) sent: usize,
-    /// Requests a second.
+    /// Requests per second.
     pub(crate) rate: f64,
-    /// The latest that a request was sent after its time.
+    /// The longest delay of a request after its time.
     pub(crate) late: Duration,
 }
 
@@ -176,7 +176,7 @@ impl Load {
         Self { answers, stop: StopOnDrop(stop), clock }
     }
 
-    /// Sends no more.
+    /// Stops sending.
     pub(crate) fn stop(self) -> Kept {
         drop(self.stop);
         self.clock.join().expect("the clock does not panic")
@@ -217,7 +217,7 @@ fn key(index: usize, last: &Arc<str>, keys: &mut Keys) -> Arc<str> {
     }
 }
 
-/// A window of time that begins so long after `since`.
+/// A window of time that begins `after` past `since`.
 pub(crate) fn window(since: Instant, after: Duration, length: Duration) -> Span {
     Span { begin: since + after, end: since + after + length }
 }

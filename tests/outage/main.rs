@@ -12,11 +12,11 @@
 //! | file | owns |
 //! |---|---|
 //! | `faults/` | the rows: a store, a fault, how it begins and how it ends |
-//! | `wire.rs` | sessions beside the service's: bytes on a Unix socket, so that they are not counted |
+//! | `wire.rs` | sessions alongside the service's: bytes on a Unix socket, so that they are not counted |
 //! | `service.rs` | the service: its runtime, its handler, its tasks |
 //! | `load.rs` | requests on a clock, and what was answered |
 //! | `history.rs` | every run of the handler and every answer of the store, and why a key ran twice |
-//! | `history/proof.rs` | that it finds a wrong store out |
+//! | `history/proof.rs` | that it catches a faulty store |
 //! | `connections.rs` | the connections that a server has, as the system knows them |
 //! | `row.rs` | a row from its start to its figures |
 //! | `judge.rs` | what the figures have to be |
@@ -47,17 +47,17 @@ use crate::{faults::Row, row::Measured};
 /// How long and how much.
 #[derive(Clone, Copy)]
 struct Form {
-    /// Requests a second, where the row has no rate of its own.
+    /// Requests per second, if the row has no rate of its own.
     rate: u32,
     /// Load before the fault.
     before: Duration,
     /// The first outage.
     outage: Duration,
-    /// What is looked at after the return: until the service is back, or for a fixed time.
+    /// How long to look after the return: until the service is back, or for a fixed time.
     after: After,
-    /// The second outage up to when the load ends and `drain` begins.
+    /// The second outage, until the load ends and `drain` begins.
     again: Duration,
-    /// Rows at the same time.
+    /// Rows that run at the same time.
     at_once: usize,
 }
 
@@ -98,7 +98,7 @@ fn main() -> ExitCode {
                 form.outage = Duration::from_secs(seconds.parse().expect("seconds"));
             }
             Some(("--at-once", rows)) => form.at_once = rows.parse().expect("a number"),
-            _ => {} // of the test harness that this one stands beside
+            _ => {} // meant for the test harness that this one replaces
         }
     }
     history::prove();
@@ -129,7 +129,7 @@ fn main() -> ExitCode {
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the rows, some at a time, and gives their figures in their order.
+/// Runs the rows, some at a time, and returns their figures in order.
 fn run(rows: &[Row], form: Form) -> Vec<Result<Measured, String>> {
     let next: Mutex<VecDeque<usize>> = Mutex::new((0..rows.len()).collect());
     let results: Mutex<Vec<Option<Result<Measured, String>>>> =

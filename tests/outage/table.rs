@@ -61,7 +61,7 @@ fn last_refused(measured: &Measured) -> Duration {
 }
 
 fn share(of: Option<f64>) -> String {
-    // Rounded down: 100 % is all.
+    // Rounded down: 100 % means all.
     of.map_or_else(|| "–".to_owned(), |share| format!("{} %", (share * 100.0).floor()))
 }
 

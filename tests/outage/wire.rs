@@ -1,5 +1,5 @@
-//! Sessions beside the service's, on the server's Unix socket: they take its connections away, hold
-//! its locks and change its settings.
+//! Sessions alongside the service's, on the server's Unix socket: they take its connections away,
+//! hold its locks and change its settings.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-/// A server that does not answer for so long fails the test.
+/// A server that does not answer for this long fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A session with PostgreSQL as the user `postgres`, in the simple protocol. Dropped, it ends.
+/// A session with PostgreSQL as the user `postgres`, in the simple protocol. Ends when dropped.
 pub(crate) struct PostgresSession(UnixStream);
 
 impl PostgresSession {
@@ -27,14 +27,14 @@ impl PostgresSession {
         Ok(session)
     }
 
-    /// Runs one statement and gives the first column of each row.
+    /// Runs one statement and returns the first column of each row.
     pub(crate) fn execute(&mut self, sql: &str) -> io::Result<Vec<String>> {
         let text = [sql.as_bytes(), b"\0"].concat();
         self.0.write_all(&[b"Q".as_slice(), &framed(&text)].concat())?;
         self.answer()
     }
 
-    /// Reads up to when the server waits for a statement.
+    /// Reads until the server waits for a statement.
     fn answer(&mut self) -> io::Result<Vec<String>> {
         let mut rows = Vec::new();
         loop {
@@ -54,13 +54,13 @@ impl PostgresSession {
     }
 }
 
-/// `body` behind its length, which counts itself.
+/// `body` after its length, which counts itself.
 fn framed(body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).expect("a short message");
     [&length.to_be_bytes(), body].concat()
 }
 
-/// A session with Redis. Dropped, it ends.
+/// A session with Redis. Ends when dropped.
 pub(crate) struct RedisSession(BufReader<UnixStream>);
 
 impl RedisSession {
@@ -72,7 +72,7 @@ impl RedisSession {
         Ok(session)
     }
 
-    /// Sends an inline command and gives its one reply, unless that is an error.
+    /// Sends an inline command and returns its one reply, unless that is an error.
     pub(crate) fn execute(&mut self, command: &str) -> io::Result<String> {
         self.0.get_mut().write_all(format!("{command}\r\n").as_bytes())?;
         let mut line = String::new();

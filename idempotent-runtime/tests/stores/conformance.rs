@@ -63,7 +63,7 @@ impl Broken {
         self.ttls.lock().unwrap()[&key]
     }
 
-    /// What it says of a ttl of which `left` is left.
+    /// What it reports for a ttl with `left` remaining.
     fn expires_in(&self, key: StoreKey, left: Duration) -> Duration {
         match self.fault {
             Fault::ExpiresAtOnce => Duration::ZERO,
@@ -78,7 +78,7 @@ impl Store for Broken {
     async fn claim(&self, attempt: &Attempt, lease: Duration) -> Result<Claim, StoreError> {
         let key = attempt.key;
         if self.fault == Fault::CheckThenInsert && self.holder(key).is_none() {
-            // Another thread comes between the check and the insert.
+            // Another thread gets in between the check and the insert.
             tokio::task::yield_now().await;
             std::thread::yield_now();
             self.holders().insert(key, attempt.clone());
@@ -175,7 +175,7 @@ impl Store for Broken {
             }),
             Fault::ForgetFreesTwice => {
                 let state = self.store.read(key).await?;
-                // Another thread comes between the look and the act.
+                // Another thread gets in between the look and the act.
                 tokio::task::yield_now().await;
                 std::thread::yield_now();
                 match state {

@@ -25,7 +25,7 @@ enum Fault {
     ForgetTellsNoLease,
 }
 
-/// A store with leases, in the memory of this process, with one fault at most.
+/// A store with leases, in the memory of this process, with at most one fault.
 struct Leasing {
     fault: Fault,
     entries: Mutex<HashMap<StoreKey, Entry>>,

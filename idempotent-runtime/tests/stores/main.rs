@@ -18,9 +18,9 @@ use idempotent_runtime::{Attempt, Fingerprint, Hold, Store, StoreError, StoreKey
 
 const FINGERPRINT: Fingerprint = Fingerprint::from_bytes([7; 16]);
 const RECORD: Bytes = Bytes::from_static(b"record");
-/// What a call says that certainly reached no server.
+/// The error of a call that certainly reached no server.
 const NOT_SENT: &str = "the idempotency store could not be reached";
-/// What a call says of an entry that this release cannot read.
+/// The error for an entry that this release cannot read.
 const FOREIGN: &str = "the key holds an entry that this release cannot read";
 
 fn fresh_key() -> StoreKey {
@@ -32,7 +32,7 @@ fn fresh() -> Attempt {
     at(fresh_key())
 }
 
-/// Somebody's attempt at `key`.
+/// A new attempt at `key`.
 fn at(key: StoreKey) -> Attempt {
     Attempt::new(key, FINGERPRINT, Token::random())
 }
@@ -43,7 +43,7 @@ fn is_held(answer: Result<Hold, StoreError>) -> bool {
     answer.expect("the server answers") == Hold::Held
 }
 
-/// Asserts that an error and its sources tell nothing twice.
+/// Asserts that an error and its sources say nothing twice.
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 #[track_caller]
 fn assert_told_once(error: &dyn std::error::Error) {

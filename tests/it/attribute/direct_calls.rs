@@ -1,5 +1,5 @@
-//! A handler that a unit test calls directly: with its last argument `.into()`, it runs without a
-//! key.
+//! Handlers that a unit test calls directly: with `.into()` on the last argument, they run without
+//! a key.
 
 use axum::{
     Json,

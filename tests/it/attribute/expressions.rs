@@ -1,5 +1,5 @@
-//! Options that are expressions over the parameters, `principal`, `key` and `fingerprint`: what
-//! each changes, and when they are evaluated. Tests are named after their option.
+//! The options that are expressions over the parameters (`principal`, `key`, `fingerprint`): what
+//! each changes, and when it is evaluated. Tests are named after their option.
 
 use axum::{
     Json, Router,
@@ -74,7 +74,7 @@ async fn key_is_derived_from_the_request() {
     let event = r#"{"id": "evt_1"}"#;
     assert_eq!(post("/").json(event).send(&app).await.text(), "run 1");
     assert!(post("/").json(event).send(&app).await.is_replay());
-    // No header is read any more, valid or not.
+    // The header is no longer read, valid or not.
     for key in [fresh_key(), "invalid".to_owned(), String::new()] {
         assert_eq!(post("/").key(key).json(event).send(&app).await.text(), "run 1");
     }
@@ -87,7 +87,7 @@ async fn with_key_the_fingerprint_is_the_path_by_default() {
     let (app, runs) = on_own_store(Router::new().route("/{source}", route(webhook)));
     let event = r#"{"id": "evt_1"}"#;
     assert_eq!(post("/a").json(event).send(&app).await.text(), "run 1");
-    // It is delivered again, in other words.
+    // A redelivery, worded differently.
     let again = post("/a?attempt=2").json(r#"{"id": "evt_1", "note": "2nd"}"#).send(&app).await;
     assert_eq!((again.text(), again.is_replay()), ("run 1", true));
     // Another path of the same operation.
@@ -118,7 +118,7 @@ async fn a_derived_key_belongs_to_its_principal() {
         (answer.is_replay(), answer.text().to_owned())
     };
     let (body, other) = (r#"{"id": "7"}"#, r#"{"id": "7", "note": "mine"}"#);
-    // Whoever guesses the key gets no response of another, and leaves none to another.
+    // Guessing the key neither reveals another user's response nor plants one for them.
     for (run, user) in [(1, Some("ann")), (2, Some("bob")), (3, None)] {
         assert_eq!(send(user, body).await, (false, format!("run {run}")));
         assert_eq!(send(user, body).await, (true, format!("run {run}")));
@@ -266,7 +266,7 @@ async fn method_and_path_count_beside_a_fingerprint_expression() {
         #[serde(default)]
         note: String,
     }
-    // One scope for all methods and templates: nothing but the fingerprint tells requests apart.
+    // One scope for all methods and templates: only the fingerprint tells requests apart.
     #[idempotent(fingerprint = pay.cents, scope = "pay")]
     async fn pay(
         State(runs): State<Runs>,
@@ -286,7 +286,7 @@ async fn method_and_path_count_beside_a_fingerprint_expression() {
     };
     let (path, body) = ("/accounts/1/pay", r#"{"cents": 100}"#);
     assert_eq!(send(Method::POST, path, body).await.text(), "run 1: account 1");
-    // The expression stands for query, content type and body.
+    // The expression replaces query, content type and body.
     let same = send(Method::POST, "/accounts/1/pay?try=2", r#"{"cents": 100, "note": "2"}"#).await;
     assert_eq!((same.text(), same.is_replay()), ("run 1: account 1", true));
     for (method, path) in [
@@ -300,7 +300,7 @@ async fn method_and_path_count_beside_a_fingerprint_expression() {
     assert_eq!(runs.count(), 1);
 }
 
-/// Two options of one handler, so that neither keeps the other from being read.
+/// Two options on one handler: neither keeps the other from being read.
 #[idempotent(key = id, principal = None::<u64>, ttl = "1h 30m")]
 async fn keyed(Path(id): Path<u64>, Json(count): Json<u64>) -> String {
     format!("{id} {count}")

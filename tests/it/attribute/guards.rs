@@ -30,7 +30,7 @@ struct Probe {
     seen: Arc<AtomicBool>,
 }
 
-/// An extractor that is a guard: it records its own end.
+/// A guard as an extractor: it records when it is dropped.
 struct Guard(Probe);
 
 impl Drop for Guard {
@@ -51,7 +51,7 @@ impl<S: Sync> FromRequestParts<S> for Guard {
     }
 }
 
-/// The handle by which the handler's body talks to the test.
+/// How the handler's body talks to the test.
 struct Handle(Probe);
 
 impl<S: Sync> FromRequestParts<S> for Handle {
@@ -62,7 +62,7 @@ impl<S: Sync> FromRequestParts<S> for Handle {
     }
 }
 
-/// A guard that reads the body, so that it can only stand last.
+/// A guard that reads the body, so it can only be the last parameter.
 struct LastGuard {
     _guard: Guard,
 }
@@ -77,7 +77,7 @@ impl<S: Sync> FromRequest<S> for LastGuard {
     }
 }
 
-/// A guard beside what the body uses.
+/// A guard next to what the body uses.
 struct Guarded {
     _guard: Guard,
     handle: Handle,
@@ -98,7 +98,7 @@ impl Guarded {
 }
 
 impl Probe {
-    /// The part of a handler's body that every test has.
+    /// The part of a handler's body that all tests share.
     async fn run(self) {
         self.started.notify_one();
         self.go_on.notified().await;

@@ -1,4 +1,4 @@
-//! Handlers with every kind of last parameter, with none, and with as many as Axum takes.
+//! Handlers with every kind of last parameter, with none, and with as many as Axum allows.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ use idempotent_test_support::{Answer, Ask, Runs, ask, fresh_key, post};
 use serde::Deserialize;
 use uuid::Uuid;
 
-/// Sends a request twice with one key to this handler alone; asserts that it ran once and that both
-/// answers say `text`.
+/// Sends a request to this handler twice with one key; asserts that it ran once and that both
+/// answers are `text`.
 async fn assert_protected(handler: MethodRouter<Runs>, request: impl Fn() -> Ask, text: &str) {
     let runs = Runs::default();
     let app = Router::new()
@@ -34,7 +34,7 @@ async fn assert_protected(handler: MethodRouter<Runs>, request: impl Fn() -> Ask
     let second = request().key(&key).send(&app).await;
     assert_eq!((second.text(), second.is_replay()), (text, true));
     assert_eq!(runs.count(), 1);
-    // And without a key it runs each time.
+    // Without a key it runs each time.
     assert!(!request().send(&app).await.is_replay());
     assert_eq!(runs.count(), 2);
 }
@@ -155,7 +155,7 @@ async fn last_parameter_result() {
         input.map_or_else(|rejection| rejection.status().to_string(), |Json(input)| input.name)
     }
     assert_protected(route(handler), || post("/1").json(r#"{"name": "ann"}"#), "ann").await;
-    // The handler answers 200 about a body it could not read: that is stored like any other.
+    // The handler answers 200 although it could not read the body: stored like any other response.
     assert_protected(route(handler), || post("/1").json("{"), "400 Bad Request").await;
 }
 

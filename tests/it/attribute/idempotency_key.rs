@@ -1,5 +1,4 @@
-//! `IdempotencyKey`: the key as the body of a handler sees it, and the keys that it derives from
-//! it.
+//! `IdempotencyKey`: the key as a handler's body sees it, and the keys derived from it.
 
 use axum::{
     Extension, Router,
@@ -36,7 +35,7 @@ async fn idempotency_key_is_there_when_the_body_runs() {
         let key = fresh_key();
         let quoted = format!("\"{}\"", key.to_uppercase());
         let answer = post("/").key(quoted).send(&app).await;
-        // Normalised: without quotes, in lower case.
+        // Normalized: unquoted, in lower case.
         assert!(answer.text().starts_with(&format!("Some({key:?}) ")), "{}", answer.text());
         // Never rejects.
         assert!(post("/").send(&app).await.text().starts_with("None "));
@@ -45,11 +44,11 @@ async fn idempotency_key_is_there_when_the_body_runs() {
 
 #[tokio::test]
 async fn idempotency_key_new_is_the_key_that_a_unit_test_pretends() {
-    // As it is, unlike a header.
+    // Verbatim, unlike a header.
     for text in ["order-7", "\"A\"", " ", "2C5EA4C0-4067-41FE-8BAD-9B1DEB4D3B7D", "\u{e9}"] {
         let key = IdempotencyKey::new(text);
         assert_eq!(key.get(), Some(text));
-        // What a handler derives of it can be told beforehand.
+        // What a handler derives from it is known in advance.
         assert_eq!(key.derive("stripe"), IdempotencyKey::new(text).derive("stripe"));
         assert_ne!(key.derive("stripe"), key.derive("mail"));
         assert_ne!(key.derive("stripe"), IdempotencyKey::new("other").derive("stripe"));
@@ -75,7 +74,7 @@ async fn idempotency_key_never_rejects_outside_a_protected_handler() {
     assert_eq!(post("/").key("bad").send(&app).await.text(), "None");
 }
 
-/// A handler may serve the parts of a batch as requests of their own, with its own one's extensions.
+/// A handler may serve the parts of a batch as separate requests, with its own extensions.
 #[tokio::test]
 async fn idempotency_key_is_never_that_of_the_request_whose_extensions_were_passed_on() {
     #[idempotent]
@@ -154,8 +153,8 @@ async fn derive_gives_a_retry_the_same_uuid_and_everything_else_another() {
     }
 }
 
-/// A service that derives another UUID after an upgrade makes the downstream call a second time.
-/// The values were computed by another program.
+/// If an upgrade changed the derived UUIDs, the downstream call would be made twice. The values
+/// were computed by another program.
 #[tokio::test]
 async fn derive_is_stable_across_processes_and_releases() {
     let uuids = derived("/one", "ann", Some("2c5ea4c0-4067-41fe-8bad-9b1deb4d3b7d")).await;

@@ -1,4 +1,4 @@
-//! The attribute: its options, what its expressions see, and the handlers that it can stand on.
+//! The attribute: its options, what its expressions see, and the handlers it can be put on.
 
 mod direct_calls;
 mod expressions;

@@ -1,5 +1,5 @@
-//! The options that are not expressions: for each what it changes, and what its default is. Tests
-//! are named after their option.
+//! The options that are not expressions: what each changes, and its default. Tests are named after
+//! their option.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn ttl_ends_replays_counted_from_when_the_response_was_stored() {
     let key = fresh_key();
     let stored = tokio::time::Instant::now();
     assert_eq!(post("/").key(&key).send(&app).await.text(), "run 1");
-    // Asking all the time shows that a replay does not extend the ttl: it would never end.
+    // Asking all the time: if a replay extended the ttl, it would never end.
     let second = async {
         loop {
             let asked = stored.elapsed();
@@ -239,7 +239,7 @@ async fn wait_0s_answers_a_concurrent_duplicate_at_once_and_says_when_to_retry()
     let key = fresh_key();
     let first = post("/").key(&key).spawn(&app);
     gate.arrived.reaches(1).await;
-    // The first one cannot end before this answer is there.
+    // The first one cannot end before this answer arrives.
     let duplicate = post("/").key(&key).send(&app).await;
     assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
     let seconds = duplicate.header("retry-after").expect("it is there").parse::<u32>();
@@ -272,7 +272,7 @@ async fn wait_is_how_long_a_concurrent_duplicate_waits() {
         let key = fresh_key();
         let first = post(path).key(&key).spawn(&app);
         gate.arrived.reaches(runs).await;
-        // The clock is virtual: it moves only when everything waits, and then exactly.
+        // The clock is virtual: it only advances while everything waits, and then exactly.
         let arrived = tokio::time::Instant::now();
         let duplicate = post(path).key(&key).send(&app).await;
         assert_eq!(duplicate.problem(), (409, "request_in_progress".to_owned()));
@@ -284,7 +284,7 @@ async fn wait_is_how_long_a_concurrent_duplicate_waits() {
 }
 
 mod renamed {
-    //! Stands for a dependency under another name.
+    //! Mimics a dependency under another name.
     pub(crate) use idempotent_axum as of_another_name;
 }
 

@@ -1,5 +1,5 @@
-//! Runs that outlive their callers are bounded: past the bound nothing new is started, nothing that
-//! was started is cancelled, and replays and duplicates are served.
+//! Runs that outlive their callers are bounded: past the bound nothing new starts, nothing that has
+//! started is cancelled, and replays and duplicates are still served.
 
 use axum::{Router, extract::State, routing::post as route};
 use idempotent_axum::{Idempotency, MemoryStore, Store, idempotent};
@@ -40,7 +40,7 @@ async fn past_max_detached_runs(store: impl Store) {
     let refused = send(&fresh).await;
     assert_eq!(refused.problem(), (503, "too_many_runs".to_owned()));
     assert!(refused.header("retry-after").is_some());
-    // Replays and duplicates are served.
+    // Replays and duplicates are still served.
     assert!(send(&stored).await.is_replay());
     let duplicate = post("/held").key(&keys[0]).body("waits").spawn(&app);
 

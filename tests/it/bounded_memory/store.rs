@@ -1,4 +1,4 @@
-//! The memory store keeps its bounds, and everything it can within them.
+//! The memory store stays within its bounds, and keeps everything that fits.
 
 use std::{
     sync::{
@@ -49,7 +49,7 @@ async fn is_stored(store: &MemoryStore, key: StoreKey) -> bool {
     matches!(found, Claim::Stored { .. })
 }
 
-/// Bytes that count while they are alive, wherever they are kept.
+/// Bytes that are counted while they are alive, wherever they are held.
 struct Counted(Vec<u8>, Arc<AtomicUsize>);
 
 impl Counted {
@@ -71,8 +71,8 @@ impl Drop for Counted {
     }
 }
 
-/// Several threads store records of these lengths in turn; gives the most bytes seen at once, as
-/// the store says and as they were alive.
+/// Several threads store records of these lengths in turn; returns the peak number of bytes, as the
+/// store reports it and as they were alive.
 fn flood(store: &MemoryStore, lengths: &[usize], records: usize) -> (u64, usize) {
     const THREADS: usize = 4;
     let alive = Arc::new(AtomicUsize::new(0));
@@ -186,7 +186,7 @@ async fn evictions_before_the_ttl_are_counted_and_logged_at_a_limited_rate() {
     assert!(missing > 1000);
     assert_eq!(store.evicted(), missing);
     let warnings = events.at(Level::WARN);
-    // More than one only on a machine that takes ten seconds for this.
+    // More than one only if the machine takes ten seconds for this.
     assert!((1..10).contains(&warnings.len()), "{warnings:?}");
     assert!(warnings[0].contains("evicted before their ttl"), "{warnings:?}");
 }

@@ -1,5 +1,5 @@
-//! The bodies of duplicates that wait are bounded. Each test has a process of its own: the bound is
-//! the process's.
+//! The bodies of waiting duplicates are bounded. Each test has its own process: the bound is per
+//! process.
 
 use axum::{Router, extract::State, routing::post as route};
 use idempotent_axum::{Idempotency, MemoryStore, idempotent};
@@ -51,7 +51,7 @@ fn past_max_waiting_bytes_a_duplicate_is_refused_at_once() {
         let refused = ask(&key).send(&service.app).await;
         assert_eq!(refused.problem(), (409, "request_in_progress".to_owned()));
         assert!(refused.header("retry-after").is_some());
-        // Another request with the key is told so all the same.
+        // A different request with the key is still told so.
         let other = post("/").key(&key).body("y".repeat(BODY)).send(&service.app).await;
         assert_eq!(other.problem(), (422, "key_reused".to_owned()));
         service.gate.open(1);
@@ -59,7 +59,7 @@ fn past_max_waiting_bytes_a_duplicate_is_refused_at_once() {
         for duplicate in waiting {
             assert!(duplicate.await.expect("no panic").is_replay());
         }
-        // What waited gives its room back.
+        // The room of the waiting bodies is free again.
         assert!(ask(&key).send(&service.app).await.is_replay());
     });
 }

@@ -1,4 +1,4 @@
-//! Work without a request: one run a key on every store, whatever becomes of callers, values and
+//! Work without a request: one run per key on every store, whatever happens to callers, values and
 //! stores.
 
 use std::{
@@ -57,7 +57,7 @@ impl Consumer {
     }
 }
 
-/// Duplicates at once have one run, and later ones its value, also on another instance.
+/// Concurrent duplicates share one run, and later ones get its value, on another instance too.
 async fn runs_once<S: Store + Clone>(store: S) {
     let consumer = Consumer::on(store.clone());
     let id = fresh_key();
@@ -128,7 +128,7 @@ async fn a_panic_frees_the_key_and_reaches_the_caller() {
     let panic = tokio::spawn(panicking).await.expect_err("it panics").into_panic();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"out of paper"));
     assert_eq!(key.state().await.unwrap(), OperationState::Absent);
-    // Before it gives a future, too.
+    // Also before it returns a future.
     let panicking = key
         .clone()
         .run(|_| -> std::future::Ready<Result<u8, Infallible>> { panic!("no paper at all") });
@@ -155,7 +155,7 @@ async fn work_whose_caller_goes_away_goes_on_and_its_value_is_stored() {
 #[tokio::test]
 async fn a_value_that_cannot_be_stored_is_given_back_once_and_nothing_runs_again() {
     let consumer = Consumer::with(Idempotency::new(Leased::default()).max_response_bytes(1000));
-    // JSON has no maps by pairs.
+    // JSON has no maps keyed by pairs.
     let pairs = || BTreeMap::from([((1, 2), "x")].map(|(pair, text)| (pair, text.to_owned())));
     let runs = Counter::default();
     let run = |id: &str| {
@@ -311,7 +311,7 @@ async fn a_value_lives_for_its_ttl() {
     assert!(!run().await.unwrap().replayed);
     assert!(run().await.unwrap().replayed);
     let (at, ttl) = (expires_at().await, Duration::from_secs(90));
-    // What is left is told in milliseconds.
+    // The remaining time is in milliseconds.
     assert!((before + ttl - Duration::from_millis(1)..=SystemTime::now() + ttl).contains(&at));
 }
 

@@ -1,5 +1,5 @@
-//! A key by hand is the one that a request has: on every store it is seen in each of its states, and
-//! freed.
+//! A key named by hand is the same as a request's: on every store it can be seen in each of its
+//! states, and freed.
 
 use std::{
     fmt::Display,
@@ -85,7 +85,7 @@ impl Service {
     }
 }
 
-/// Sees a key in each of its states, and frees it.
+/// Looks at a key in each of its states, and frees it.
 async fn looks_and_frees(store: impl Store, has_leases: bool) {
     let service = Service::on(store);
     let Service { idempotency, app, shop } = &service;
@@ -104,7 +104,7 @@ async fn looks_and_frees(store: impl Store, has_leases: bool) {
     let slack = Duration::from_secs(5) + PATIENCE;
     let expected = before + week - slack..before + week + slack;
     assert!(expected.contains(&expires_at), "{expires_at:?}");
-    // Nobody else's.
+    // No other key holds anything.
     let others = [
         idempotency.operation(ROUTE).principal("other").key(&text),
         idempotency.operation(ROUTE).key(&text),
@@ -133,7 +133,7 @@ async fn looks_and_frees(store: impl Store, has_leases: bool) {
     };
     assert_eq!(lease_left.is_some(), has_leases);
     assert_eq!(key.forget().even_if_running().await.unwrap(), Forgotten::Freed);
-    // A retry runs beside it, and the late one is answered by what the key holds.
+    // A retry runs alongside it, and the late one is answered with what the key holds.
     assert_eq!(service.order(&text, "slow, but another").await.text(), "run 4");
     shop.gate.open(1);
     let late = slow.await.unwrap();
@@ -189,13 +189,13 @@ async fn a_key_is_read_as_the_header_is() {
     }
     assert_ne!(operation().key(&upper).digest(), operation().key_exact(&upper).digest());
 
-    // Any text: quoted it is another one only if it is taken as it is; half a quotation is no header.
+    // Any text: quotes make a different key only if taken verbatim; half a quotation is not a header.
     service.order("order 7", "").await;
     for (text, is_it) in [("order 7", true), ("\"order 7\"", true), ("\"order 7", false)] {
         let state = service.named(text).state().await.unwrap();
         assert_eq!(state != OperationState::Absent, is_it, "{text}");
     }
-    // Under `format = "any"` an upper-case UUID is a key of its own.
+    // Under `format = "any"` an upper-case UUID is a separate key.
     service.order(&upper, "").await;
     let exact = service.idempotency.operation(ROUTE).principal(CLIENT).key_exact(&upper);
     assert_ne!(exact.state().await.unwrap(), OperationState::Absent);

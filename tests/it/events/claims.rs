@@ -1,4 +1,4 @@
-//! What happens to a claim is told beside what becomes of its request: once.
+//! What happens to a claim is reported once, in addition to what becomes of its request.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn leased(by: By) -> (Service, Probe<Leased>) {
     (service(by, probe.clone()), probe)
 }
 
-/// The clock is virtual: it moves on when everybody waits.
+/// The clock is virtual: it advances while everything waits.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_is_stored_late_or_never_is_told() {
     for by in BOTH {

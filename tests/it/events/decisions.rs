@@ -1,4 +1,4 @@
-//! What became of a request is told once, by the attribute and by a boundary alike.
+//! What became of a request is reported once, by the attribute and by a boundary alike.
 
 use axum::http::Method;
 use idempotent_axum::{Decision, MemoryStore, OnStoreError, ProblemCode, Replayed, Store};
@@ -6,7 +6,7 @@ use idempotent_test_support::{Fault, Leased, Probe, ask, fresh_key, post};
 
 use super::{App, By, Heard, Service, Told, service, service_with};
 
-/// Each of these is a test of the attribute alone and of a boundary, on memory and on a shared store.
+/// Tests each of these with the attribute alone and with a boundary, in memory and on a shared store.
 macro_rules! by_each {
     ($($test:ident)*) => {
         mod by_the_attribute {
@@ -78,7 +78,7 @@ async fn a_waiting_duplicate_and_its_first_are_told(by: By, store: impl Store) {
     assert!(stored.key.is_some());
 }
 
-/// Lets the duplicate come as far as it can: all it does until it waits is ready at once.
+/// Lets the duplicate get as far as it can: everything up to its wait is ready at once.
 async fn waits(service: &Service) {
     for _ in 0..100 {
         tokio::task::yield_now().await;

@@ -34,7 +34,7 @@ async fn a_listener_hears_its_own_service_alone() {
 
 #[tokio::test]
 async fn a_name_is_shared_by_all_requests_of_an_operation() {
-    // What `drain` and stores are told is the same allocation each time.
+    // `drain` and stores get the same allocation each time.
     let names = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = Arc::clone(&names);
     let service = service_with(By::Attribute, MemoryStore::new(), |it| {

@@ -19,7 +19,7 @@ fn value(scraped: &str, series: &str) -> Option<f64> {
 #[tokio::test]
 async fn requests_are_counted_by_operation_and_outcome() {
     let recorder = recorder();
-    // Everything runs on this thread, whose metrics these are.
+    // Everything runs on this thread, and so does the recorder.
     let _guard = metrics::set_default_local_recorder(&recorder);
     for by in [By::Attribute, By::Boundary] {
         let mut service = service(by, MemoryStore::new());

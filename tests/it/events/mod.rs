@@ -1,5 +1,5 @@
-//! `on_event`, the span and the log: every decision is told once, with what it was about, whoever
-//! settles the run.
+//! `on_event`, the span and the log: every decision is reported once, with what it was about,
+//! whoever settles the run.
 
 mod claims;
 mod decisions;
@@ -25,7 +25,7 @@ use idempotent_axum::{
 };
 use idempotent_test_support::{Ask, Gate, Runs, fresh_key, post};
 
-/// A decision as it was told.
+/// A decision as it was reported.
 #[derive(Debug, Clone, PartialEq)]
 struct Told {
     operation: String,
@@ -36,7 +36,7 @@ struct Told {
     has_waited: bool,
 }
 
-/// All that a listener was told.
+/// Everything that a listener was told.
 #[derive(Debug, Clone, Default)]
 struct Heard {
     decisions: Arc<Mutex<Vec<Told>>>,
@@ -84,7 +84,7 @@ struct App {
     gate: Gate,
 }
 
-/// Its status and its word are in the request: `402 final`.
+/// The request gives the status and the outcome: `402 final`.
 #[idempotent]
 async fn answer(State(app): State<App>, wanted: String) -> Response {
     let (status, word) = wanted.split_once(' ').unwrap_or((&wanted, ""));
@@ -167,7 +167,7 @@ impl Service {
         post(path).key(&self.key).body(body.to_owned())
     }
 
-    /// What is told of this request.
+    /// What is reported about this request.
     async fn tells(&self, path: &str, body: &str) -> Vec<(&'static str, Option<u16>)> {
         self.ask(path, body).send(&self.router).await;
         self.heard.words()

@@ -1,4 +1,4 @@
-//! Each call of a shared store is told with its result and its time.
+//! Each call to a shared store is reported with its result and its duration.
 
 use std::time::Duration;
 

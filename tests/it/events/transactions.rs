@@ -1,4 +1,4 @@
-//! A handler with a `Tx`: its decisions are told once, and the calls that its transaction takes.
+//! A handler with a `Tx`: its decisions are reported once, and so are the calls its transaction makes.
 
 use axum::{
     Router,

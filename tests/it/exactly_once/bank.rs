@@ -1,4 +1,4 @@
-//! A service that writes payments in the transaction of its claim, and what the server has of it.
+//! A service that writes payments in its claim's transaction, and what the server then holds.
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Row as _};
 use test_servers::Postgres;
 use uuid::Uuid;
 
-/// For tests that are content with a schema of their own.
+/// For tests that only need their own schema.
 static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
 /// What handlers share with their test.
@@ -21,7 +21,7 @@ pub(crate) struct App {
     pub(crate) url: Arc<OnceLock<String>>,
 }
 
-/// A service with a schema of its own, for its table of payments and that of keys.
+/// A service with its own schema, for its payments table and the table of keys.
 pub(crate) struct Bank<'s> {
     pub(crate) server: &'s Postgres,
     pub(crate) schema: String,
@@ -31,7 +31,7 @@ pub(crate) struct Bank<'s> {
 }
 
 impl Bank<'static> {
-    /// On a server that it shares with other tests.
+    /// On a server shared with other tests.
     pub(crate) async fn open(routes: Router<App>) -> Self {
         Self::open_with(routes, |store| store, |idempotency| idempotency).await
     }
@@ -50,7 +50,7 @@ impl Bank<'static> {
 }
 
 impl<'s> Bank<'s> {
-    /// On a server of its own, which is reached at `url`.
+    /// On its own server, reached at `url`.
     pub(crate) async fn open_at(
         server: &'s Postgres,
         url: &str,
@@ -78,7 +78,7 @@ impl<'s> Bank<'s> {
         Self::serve(schema, server, url, routes, store, settings).await
     }
 
-    /// Another instance of the service, with runs of its own.
+    /// Another instance of the service, with its own runs.
     pub(crate) async fn second_instance(&self, routes: Router<App>) -> Self {
         let store = PostgresStore::builder().schema(&self.schema);
         let url = self.app.url.get().expect("it was said at the start");
@@ -121,7 +121,7 @@ impl<'s> Bank<'s> {
     }
 }
 
-/// Writes a payment, and gives a body that no other gives.
+/// Writes a payment, and returns a unique body.
 pub(crate) async fn insert(tx: &mut PgConnection, reference: &str) -> Result<String, TxError> {
     let row = sqlx::query("INSERT INTO payments (reference) VALUES ($1) RETURNING id")
         .bind(reference)

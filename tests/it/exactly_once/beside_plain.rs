@@ -26,7 +26,7 @@ async fn plain(State(app): State<App>, body: String) -> (StatusCode, String) {
     (status(&body), format!("run {run} by itself"))
 }
 
-/// The first kind of run fails if it is asked to.
+/// A failure if the request asks for one.
 fn status(body: &str) -> StatusCode {
     if body == "fails" { StatusCode::BAD_REQUEST } else { StatusCode::CREATED }
 }

@@ -1,5 +1,5 @@
-//! `Tx` inside a boundary: the commit happens there, and what the layers inside make of the response
-//! decides it.
+//! `Tx` inside a boundary: the commit happens there, decided by the response that the inner layers
+//! leave.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn fails(request: Request, next: Next) -> Response {
     if is_failing { StatusCode::BAD_GATEWAY.into_response() } else { response }
 }
 
-/// Tries a second time, whatever the first answered.
+/// Tries a second time, whatever the first answer was.
 async fn twice(request: Request, next: Next) -> Response {
     let mut again = Request::post(request.uri().path());
     *again.headers_mut().unwrap() = request.headers().clone();
@@ -99,7 +99,7 @@ async fn a_handler_that_a_layer_drops_has_done_nothing() {
             Some(key) => post("/pay").key(key),
             None => post("/pay"),
         };
-        // The gate is closed: the handler has written its row, and is dropped then.
+        // The gate is closed: the handler is dropped after it has written its row.
         let dropped = ask().send(&bank.router).await;
         assert_eq!(dropped.status, StatusCode::GATEWAY_TIMEOUT);
         assert_eq!((bank.payments().len(), bank.keys()), (0, 0), "with a key: {}", key.is_some());

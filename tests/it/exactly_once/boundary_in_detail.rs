@@ -112,7 +112,7 @@ async fn a_handler_that_its_layers_cut_short_or_that_panics_is_rolled_back() {
     let word = |response: Response| async move { (Outcome::Final, response) };
     for (layered, what, status) in [
         (bank(|routes| routes.layer(timeout)).await, "waits", 504),
-        // Whatever a layer says of it.
+        // Whatever outcome a layer gives it.
         (bank(|routes| routes.layer(timeout).layer(map_response(word))).await, "waits", 504),
         (bank(|routes| routes.layer(CatchPanicLayer::new())).await, "panics", 500),
         (
@@ -180,7 +180,7 @@ async fn a_layer_that_answers_before_the_handler_has_ended_is_refused() {
     }
 }
 
-/// Tries again until the response is not 503, twice at the most.
+/// Tries again until the response is not 503, at most twice.
 async fn retry(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1 << 10).await.expect("a short body");

@@ -40,8 +40,7 @@ async fn fails(mut tx: Tx) -> Result<StatusCode, TxError> {
     Ok(StatusCode::BAD_REQUEST)
 }
 
-/// What has happened on the server by now: round trips, commits that wrote something, bytes of its
-/// log.
+/// What the server has done so far: round trips, commits that wrote something, bytes of WAL.
 fn spent(server: &Postgres, proxy: &Proxy) -> [usize; 3] {
     let row = server.execute(
         "SELECT pg_snapshot_xmax(pg_current_snapshot()),
@@ -51,7 +50,7 @@ fn spent(server: &Postgres, proxy: &Proxy) -> [usize; 3] {
     [proxy.requests(), transactions.parse().expect("a number"), log.parse().expect("a number")]
 }
 
-/// The figures of the row of the page that begins with `what`.
+/// The figures in the page's row that begins with `what`.
 fn documented(what: &str) -> [usize; 3] {
     let row = PAGE.lines().find(|line| line.starts_with(&format!("| {what} |")));
     let row = row.unwrap_or_else(|| panic!("the page has no row {what:?}"));
@@ -91,7 +90,7 @@ async fn a_request_costs_what_the_page_says() {
             let answer = ask.send(&bank.router).await;
             assert_eq!(answer.status, if path == "/fails" { 400 } else { 201 });
         };
-        // Statements are prepared, and pages made.
+        // Statements get prepared, and pages allocated.
         for _ in 0..10 {
             ask().await;
         }
@@ -101,7 +100,7 @@ async fn a_request_costs_what_the_page_says() {
         }
         let after = spent(&server, &proxy);
         let [trips, commits, log] = [0, 1, 2].map(|it| after[it] - before[it]);
-        // A pool opens a connection now and then, and looks after one that it gets back.
+        // Now and then the pool opens a connection, or checks one that it gets back.
         let per_request = |count| (count + REQUESTS / 2) / REQUESTS;
         let [trips, commits] = [trips, commits].map(per_request);
         println!("| {what} | {trips} | {commits} | {} B |", per_request(log));

@@ -28,7 +28,7 @@ async fn impatient(State(app): State<App>, _: Tx) {
     app.runs.add();
 }
 
-/// In no transaction.
+/// Without a transaction.
 #[idempotent]
 async fn plain() -> &'static str {
     "plain"
@@ -50,7 +50,7 @@ fn counting() -> Postgres {
     server
 }
 
-/// How often the server was asked in a statement that has these words.
+/// How often the server ran a statement that contains these words.
 fn calls(server: &Postgres, words: &str) -> usize {
     let calls = server.execute(&format!(
         "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE query ~ '{words}'"
@@ -94,7 +94,7 @@ async fn of_many_duplicates_one_takes_a_transaction_and_a_new_key_gets_the_other
     let key = fresh_key();
     let asked = duplicates(&bank, &key, DUPLICATES, "rent");
     bank.app.gate.arrived.reaches(1).await;
-    // Whoever has looked waits.
+    // Those that have looked are waiting.
     until("all have looked", || calls(&server, READS) == DUPLICATES).await;
     let new = post("/pay").key(fresh_key()).body("food").spawn(&bank.router);
     bank.app.gate.arrived.reaches(2).await;

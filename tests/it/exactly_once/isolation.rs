@@ -1,4 +1,4 @@
-//! Under `SERIALIZABLE` the claims of transactions are in nobody's way.
+//! Under `SERIALIZABLE`, the claims of transactions conflict with nothing.
 
 use axum::{Router, extract::State, http::StatusCode, routing::post as route};
 use idempotent_axum::{Serializable, Tx, TxError, idempotent};
@@ -33,7 +33,7 @@ async fn transactions_that_have_nothing_in_common_are_never_in_conflict() {
     for account in 0..CLIENTS {
         bank.query(&format!("CREATE TABLE account_{account} (amount int)"));
     }
-    // All keys are on one page at first, and the table's statistics know of none.
+    // All keys are on one page at first, and the table's statistics list none.
     let clients = (0..CLIENTS).map(|account| {
         let router = bank.router.clone();
         async move {
@@ -49,7 +49,7 @@ async fn transactions_that_have_nothing_in_common_are_never_in_conflict() {
     assert_eq!(bank.keys(), CLIENTS * REQUESTS);
 }
 
-/// Two that read what the other writes.
+/// Two of them read what the other writes.
 #[idempotent]
 async fn skew(
     State(app): State<App>,

@@ -1,4 +1,4 @@
-//! Jobs whose rows, claim and value are there together or not at all: `run_tx`.
+//! `run_tx`: a job's rows, claim and value are committed together or not at all.
 
 use std::{fmt::Debug, pin::pin, time::Duration};
 

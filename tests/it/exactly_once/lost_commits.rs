@@ -1,6 +1,6 @@
 //! A commit whose answer is lost: the caller is told what became of it, and a retry finds the same.
 //!
-//! In a process of its own, because what happens at a step of a transaction is set for all of it.
+//! In its own process, because the action at a step of a transaction is set process-wide.
 
 use std::{
     sync::{Arc, mpsc},
@@ -32,7 +32,7 @@ async fn pay(
 enum Case {
     /// The connection is cut before it is sent.
     CutBefore,
-    /// The connection is cut when the server has committed.
+    /// The connection is cut after the server has committed.
     CutAfter,
     /// The network holds it back for a second.
     HeldShort,
@@ -56,7 +56,7 @@ struct Rig {
 type Held = Box<dyn FnOnce()>;
 
 impl Rig {
-    /// Makes the next commit fail so; what the result is dropped with lets it go on.
+    /// Makes the next commit fail like this; calling the result lets it continue.
     fn set_up(&self, case: Case) -> Held {
         let (server, proxy) = (Arc::clone(&self.server), Arc::clone(&self.proxy));
         let (point, action): (_, Box<dyn Fn() + Send + Sync>) = match case {
@@ -87,13 +87,13 @@ impl Rig {
         let proxy = Arc::clone(&self.proxy);
         Box::new(move || {
             fail::remove(point);
-            // What has vanished ends, and what is held back goes on.
+            // A vanished connection ends, and a held-back commit continues.
             proxy.set(if case == Case::Vanished { Fault::Reset } else { Fault::None });
             proxy.set(Fault::None);
         })
     }
 
-    /// A check that is made at the commit, and waits for a lock that somebody has.
+    /// A check that runs at commit and waits for a lock that somebody holds.
     fn slow_commit(&self) -> Held {
         self.server.execute(
             "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS

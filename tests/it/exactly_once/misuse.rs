@@ -1,5 +1,5 @@
-//! Handlers that do with their transaction what they should not: the caller and the log are told, and
-//! what was committed is never done twice.
+//! Handlers that misuse their transaction: the caller and the log are told, and what was committed
+//! is never done twice.
 
 use std::{
     mem::{forget, swap},
@@ -54,7 +54,7 @@ async fn pay(State(app): State<App>, mut tx: Tx, what: String) -> Result<Respons
         "resets" => run(&mut tx, "RESET ALL").await?,
         "forgets a savepoint" => forget(tx.begin().await?),
         "gives a savepoint up" => {
-            // sqlx then rolls back all of it, and what follows is committed by itself.
+            // sqlx then rolls back everything, and what follows is committed separately.
             while !is_pending(pin!(tx.begin())).await {}
             insert(&mut tx, &what).await?;
         }
@@ -83,7 +83,7 @@ async fn bank() -> Bank<'static> {
     Bank::open(routes()).await
 }
 
-/// Sends a request, and gives the errors that were logged meanwhile.
+/// Sends a request; returns the answer and the errors logged meanwhile.
 async fn ask(bank: &Bank<'_>, key: Option<&str>, what: &'static str) -> (Answer, Vec<String>) {
     let (events, _guard) = Events::of_thread();
     let ask = post("/pay").body(what);
@@ -107,7 +107,7 @@ async fn a_handler_that_ends_its_transaction_runs_once_and_its_key_says_so() {
     assert_noticed(&bank().await).await;
 }
 
-/// Asks for each way to end a transaction, and again.
+/// Requests each way to end a transaction, then again.
 pub(super) async fn assert_noticed(bank: &Bank<'_>) {
     for (what, rows) in [
         ("commits", 1),
@@ -215,7 +215,7 @@ async fn one(State(app): State<App>, _: Tx) {
     app.runs.add();
 }
 
-/// Asks for the handler at `path` with and without a key: 500, and one error that names it.
+/// Calls the handler at `path` with and without a key: 500, and one error that names it.
 async fn assert_misconfigured(router: &Router, path: &'static str, why: &str) {
     let (events, _guard) = Events::of_thread();
     for ask in [post(path).key(fresh_key()), post(path)] {
@@ -284,7 +284,7 @@ async fn one_that_is_used_before_its_time_or_without_the_attribute_panics_with_w
     assert!(bank.payments().is_empty());
 }
 
-/// Takes one that it does not keep.
+/// Takes a transaction without keeping it.
 struct Passing;
 
 impl<S: Sync> FromRequestParts<S> for Passing {

@@ -1,5 +1,5 @@
-//! Guarantee *Exactly once, in PostgreSQL*: what a handler writes with `Tx`, its claim and its response
-//! are there together or not at all, on real servers.
+//! Guarantee *Exactly once, in PostgreSQL*: what a handler writes with `Tx`, its claim and its
+//! response are committed together or not at all, on real servers.
 
 pub(crate) mod bank;
 mod beside_plain;
@@ -22,7 +22,7 @@ use idempotent_test_support::PATIENCE;
 
 use bank::{App, Bank, insert};
 
-/// Looks until it is so.
+/// Polls until `so` holds.
 async fn until(what: &str, so: impl Fn() -> bool) {
     let since = Instant::now();
     while !so() {

@@ -1,4 +1,4 @@
-//! What becomes of the rows and of the key, by what the handler answers.
+//! What becomes of the rows and the key, depending on the handler's answer.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -68,7 +68,7 @@ async fn pay(State(app): State<App>, mut tx: Tx, what: String) -> Result<Respons
 
 const LARGE: usize = 2000;
 
-/// What a statement of the handler's fails with.
+/// Runs a statement that fails with this code.
 async fn raise(tx: &mut Tx, code: &'static str) -> Result<Response, TxError> {
     let sql = format!("DO $$ BEGIN RAISE EXCEPTION SQLSTATE '{code}'; END $$");
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut **tx).await?;
@@ -129,7 +129,7 @@ const CASES: [Case; 17] = [
     Case("serialization", (503, "store_unavailable"), Then::RolledBack),
     Case("deadlock", (503, "store_unavailable"), Then::RolledBack),
     Case("constraint", (500, "transaction_failed"), Then::RolledBack),
-    // A body that is not whole.
+    // Incomplete bodies.
     Case("slow", (201, ""), Then::Committed(409, "response_not_stored")),
     Case("broken", (201, ""), Then::RolledBack),
 ];
@@ -139,11 +139,11 @@ async fn rows_and_key_follow_the_response() {
     assert_followed(&Bank::open_with(routes(), |store| store, settings).await).await;
 }
 
-/// Each transfer is of another payment, which is judged at the commit.
+/// Each transfer is for a different payment, which is checked at commit.
 pub(super) const TRANSFERS: &str = "CREATE TABLE IF NOT EXISTS transfers
     (payment bigint REFERENCES payments DEFERRABLE INITIALLY DEFERRED)";
 
-/// Asks for each case, and again.
+/// Requests each case, then again.
 pub(super) async fn assert_followed(bank: &Bank<'_>) {
     bank.query(TRANSFERS);
     for Case(what, (status, code), then) in CASES {
@@ -181,7 +181,7 @@ async fn without_a_key_rows_follow_the_head_of_the_response() {
     assert_eq!(bank.keys(), 0);
 }
 
-/// Asks for each case.
+/// Requests each case.
 pub(super) async fn assert_followed_without_a_key(bank: &Bank<'_>) {
     bank.query(TRANSFERS);
     bank.app.gate.open_for_good();
@@ -191,13 +191,13 @@ pub(super) async fn assert_followed_without_a_key(bank: &Bank<'_>) {
             Ok(answer) => assert_eq!(seen(&answer), (status, code.to_owned()), "{what}"),
             Err(_) => assert_eq!(what, "broken", "a body is passed on as it is"),
         }
-        // Nothing is held back, so how its body ends plays no part.
+        // Nothing is held back, so how its body ends does not matter.
         let more = usize::from(matches!(then, Then::Committed(..)) || what == "broken");
         assert_eq!(bank.payments().len(), rows + more, "{what}");
     }
 }
 
-/// Stops in its run, its row written.
+/// Stops mid-run, with its row written.
 #[idempotent(wait = "60s")]
 async fn gated(State(app): State<App>, mut tx: Tx, reference: String) -> Result<String, TxError> {
     app.runs.add();
@@ -206,7 +206,7 @@ async fn gated(State(app): State<App>, mut tx: Tx, reference: String) -> Result<
     Ok(paid)
 }
 
-/// A request that stands at the gate.
+/// A request that has stopped at the gate.
 async fn at_gate(gate: &Gate, arrived: usize, request: JoinHandle<Answer>) -> JoinHandle<Answer> {
     gate.arrived.reaches(arrived).await;
     request

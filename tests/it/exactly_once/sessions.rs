@@ -1,4 +1,4 @@
-//! The server's sessions: what ends them, what leads to them, and that nothing is left in them.
+//! The server's sessions: what ends them, what sits in front of them, and that nothing is left in them.
 
 use axum::{Router, extract::State, http::StatusCode, routing::post as route};
 use idempotent_axum::{PostgresStoreBuilder, Tx, TxError, idempotent};
@@ -47,7 +47,7 @@ async fn through_a_transaction_pooler_all_of_it_is_the_same() {
     );
     let bank =
         Bank::open_at(&server, &pooler.url(), outcomes::routes(), pooled, outcomes::settings).await;
-    // More clients than sessions, with statements of the same names.
+    // More clients than sessions, with the same statement names.
     let clients = (0..8).map(|client| {
         let router = bank.router.clone();
         async move {

@@ -1,4 +1,4 @@
-//! Rows, claim and response are there together, wherever the transaction stands among the parameters.
+//! Rows, claim and response are committed together, wherever the transaction is among the parameters.
 
 use axum::{
     Json, Router,
@@ -73,7 +73,7 @@ async fn last(mut tx: Tx) -> Result<String, TxError> {
     insert(&mut tx, "last").await
 }
 
-/// What a service would make of it: the account whose money it is, and the way to it.
+/// What a service would wrap it in: the account, and the transaction to reach it.
 struct Account {
     tx: Tx,
     name: String,

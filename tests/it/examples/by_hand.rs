@@ -96,7 +96,7 @@ async fn a_message_that_is_delivered_again_charges_once() {
     assert!(matches!(key.state().await.unwrap(), OperationState::Stored { .. }));
     assert!(pending().starts_with('1'), "{}", pending());
 
-    // A minute later it is the next one's; and its producer has sent it again.
+    // A minute later the next consumer gets it; and its producer has sent it again.
     let idle = ["XCLAIM", queue::STREAM, queue::GROUP, "one", "0", &message.id, "IDLE", "60000"];
     server.cli(&idle);
     add("visa");
@@ -109,7 +109,7 @@ async fn a_message_that_is_delivered_again_charges_once() {
     assert_eq!(store.complete.begun.get(), completed, "nothing was charged again");
     assert!(pending().starts_with('0'), "{}", pending());
 
-    // The same id with another card is for a person to look at.
+    // The same id with a different card needs a person to look at it.
     add("amex");
     for message in queue::deliver(&mut redis, "two").await.unwrap() {
         queue::consume(&idempotency, &mut redis, &message).await.unwrap();

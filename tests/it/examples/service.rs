@@ -26,8 +26,8 @@ async fn report(State(gate): State<Gate>) {
     gate.pass().await;
 }
 
-/// Stops a service whose only caller has left, with its handler at the gate; `meanwhile` is called while it
-/// stops. Gives what was left, and what the caller's key holds by then.
+/// Stops a service whose only caller has left while its handler is at the gate; calls `meanwhile`
+/// while it stops. Returns what was left, and what the caller's key then holds.
 async fn shut_down(grace: Duration, meanwhile: impl FnOnce(&Gate)) -> (Undrained, OperationState) {
     let (gate, ended, key) = (Gate::default(), Counter::default(), fresh_key());
     let count = ended.clone();
@@ -73,7 +73,7 @@ async fn a_shutdown_says_what_it_could_not_wait_for() {
 #[tokio::test]
 async fn decisions_are_counted_at_the_route_that_is_scraped() {
     let recorder = measured::recorder().unwrap().build_recorder();
-    // Everything runs on this thread, whose metrics these are.
+    // Everything runs on this thread, and so does the recorder.
     let _guard = metrics::set_default_local_recorder(&recorder);
     let app = measured::app(Idempotency::new(MemoryStore::new()), recorder.handle());
     let key = fresh_key();

@@ -1,4 +1,4 @@
-//! Stores: on real servers, in a file, and one of the service's own.
+//! Stores: on real servers, in a file, and a custom one.
 
 use http::StatusCode;
 use idempotent_axum::MemoryStore;

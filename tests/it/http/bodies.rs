@@ -1,4 +1,4 @@
-//! Request bodies: buffered within Axum's limit, only where there is a key, and never half a body
+//! Request bodies: buffered up to Axum's limit, only if there is a key; a partial body is never
 //! claimed.
 
 use axum::{
@@ -77,9 +77,9 @@ async fn a_body_over_the_limit_is_413_and_leaves_its_key_unclaimed() {
         let ask = post(path).key(&key).header("content-type", "application/json");
         let answer = ask.body(body(11)).send(&app).await;
         assert_eq!(answer.status, 413);
-        // What Axum says without the attribute.
+        // What Axum answers without the attribute.
         assert_eq!(answer, bare, "{path}");
-        // A body of unknown length, cut where the limit is.
+        // A body of unknown length, cut off at the limit.
         let (sender, endless) = frames();
         sender.data(body(6));
         sender.data(body(6));

@@ -1,5 +1,5 @@
-//! The `"request"` fingerprint: what makes two requests the same one, what does not, and that it
-//! stays the same from release to release.
+//! The `"request"` fingerprint: what makes two requests the same, what does not, and that it stays
+//! the same from release to release.
 
 use std::collections::HashMap;
 
@@ -88,7 +88,7 @@ async fn requests_that_differ_only_in_other_headers_are_the_same() {
     for (name, value) in [("user-agent", "x"), ("accept", "*/*"), ("traceparent", "00-1-1-00")] {
         assert_eq!(fingerprint(post("/p").body("b").header(name, value)).await, base);
     }
-    // Neither the spelling of the key, nor the host.
+    // Neither the key's spelling nor the host counts.
     assert_eq!(fingerprint(post("http://other.example/p").body("b")).await, base);
 }
 
@@ -170,8 +170,8 @@ async fn chunked_equals_content_length_on_the_wire() {
     assert_eq!(runs.count(), 1);
 }
 
-/// These values are in the stores of running services: a release that computes another one answers
-/// 422 to retries of requests that an older one has stored. They were computed by another program.
+/// These values are in the stores of running services: a release that computed a different one would
+/// answer 422 to retries of requests that an older one has stored. They were computed by another program.
 #[tokio::test]
 async fn fingerprints_are_stable_across_processes_and_releases() {
     let golden = [
@@ -181,7 +181,7 @@ async fn fingerprints_are_stable_across_processes_and_releases() {
             ask("PUT".parse().expect("a method"), "/nested/7").body("text"),
             "1055d58775b78a09a87336723c799616",
         ),
-        // Where the length of a field begins to take more room.
+        // Around the length at which a field's length takes more bytes.
         (
             post(&format!("/{}?{}", "p".repeat(253), "q".repeat(254))).body("b".repeat(255)),
             "a74aa743569d15eb77d52cbecb331b5a",
@@ -198,7 +198,7 @@ async fn fingerprints_are_stable_across_processes_and_releases() {
     }
 }
 
-/// A release that computes another one does not find what an older one has stored, and runs again.
+/// A release that computed a different one would miss what an older one has stored, and run it again.
 #[tokio::test]
 async fn store_keys_are_stable_across_processes_and_releases() {
     #[idempotent]

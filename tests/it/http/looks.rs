@@ -1,9 +1,9 @@
 //! The look before extraction: a response that this process holds in memory is replayed without
-//! extracting the last parameter again, if that is a function of bytes that were extracted before.
-//! In every other case the parameter is extracted before the replay.
+//! extracting the last parameter again, if that parameter is a function of bytes that were
+//! extracted before. Otherwise it is extracted before the replay.
 //!
-//! A `Deserialize` that counts sees whether `Json` is extracted; of `String` and `Bytes` only the
-//! log tells it.
+//! A counting `Deserialize` shows whether `Json` is extracted; for `String` and `Bytes` only the
+//! log does.
 
 use std::{cell::Cell, convert::Infallible, sync::Arc};
 
@@ -20,7 +20,7 @@ use idempotent_test_support::{Answer, Ask, Events, Gate, Leased, fresh_key, post
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 thread_local! {
-    /// How often a [`Counted`] was read by this test: each has a thread of its own.
+    /// How often this test has read a [`Counted`]: each test has its own thread.
     static READ: Cell<usize> = const { Cell::new(0) };
     /// How often a handler ran.
     static RUNS: Cell<usize> = const { Cell::new(0) };
@@ -42,7 +42,7 @@ impl<'de> Deserialize<'de> for Counted {
     }
 }
 
-/// Another type that reads the same.
+/// Another type that reads the same value.
 struct OtherCounted;
 
 impl<'de> Deserialize<'de> for OtherCounted {
@@ -105,7 +105,7 @@ fn ask(key: &str) -> Ask {
     post("/").key(key).json("[1]")
 }
 
-/// Asserts that of these two requests the second gets a replay, and how often it is extracted.
+/// Asserts that the second of these two requests gets a replay, and how often it is extracted.
 async fn assert_read(app: &Router, first: Ask, second: Ask, reads: usize) -> Answer {
     let before = (READ.get(), RUNS.get());
     let first = first.send(app).await;
@@ -145,7 +145,7 @@ async fn nor_if_a_principal_is_known_before_it() {
     let (key, other) = (fresh_key(), fresh_key());
     let of = |key: &str, token: &str| ask(key).header("authorization", format!("Bearer {token}"));
     assert_read(&app, of(&key, "7"), of(&key, "7"), 0).await;
-    // Another's key is another key.
+    // Another user's key is a different key.
     assert_read(&app, of(&key, "8"), of(&key, "8"), 0).await;
     assert_read(&app, of(&other, "8"), of(&other, "8"), 0).await;
 }
@@ -342,7 +342,7 @@ async fn a_content_type_that_says_more_has_it_extracted() {
             assert_read(&app, typed(&key, first), typed(&key, second), 1).await;
         }
     }
-    // Axum's own refusal, though the bytes are those of a stored request.
+    // Axum's own rejection, although the bytes are those of a stored request.
     let key = fresh_key();
     assert_eq!(ask(&key).send(&app).await.status, StatusCode::OK);
     for refused in [post("/").key(&key).body("[1]"), typed(&key, "application/json; a")] {
@@ -357,7 +357,7 @@ async fn a_shared_store_has_it_extracted() {
     assert_read(&app, ask(&key), ask(&key), 1).await;
 }
 
-/// Two services of one store, with handlers of one operation at one path.
+/// Two services on one store, with handlers for the same operation at the same path.
 #[tokio::test]
 async fn what_was_extracted_as_another_type_is_extracted_as_this_one() {
     #[idempotent(scope = "operation")]
@@ -431,7 +431,7 @@ async fn a_bad_body_never_holds_the_key() {
         let key = fresh_key();
         let bad = post("/").key(&key).body("bad").spawn(&app);
         gate.arrived.reaches(1).await;
-        // It is being extracted: the key is free, and not of another request.
+        // It is still being extracted: the key is free, and belongs to no other request.
         let good = || post("/").key(&key).body("good");
         let first = good().send(&app).await;
         assert_eq!((first.status, first.is_replay()), (StatusCode::OK, false));

@@ -1,4 +1,4 @@
-//! `Outcome`: what a handler says of its response, whatever its status.
+//! `Outcome`: what a handler says about its response, whatever its status.
 
 use axum::{
     Router, extract::State, http::StatusCode, response::IntoResponse, routing::post as route,
@@ -41,7 +41,7 @@ async fn pay(State(runs): State<Runs>, body: String) -> Result<(Outcome, String)
     }
 }
 
-/// Sends `body` to `pay` twice with one key; status and marker of both answers, and the runs.
+/// Sends `body` to `pay` twice with one key: both statuses, the second's marker, and the runs.
 async fn pay_twice(body: &'static str) -> (u16, u16, bool, usize) {
     let runs = Runs::default();
     let app = Router::new()

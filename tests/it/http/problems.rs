@@ -58,7 +58,7 @@ fn on(store: impl Store) -> Router {
     configured(Idempotency::new(store)).0
 }
 
-/// What takes a real server.
+/// The rows that need a real server.
 mod transactions {
     use std::sync::LazyLock;
 
@@ -73,14 +73,14 @@ mod transactions {
         store
     }
 
-    /// Does not look at its error.
+    /// Ignores its error.
     #[idempotent]
     pub(super) async fn aborted(mut tx: Tx) {
         let _ = sqlx::query("SELECT 1 / 0").execute(&mut *tx).await;
     }
 }
 
-/// The rows of the table, and how to come to each.
+/// The rows of the table, and how to get each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Row {
     InvalidKey,
@@ -111,7 +111,7 @@ const ROWS: &[(Row, &str)] = &[
 ];
 
 impl Row {
-    /// The answer of a service so configured.
+    /// The answer of a service configured this way.
     async fn answer(self, configure: impl Fn(Idempotency) -> Idempotency) -> Answer {
         let idempotency = match self {
             Self::StoreUnavailable => {
@@ -183,7 +183,7 @@ fn assert_problem(answer: &Answer, status: u16, code: &str, title: &str) {
     assert!(!answer.is_replay());
     let retry_after: &[_] = match code {
         "request_in_progress" => &[Some("1")],
-        // At random, so that not all come back at once.
+        // Random, so that clients do not all come back at once.
         "store_unavailable" | "too_many_runs" => &[Some("1"), Some("2"), Some("3")],
         _ => &[None],
     };
@@ -370,7 +370,7 @@ async fn error_response_replaces_the_format_of_every_problem() {
                 "code": code, "title": document["title"], "text": document["detail"],
             }})
         );
-        // Added where the problem has it.
+        // Added if the problem has it.
         let has_retry_after = |answer: &Answer| answer.header("retry-after").is_some();
         assert_eq!(has_retry_after(&own), has_retry_after(&default), "{code}");
     }

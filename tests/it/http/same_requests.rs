@@ -1,6 +1,6 @@
-//! Requests that differ in their bytes and are the same: JSON by its value, forms by their parts,
-//! whatever their boundary. And requests that are the same under two keys, and cannot be told so by
-//! what a store holds.
+//! Requests that differ in their bytes but are the same: JSON by its value, forms by their parts,
+//! whatever their boundary. And requests that are the same under two keys, which what a store holds
+//! does not reveal.
 
 use axum::{
     Json, Router,
@@ -37,7 +37,7 @@ fn app(store: impl Store) -> (Router, Runs) {
 type Content = (String, String);
 
 /// Asserts which requests are the same as the first one, in memory and in a shared store: each has
-/// fingerprints of its own kind.
+/// its own kind of fingerprint.
 async fn assert_same(path: &str, first: Content, same: Vec<Content>, other: Vec<Content>) {
     for (app, runs) in [app(MemoryStore::new()), app(Leased::default())] {
         let key = fresh_key();
@@ -126,7 +126,7 @@ async fn json_without_a_form_that_keeps_its_value_counts_as_bytes() {
     assert_same("/value", twice, vec![], all(others)).await;
     let others = [r#"{"\u0061":1,"a":2} "#, r#"{"a":2,"\u0061":1}"#];
     assert_same("/value", json(r#"{"\u0061":1,"a":2}"#), vec![], all(others)).await;
-    // No JSON at all.
+    // Not JSON at all.
     assert_same("/value", json("{"), vec![], all(["{ ", "{}"])).await;
     assert_same("/value", json(""), vec![], all([" ", "null"])).await;
 }
@@ -180,7 +180,7 @@ async fn a_form_is_the_same_request_under_every_boundary() {
     let forms = |file: &str| rest.iter().map(|boundary| form(boundary, file)).collect();
     assert_same("/bytes", form(first, "content"), forms("content"), forms("contenT")).await;
     assert_same("/bytes", form(first, "content"), vec![], vec![form(first, "contenT")]).await;
-    // What is no JSON counts as without the option.
+    // What is not JSON counts as it does without the option.
     assert_same("/value", form(first, "content"), forms("content"), forms("contenT")).await;
 }
 
@@ -218,7 +218,7 @@ async fn derived(Json(text): Json<Value>) {
     drop(text);
 }
 
-/// Whoever finds a fingerprint in a store cannot try requests without the key of each.
+/// Requests cannot be guessed from the fingerprints in a store without the key of each.
 #[tokio::test]
 async fn the_key_is_the_salt_of_a_stored_fingerprint() {
     let probe = Probe::on(Leased::default());
@@ -244,7 +244,7 @@ async fn the_key_is_the_salt_of_a_stored_fingerprint() {
     let derived = ["a", "b"].map(|key| post("/derived").json(&format!("{{\"key\": \"{key}\"}}")));
     let [one, two] = derived;
     assert_ne!(claimed(one).await, claimed(two).await);
-    // Nothing is in it that could be found.
+    // It contains nothing that could be found.
     let [one, two] = [(); 2].map(|()| post("/none").key(fresh_key()).body("any"));
     assert_eq!(claimed(one).await, claimed(two).await);
 }

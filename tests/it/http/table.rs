@@ -1,5 +1,5 @@
-//! The outcome table, row by row: what a request meets depends on what its key holds and on
-//! whether it is the same request. The row of a request whose wait is over is that of the option
+//! The outcome table, row by row: what a request gets depends on what its key holds and on whether
+//! it is the same request. The row of a request whose wait is over is tested with the option
 //! `wait`.
 
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post as route};
@@ -15,7 +15,7 @@ async fn instant(State((runs, _)): State<Services>, _body: Bytes) -> (StatusCode
     (StatusCode::CREATED, runs.next())
 }
 
-/// Answers what is not stored.
+/// Returns a response that is not stored.
 #[idempotent]
 async fn failing(State((runs, _)): State<Services>, _body: Bytes) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, runs.next())
@@ -37,7 +37,7 @@ async fn impatient(State((runs, gate)): State<Services>, _body: Bytes) -> String
     run
 }
 
-/// Answers more than is stored.
+/// Returns more than is stored.
 #[idempotent]
 async fn large(State((runs, _)): State<Services>, _body: Bytes) -> String {
     runs.next() + &"x".repeat(2000)

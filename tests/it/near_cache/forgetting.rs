@@ -1,5 +1,5 @@
-//! What is forgotten is not replayed from a copy: in this process from then on, in others as soon as
-//! their copies end.
+//! What is forgotten is not replayed from a copy: in this process from then on, in others as soon
+//! as their copies expire.
 
 use idempotent_axum::Forgotten;
 use idempotent_test_support::{Fault, fresh_key, post};

@@ -1,5 +1,5 @@
-//! A copy never outlives what it is of, nor 10 minutes. The time stands still but where the test
-//! moves it; the store's does not, so that only the copy can end.
+//! A copy never outlives the record it copies, nor 10 minutes. Time only passes when the test
+//! advances it, and never for the store, so that only the copy can expire.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{from_store, near, two};
 
 const TTL: Duration = Duration::from_secs(90);
 const LONGEST: Duration = Duration::from_secs(600);
-/// What a store may cut off, and what the test stays away from it.
+/// How much a store may round off, and how far the test stays away from the limit.
 const MARGIN: Duration = Duration::from_millis(3);
 
 #[tokio::test(start_paused = true)]
@@ -20,8 +20,8 @@ async fn a_copy_ends_with_its_ttl_and_after_ten_minutes_at_the_latest() {
         let (_, one, other, app) = two();
         let key = fresh_key();
         assert_eq!(one.send(path, &key, "").await.text(), "run 1");
-        // Its own is of what it stored; the other's of its first replay, whose `expires_in` is the
-        // whole ttl.
+        // Its own copy is of what it stored; the other's is of its first replay, whose `expires_in`
+        // is the whole ttl.
         assert_eq!(other.replay(path, &key, "").await, from_store("run 1"));
         for instance in [&one, &other] {
             instance.calls();
@@ -85,7 +85,7 @@ async fn its_time_counts_from_before_the_call_that_said_what_is_left() {
     assert_eq!(other.replay("/short", &key, "").await, from_store("run 1"));
 }
 
-/// A call whose answer is lost may have stored it: what comes later is `Held` because of that.
+/// A call whose answer is lost may have stored it: that is why a later call gets `Held`.
 #[tokio::test(start_paused = true)]
 async fn stored_in_the_background_its_time_counts_from_the_first_try() {
     let (store, one, _, _) = two();

@@ -1,5 +1,5 @@
-//! A copy is looked at before extraction if that is a function of bytes that were extracted before, as
-//! a response in a `MemoryStore` is; otherwise the parameter is extracted first.
+//! A copy is looked at before extraction if the parameter is a function of bytes that were extracted
+//! before, as for a response in a `MemoryStore`; otherwise the parameter is extracted first.
 
 use std::cell::Cell;
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use super::MAX_BYTES;
 
 thread_local! {
-    /// How often a [`Counted`] was read by this test: each has a thread of its own.
+    /// How often this test has read a [`Counted`]: each test has its own thread.
     static READ: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -30,7 +30,7 @@ impl<'de> Deserialize<'de> for Counted {
     }
 }
 
-/// Another type that reads the same.
+/// Another type that reads the same value.
 struct OtherCounted;
 
 impl<'de> Deserialize<'de> for OtherCounted {

@@ -1,5 +1,5 @@
-//! The near cache: what this process has stored in a shared store, or has once replayed, it replays
-//! again without that, for as long as it is right.
+//! The near cache: what this process has stored in a shared store, or has replayed once, it replays
+//! again without asking the store, for as long as that is right.
 
 mod forgetting;
 mod lifetimes;

@@ -1,5 +1,5 @@
-//! What is copied: what the store has said that it holds, and that can be replayed; for whom it is
-//! replayed, and in how many bytes.
+//! What is copied: whatever the store has said it holds, if it can be replayed; to whom it is
+//! replayed, and how many bytes it takes.
 
 #[cfg(feature = "seal")]
 use idempotent_axum::Sealing;
@@ -147,7 +147,7 @@ async fn a_response_stored_after_its_claim_was_lost_is_copied_and_so_is_that_of_
     app.gate.open(1);
     assert_eq!(held.await.unwrap().text(), "run 1");
     assert_eq!(one.replay("/pay", &key, "held").await, near("run 1"));
-    // Another has stored a response by then.
+    // Another instance has stored a response meanwhile.
     let key = fresh_key();
     let held = post("/pay").key(&key).body("held").spawn(&one.router);
     app.gate.arrived.reaches(2).await;
@@ -178,7 +178,7 @@ async fn for_a_note_the_store_is_asked_every_time() {
             assert_eq!(refused.problem(), (409, code.to_owned()));
             assert_eq!(instance.calls(), [StoreVerb::Claim]);
         }
-        // So that people who have looked into it free it for all instances at once.
+        // So that people who have looked into it can free it for all instances at once.
         assert_eq!(one.key(&key).forget().await.unwrap(), Forgotten::Freed);
         assert!(!other.send("/pay", &key, "").await.is_replay());
     }

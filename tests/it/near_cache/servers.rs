@@ -1,5 +1,5 @@
-//! A copy of what a real store holds: no round trip, and a replay while the server is down; and none
-//! that outlives it, with real clocks on both sides.
+//! A copy of what a real store holds: no round trip, a replay while the server is down, and none
+//! that outlives its record, with real clocks on both sides.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use tokio::task::{JoinSet, block_in_place};
 use super::{App, Instance, MAX_BYTES, from_store, near};
 use crate::exactly_once::bank::{self, Bank, insert};
 
-/// Replays without the store: of round trips that nobody waits for, such as a pool's look at a
-/// connection that it gets back, there are far fewer.
+/// Replays without the store: far more than the round trips that nobody waits for, such as a pool's
+/// check of a connection that it gets back.
 const HITS: usize = 100;
 
 async fn job(key: &OperationKey) -> Result<(String, bool), RunError<()>> {
@@ -150,8 +150,8 @@ async fn what_a_transaction_has_committed_is_replayed_without_the_server() {
     assert_eq!((payments, bank.app.runs.get()), (vec!["rent".to_owned(), "food".to_owned()], 2));
 }
 
-/// Under a ttl so short that the key is free again and again, on two instances that have copies and
-/// one that has none: nobody is told what an earlier run gave once a later one has begun.
+/// With a ttl so short that the key is free again and again, on two instances with copies and one
+/// without: nobody gets what an earlier run returned once a later one has begun.
 async fn no_copy_outlives_its_record(store: impl Store + Clone) {
     const CALLERS: usize = 2;
     const RUNS: usize = 60;

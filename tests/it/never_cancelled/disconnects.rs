@@ -1,4 +1,4 @@
-//! Callers that go away: a started handler goes on, and its response is there for the retry.
+//! Callers that go away: a started handler continues, and its response is ready for the retry.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn a_client_cut_off_mid_handler_gets_the_one_response_when_it_retries() {
     assert_eq!((service.app.gate.arrived.get(), service.app.effects.get()), (1, 1));
 }
 
-/// The clock is virtual: it moves when the handler is at the gate and everything waits.
+/// The clock is virtual: it advances when the handler is at the gate and everything waits.
 #[tokio::test(start_paused = true)]
 async fn an_outer_timeout_does_not_cancel_the_handler() {
     let timeout =
@@ -72,7 +72,7 @@ async fn a_client_cut_off_while_it_waits_is_forgotten() {
     service.probe.wait.ended.reaches(1).await;
     service.app.gate.open(1);
     assert_eq!(first.reply().await.unwrap().body, "rent: effect 0");
-    // Nothing started for the waiter, so nothing goes on without it.
+    // Nothing started for the waiter, so nothing continues without it.
     service.idempotency.drain().await;
     assert_eq!(service.app.gate.arrived.get(), 1);
 }

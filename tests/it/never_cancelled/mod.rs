@@ -1,5 +1,5 @@
-//! Guarantee *A started handler is never cancelled*: if its caller goes away, it goes on in a task
-//! of its own, and its response is there for the retry.
+//! Guarantee *A started handler is never cancelled*: if its caller goes away, it continues in its
+//! own task, and its response is ready for the retry.
 
 mod disconnects;
 mod drain;
@@ -24,9 +24,9 @@ type Probe = idempotent_test_support::Probe<MemoryStore>;
 struct App {
     /// Where handlers stop.
     gate: Gate,
-    /// What handlers have done: one per run that came to its end.
+    /// What handlers have done: one per run that finished.
     effects: Counter,
-    /// Guards that handlers were given and that are gone.
+    /// Guards that handlers were given and have been dropped.
     guards: Counter,
     /// Requests whose caller is gone or answered.
     ended: Counter,
@@ -70,7 +70,7 @@ struct Service {
     app: App,
     probe: Probe,
     idempotency: Idempotency,
-    /// In this process, beside the server.
+    /// In this process, in addition to the server.
     router: Router,
     server: Server,
 }

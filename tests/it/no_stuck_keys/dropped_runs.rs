@@ -1,5 +1,5 @@
-//! A run that ends with its runtime, or on a blocked thread: its claim does not stay behind, and is
-//! not lost.
+//! A run that ends with its runtime, or on a blocked thread: its claim is neither left behind nor
+//! lost.
 
 use std::{sync::mpsc, thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A claim that the server makes after its caller went away and after it was released.
+//! A claim that the server makes after its caller has gone away and after it was released.
 #![cfg(feature = "postgres")]
 
 use std::time::{Duration, Instant};

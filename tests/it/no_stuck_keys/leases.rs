@@ -1,4 +1,4 @@
-//! Leases: renewed while the handler runs, so that the key of a dead instance is free after one.
+//! Leases: renewed while the handler runs, so that a dead instance's key is free after one lease.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use idempotent_test_support::{Fault, Leased};
 
 use crate::service::{SHORT, Seen, service, service_on};
 
-/// The clock is virtual: seconds pass when everybody sleeps.
+/// The clock is virtual: seconds pass while everything sleeps.
 #[tokio::test(start_paused = true)]
 async fn a_running_claim_is_renewed_at_a_third_of_its_lease_until_it_ends() {
     let service = service_on(Leased::default(), |settings| settings.lease(Duration::from_secs(30)));

@@ -1,5 +1,6 @@
-//! Guarantee *No stuck keys*: a panic or an error releases the key, as does a run's end with its
-//! runtime; a claim in a shared store holds for a lease; an instance that lost its claim overwrites nothing.
+//! Guarantee *No stuck keys*: a panic or an error releases the key, as does a run that ends with its
+//! runtime; a claim in a shared store holds for a lease; an instance that lost its claim overwrites
+//! nothing.
 
 mod dropped_runs;
 mod late_claims;

@@ -1,6 +1,6 @@
-//! Who and what can never meet: principals, scopes, routes, and keys made to look like another's
-//! fields. Every handler here ignores the request but for its key, so nothing else keeps two
-//! requests apart.
+//! What can never collide: principals, scopes, routes, and keys crafted to look like another
+//! request's fields. Every handler here ignores everything in the request but its key, so nothing
+//! else keeps two requests apart.
 
 use axum::{
     Router,
@@ -44,7 +44,7 @@ fn user(request: Ask, user: Option<&str>) -> Ask {
     }
 }
 
-/// Asserts that no two of the requests are the same operation, and that each is one with itself.
+/// Asserts that no two of the requests are the same operation, and that each is the same as itself.
 async fn assert_apart<const N: usize>(app: &Router, requests: impl Fn() -> [Ask; N]) {
     let mut first = Vec::new();
     for request in requests() {
@@ -214,7 +214,7 @@ async fn without_a_route_template_the_full_path_names_the_operation() {
 
 #[tokio::test]
 async fn a_path_that_spells_a_template_is_not_that_route() {
-    // Two services on one store; the path in the one is, byte for byte, the template in the other.
+    // Two services on one store; the path in one is, byte for byte, the template in the other.
     let probe = Probe::default();
     let on =
         |app: Router<Runs>| app.layer(Idempotency::new(probe.clone())).with_state(Runs::default());

@@ -1,5 +1,5 @@
-//! No log, answer or `Debug` has a key or a principal, in plain, hex or base64: whatever becomes
-//! of a request, with a subscriber that wants every event and every span.
+//! No log, answer or `Debug` contains a key or a principal, in plain text, hex or base64, whatever
+//! becomes of a request, even if a subscriber wants every event and every span.
 
 use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
@@ -123,15 +123,15 @@ impl<S: Store + Clone + Debug> Service<S> {
         self.witness.assert_logged("response replayed");
     }
 
-    /// Sends a request twice; gives the `code` of the second answer.
+    /// Sends a request twice; returns the `code` of the second answer.
     async fn twice(&self, path: &str, key: &str, bodies: [&'static str; 2]) -> String {
         let first = self.witness.send(request(path, key, bodies[0]), &self.router).await;
         assert_eq!(first.status, 200);
         self.witness.send(request(path, key, bodies[1]), &self.router).await.problem().1
     }
 
-    /// Asserts that nothing leaked: not into what was noted, nor into what the store was told, nor
-    /// into the `Debug` of settings and store.
+    /// Asserts that nothing leaked: not into what was recorded, nor into what the store was told,
+    /// nor into the `Debug` of settings and store.
     fn assert_nothing_leaked(&self) {
         let shown = self.witness.shown();
         shown.add(format!("{:?} {:?}", self.idempotency, self.probe));

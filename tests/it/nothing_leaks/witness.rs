@@ -1,4 +1,4 @@
-//! [`Witness`]: notes all that a service logs, answers and shows, and looks for secrets in it.
+//! [`Witness`]: records everything that a service logs, answers and shows, and looks for secrets in it.
 
 use std::{
     fmt::Write as _,
@@ -38,12 +38,12 @@ impl Witness {
         self.shown.clone()
     }
 
-    /// Sends a request, and notes the answer.
+    /// Sends a request, and records the answer.
     pub(super) async fn send(&self, ask: Ask, app: &Router) -> Answer {
         self.notes(ask.send(app).await)
     }
 
-    /// Notes status, headers and body of an answer.
+    /// Records status, headers and body of an answer.
     pub(super) fn notes(&self, answer: Answer) -> Answer {
         self.shown.add(answer.status.to_string());
         for (name, value) in &answer.headers {
@@ -59,7 +59,7 @@ impl Witness {
         assert!(all.iter().any(|event| event.message.contains(text)), "{text:?}: {all:#?}");
     }
 
-    /// Asserts that none of these is in anything that was noted, in whatever form.
+    /// Asserts that none of these is in anything recorded, in any form.
     pub(super) fn assert_silent_about(&self, secrets: &[&str]) {
         let logged = self.events.all().into_iter().map(|event| format!("{event:?}"));
         let spans = self.events.spans().into_iter().map(|span| format!("{span:?}"));
@@ -72,8 +72,8 @@ impl Witness {
     }
 }
 
-/// Whether `secret` is in `text`: as it is, in hex, in base64 or as a list of bytes; of a UUID its
-/// bytes as well.
+/// Whether `secret` is in `text`: verbatim, in hex, in base64 or as a list of bytes; for a UUID,
+/// its bytes as well.
 pub(crate) fn tells(text: &str, secret: &str) -> bool {
     let lower = text.to_lowercase();
     let uuid = secret.parse::<uuid::Uuid>().ok().map(|uuid| uuid.into_bytes().to_vec());
@@ -93,12 +93,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The characters that say nothing but `bytes`, in both alphabets, after 0, 1 or 2 other bytes.
+/// The characters that encode nothing but `bytes`, in both alphabets, after 0, 1 or 2 other bytes.
 fn in_base64(bytes: &[u8]) -> Vec<String> {
     let mut forms = Vec::new();
     for before in 0..3 {
         let padded = [&vec![0; before][..], bytes].concat();
-        // A character has six bits: those with bits of a neighbour are left out.
+        // A character has six bits: those that share bits with a neighbor are left out.
         let own = (before * 8).div_ceil(6)..padded.len() * 8 / 6;
         for alphabet in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
             forms.push(alphabet.encode(&padded)[own.clone()].to_owned());

@@ -1,4 +1,4 @@
-//! Duplicates that come together: one run for one key, and no key in the way of another.
+//! Concurrent duplicates: one run per key, and no key blocks another.
 
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ async fn a_blocked_key_blocks_no_other_key() {
     let waiter = server.open("/gated", &key, "pay").await;
     probe.wait.begun.reaches(1).await;
 
-    // Enough keys to meet the blocked one in every part of the store that several keys share.
+    // Enough keys to meet the blocked one in every shared part of the store.
     for _ in 0..1000 {
         let answer = request("/instant", &fresh_key(), "").send(&router).await;
         assert_eq!((answer.is_replay(), answer.status), (false, StatusCode::OK));

@@ -1,5 +1,5 @@
-//! Instances of a service that share a Redis: one run and one response for all, also where the
-//! server hangs or fills up meanwhile.
+//! Instances of a service that share a Redis: one run and one response for all, even if the server
+//! hangs or fills up meanwhile.
 #![cfg(feature = "redis")]
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Service {
         self.gate.arrived.get()
     }
 
-    /// An instance with a connection of its own.
+    /// An instance with its own connection.
     async fn instance(&self, redis: &Redis) -> Router {
         let store = RedisStore::connect(redis.url()).await.unwrap();
         let store = self.recorder.instance(store);

@@ -1,4 +1,4 @@
-//! Guarantee *One run*: for one scope, principal and key at most one handler runs at a time, on
+//! Guarantee *One run*: for one scope, principal and key at most one handler runs at a time, across
 //! all instances that share a store; after a stored response none runs until its ttl passes.
 //!
 //! `duplicates` come together, `takeovers` follow a run that stored nothing, `instances` share a
@@ -45,7 +45,7 @@ async fn yielding(State(app): State<App>) -> String {
     format!("run {run}")
 }
 
-/// Stops at the gate, then answers what its body says; a body `fails` answers so once.
+/// Stops at the gate, then does what its body says; only the first run fails, releases or panics.
 #[idempotent(wait = "1h")]
 async fn gated(State(app): State<App>, body: String) -> Response {
     let run = app.gate.pass().await;

@@ -1,7 +1,7 @@
 //! Random histories of requests, against a router and a small model of what it promises.
 //!
 //! `MODEL_SEED=n cargo test --all-features --test it model` repeats the one history that failed,
-//! and `MODEL_HISTORIES=n` runs as many.
+//! and `MODEL_HISTORIES=n` runs that many.
 
 use std::{collections::HashMap, env, fmt::Write as _, panic::resume_unwind, sync::Arc};
 
@@ -60,9 +60,9 @@ struct Model {
 }
 
 impl Model {
-    /// A group of duplicates that come together, the first `cut` of which go away while one runs.
+    /// A group of concurrent duplicates; if `cut`, the first caller goes away during its run.
     ///
-    /// Gives what they see, in any order, and how often the handler runs.
+    /// Returns what they see, in any order.
     fn group(&mut self, key: Option<&str>, body: &str, size: usize, cut: bool) -> Vec<Seen> {
         let mut seen = Vec::new();
         for number in 0..size {
@@ -145,7 +145,7 @@ impl Service {
         })
     }
 
-    /// Sends a group at once; where `cut`, its first caller goes away while its handler runs.
+    /// Sends a group at once; if `cut`, its first caller goes away while its handler runs.
     async fn group(&self, key: Option<&str>, body: &str, size: usize, cut: bool) -> Vec<Seen> {
         let mut callers = Vec::new();
         if cut {
@@ -191,14 +191,14 @@ impl Service {
     }
 }
 
-/// Plays one history; what it did, and at which step the service did something else.
+/// Plays one history; the error says what it did, and at which step the service did something else.
 async fn play(start: u64) -> Result<(), String> {
     let mut random = Random(start);
     let (service, mut model) = (Service::new(), Model::default());
     let keys: Vec<String> = (0..3).map(|_| fresh_key()).collect();
     let mut history = String::new();
     for _ in 0..=random.below(12) {
-        // The last one stands for no key.
+        // The last index means no key.
         let key = keys.get(random.below(keys.len() + 1)).map(String::as_str);
         let body = format!("{} {}", ENDINGS[random.below(ENDINGS.len())], random.below(2));
         // Without a key nothing is promised about a caller that goes away.

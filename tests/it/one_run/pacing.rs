@@ -1,7 +1,7 @@
 //! A store may say too early that a run may have ended: a waiting duplicate asks at its own pace,
 //! and still takes over promptly.
 //!
-//! The clock is virtual: it moves on when everybody sleeps.
+//! The clock is virtual: it advances while everything sleeps.
 
 use std::time::Duration;
 

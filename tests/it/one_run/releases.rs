@@ -1,5 +1,5 @@
-//! Instances of this release and of the next one, whose records have another version, share a store:
-//! neither runs again what the other has stored, or is running.
+//! Instances of this release and of the next one, whose records have another version, share a
+//! store: neither runs again what the other has stored or is running.
 #![cfg(all(feature = "redis", feature = "postgres"))]
 
 use std::time::Duration;
@@ -14,15 +14,15 @@ use idempotent_axum::{
 use idempotent_test_support::{Answer, Counter, Gate, Probe, Server, fresh_key};
 use test_servers::{Postgres, Redis};
 
-/// Where a record says its version, and where the checksum of all the rest is.
+/// The offsets in a record of its version, and of the checksum of everything else.
 const VERSION: usize = 2;
 const CHECKSUM: std::ops::Range<usize> = 5..9;
 
 const THIS: u8 = 2;
 const NEXT: u8 = 3;
 
-/// What the next release makes of a store: it writes records of its own version, and reads those of
-/// this one as well.
+/// A store as the next release uses it: it writes records of its own version, and also reads those
+/// of this one.
 struct OfNextRelease<S>(S);
 
 impl<S: Store> Store for OfNextRelease<S> {
@@ -66,7 +66,7 @@ impl<S: Store> Store for OfNextRelease<S> {
     }
 }
 
-/// The same record in another version, undamaged.
+/// The same record in another version, with a valid checksum.
 fn with_version(version: u8, record: &[u8]) -> Bytes {
     let mut record = record.to_vec();
     record[VERSION] = version;

@@ -57,7 +57,7 @@ async fn exactly_one_waiter_takes_over_where_the_first_one_panics() {
     exactly_one_waiter_takes_over("panics").await;
 }
 
-/// The clock is virtual: seconds pass when everybody sleeps.
+/// The clock is virtual: seconds pass while everything sleeps.
 #[tokio::test(start_paused = true)]
 async fn wait_counts_from_the_arrival_of_the_duplicate_over_all_takeovers() {
     let app = App::default();
@@ -76,7 +76,7 @@ async fn wait_counts_from_the_arrival_of_the_duplicate_over_all_takeovers() {
     probe.wait.begun.reaches(2).await;
 
     assert_eq!(first.await.unwrap(), (StatusCode::INTERNAL_SERVER_ERROR, 6));
-    // One takes over from the sixth to the twelfth second; the other has waited ten by then.
+    // One takes over from the sixth to the twelfth second; the other's ten seconds are over before that.
     let mut answers = duplicates.join_all().await;
     answers.sort_by_key(|(_, seconds)| *seconds);
     assert_eq!(

@@ -10,7 +10,7 @@ use tracing::Level;
 use crate::service::{Seen, Service, service_on};
 
 const LEASE: Duration = Duration::from_secs(30);
-/// How exactly the clock ticks.
+/// The resolution of the clock.
 const TICK: Duration = Duration::from_millis(10);
 
 fn leased() -> Service<Leased> {
@@ -31,7 +31,7 @@ fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
-/// In a process of its own: the cap is the process's.
+/// In its own process: the cap is per process.
 #[test]
 fn claims_that_were_given_up_on_leave_no_more_than_768_tasks() {
     alone(async || {
@@ -46,7 +46,7 @@ fn claims_that_were_given_up_on_leave_no_more_than_768_tasks() {
         let warnings = warnings.iter().filter(|line| line.contains("too much background work"));
         assert!((1..=12).contains(&warnings.count()), "few lines for 1232 claims");
 
-        // One deadline over all rounds of all of them.
+        // One deadline for all rounds of all of them.
         let begun = Instant::now();
         service.idempotency.drain().await;
         assert!(begun.elapsed() <= LEASE + TICK, "{:?}", begun.elapsed());
@@ -54,14 +54,14 @@ fn claims_that_were_given_up_on_leave_no_more_than_768_tasks() {
     });
 }
 
-/// Nothing has to be released, for nothing can have been claimed.
+/// Nothing has to be released, since nothing can have been claimed.
 #[tokio::test(start_paused = true)]
 async fn calls_that_were_not_sent_leave_nothing_behind() {
     let service = leased();
     service.probe.claim.always(Fault::NotSent);
     send_in_vain(&service, 100).await;
     assert_eq!((tasks(), service.probe.release.begun.get()), (0, 0));
-    // But if the first of the two calls may have arrived, its claim is.
+    // But if the first of the two calls may have arrived, its claim is released.
     service.probe.claim.next([Fault::FailsAfter, Fault::NotSent]);
     send_in_vain(&service, 1).await;
     service.idempotency.drain().await;

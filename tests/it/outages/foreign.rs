@@ -1,4 +1,4 @@
-//! What another release has left in a store is no outage: it may be a response that is not to be
+//! What another release has left in a store is not an outage: it may be a response that must not be
 //! made twice. So `OnStoreError::Execute` does not apply to it.
 
 use idempotent_axum::OnStoreError;
@@ -23,7 +23,7 @@ async fn a_record_of_an_unknown_version_never_runs_under_execute() {
     }
 }
 
-/// A record that another release wrote whole: this byte differs, and its checksum is right.
+/// A record as another release wrote it: this byte differs, and its checksum is right.
 fn rewritten(record: &mut [u8], at: usize) {
     record[at] = 99;
     let checksum = crc32fast::hash(&[&record[..5], &record[9..]].concat());
@@ -80,7 +80,7 @@ mod in_redis {
         let service = service(&redis).await;
         let client = service.client();
         assert_eq!(client.send().await, Seen::run(0));
-        // Behind state, token, fingerprint and operation, and the record's magic number.
+        // After state, token, fingerprint and operation, and the record's magic number.
         let length = "return string.byte(redis.call('GET', KEYS[1]), 34)";
         let length = redis.cli(&["EVAL", length, "1", &redis.cli(&["KEYS", "*"])]);
         let length: usize = length.parse().expect("a number");

@@ -60,7 +60,7 @@ fn is_unavailable(answer: &Answer) -> bool {
     refused
 }
 
-/// Sends until the store is there again.
+/// Sends until the store is back.
 async fn recovered(router: &Router, path: &str, key: &str) -> Answer {
     let since = Instant::now();
     loop {
@@ -148,7 +148,7 @@ async fn node_outage<T>(down: impl FnOnce(&Redis) -> T, up: impl FnOnce(&Redis, 
     }
     assert_eq!(app.runs.get(), KEYS);
 
-    // Without a log: what it knows is written down before it dies.
+    // Without an AOF: its data is saved before it dies.
     let node = &cluster.nodes()[0];
     assert_eq!(node.cli(&["SAVE"]), "OK");
     let own: usize = node.cli(&["DBSIZE"]).parse().unwrap();

@@ -1,4 +1,4 @@
-//! Callers that leave: all that is inside the boundary goes on.
+//! Callers that leave: everything inside the boundary continues.
 
 use std::{
     pin::pin,
@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 use super::{App, Service, first, replay, routes, service, service_of};
 
-/// Counts what comes to its end inside the boundary.
+/// Counts the requests that finish inside the boundary.
 async fn commit(State(commits): State<Counter>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     tokio::task::yield_now().await;
@@ -90,7 +90,7 @@ async fn a_client_that_is_cut_off_gets_the_one_response_when_it_retries() {
     for retry in [early.reply().await.unwrap(), server.post("/held", &service.key, "rent").await] {
         assert_eq!((retry.status.as_u16(), retry.is_replay()), (201, true));
     }
-    // Of the run; of the retries the layer has seen a copy.
+    // One is the run's; of the two retries the layer saw a copy.
     assert_eq!((service.app.runs.count(), commits.get()), (1, 3));
 }
 
@@ -232,7 +232,7 @@ fn a_run_that_ends_with_its_runtime_frees_its_key() {
         next.run(request)
     });
     let mut service = service(routes());
-    // Without the probe, which would have to be asked in a runtime.
+    // Without the probe, which needs a runtime.
     service.router = routes()
         .layer(keep)
         .layer(RunBoundary::new())
@@ -280,7 +280,7 @@ async fn a_run_that_takes_longer_than_its_lease_keeps_its_claim() {
     assert_eq!(caller.await.unwrap().status, 201);
 }
 
-/// Where a layer inside a boundary lets a request wait.
+/// The gate is in a layer inside the boundary.
 #[tokio::test]
 async fn a_caller_that_leaves_while_a_layer_works_after_the_handler_leaves_it_working() {
     let gate = Gate::default();

@@ -65,10 +65,10 @@ async fn an_unknown_outcome_outlives_an_error() {
     assert_eq!(service.app.runs.count(), 1);
 }
 
-/// The clock is virtual: it moves when the handler is at the gate and everything waits.
+/// The clock is virtual: it advances when the handler is at the gate and everything waits.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_a_layer_drops_has_an_unknown_outcome() {
-    // One timeout answers, the other gives an error.
+    // One timeout answers, the other returns an error.
     let as_response = routes().layer(timeout()).layer(RunBoundary::new());
     let as_error = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(error))
@@ -100,7 +100,7 @@ async fn a_response_may_say_what_became_of_a_dropped_handler() {
     let service = service(routes().layer(timeout()).layer(retryable).layer(RunBoundary::new()));
     assert_eq!(service.send("/held").await, first(504, ""));
     service.app.gate.open(1);
-    // The one that was dropped did not take its pass.
+    // The dropped run did not take its pass.
     assert_eq!(service.send("/held").await, first(201, "run 1"));
     assert_eq!(service.send("/held").await, replay(201, "run 1"));
 }
@@ -158,7 +158,7 @@ async fn a_panic_of_a_layer_reaches_the_caller_and_frees_the_key() {
 
 #[tokio::test]
 async fn a_panic_that_a_layer_answers_for_frees_the_key() {
-    // Every status is stored, also 500; a panic is none.
+    // Every status is stored, even 500; a panic is not a status.
     let inside = panicking().layer(CatchPanicLayer::new()).layer(RunBoundary::new());
     let outside = panicking().layer(RunBoundary::new()).layer(CatchPanicLayer::new());
     for routes in [inside, outside] {
@@ -209,7 +209,7 @@ async fn a_panic_that_drops_the_handler_leaves_its_outcome_unknown() {
     assert_eq!(service.send("/held").await, unknown());
 }
 
-/// Answers the first request before its handler is done, which goes on in a task of its own.
+/// Answers the first request before its handler is done; the handler continues in its own task.
 async fn answer_early(status: StatusCode, gate: Gate, request: Request, next: Next) -> Response {
     if gate.arrived.get() > 0 {
         return next.run(request).await;

@@ -51,7 +51,7 @@ async fn commit(State(effects): State<Effects>, request: Request, next: Next) ->
     response
 }
 
-/// Runs what is inside in a task of its own.
+/// Runs what is inside in a separate task.
 async fn elsewhere(request: Request, next: Next) -> Response {
     match tokio::spawn(next.run(request)).await {
         Ok(response) => response,
@@ -114,7 +114,7 @@ async fn callers_that_leave_at_any_moment_leave_one_whole_effect_a_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn so_do_they_if_the_handler_runs_in_another_task_than_its_boundary() {
-    // What is in the other task goes on by itself: all of it, if it has passed the layer.
+    // What is in the other task continues on its own: all of it, if it has passed the layer.
     let layers = |routes: Router<Effects>, effects: &Effects| {
         let commit = from_fn_with_state(effects.clone(), commit);
         routes.layer(commit).layer(from_fn(elsewhere)).layer(RunBoundary::new())

@@ -1,4 +1,4 @@
-//! The usual layers, in both places: what the guide page says of each.
+//! The usual layers, in both places: what the guide page says about each.
 
 use std::pin::pin;
 
@@ -43,7 +43,7 @@ macro_rules! put {
     };
 }
 
-/// A permit of its own for each of at most two.
+/// At most two runs, each with its own permit.
 #[tokio::test]
 async fn a_permit_is_held_to_the_end_of_the_run_inside_alone() {
     const CALLERS: usize = 20;
@@ -135,7 +135,7 @@ async fn task_locals_follow_the_run_inside_alone() {
     assert_eq!(outside.send("/local").await, first(200, "run 2 for acme"));
 }
 
-/// Longer than what compression leaves alone.
+/// Long enough to be compressed.
 #[idempotent]
 async fn long(State(app): State<App>) -> String {
     app.runs.next().repeat(100)
@@ -183,7 +183,7 @@ async fn cross_origin_headers_belong_outside() {
 #[tokio::test]
 async fn a_request_id_is_its_own_in_either_place() {
     for place in [Inside, Outside] {
-        // Set outside, as ever.
+        // Set outside, as always.
         let propagated = put!(PropagateRequestIdLayer::x_request_id(), place, routes());
         let service = service(propagated.layer(SetRequestIdLayer::x_request_id(MakeRequestUuid)));
         let mut ids = Vec::new();
@@ -222,7 +222,7 @@ async fn a_body_limit_refuses_in_either_place() {
 async fn events(State(app): State<App>) -> Response {
     let (sender, body) = frames();
     sender.data(format!("data: {}\n\n", app.runs.next()));
-    // It goes on for as long as somebody reads it.
+    // It continues for as long as somebody reads it.
     tokio::spawn(async move { sender.closed().await });
     ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
@@ -266,7 +266,7 @@ async fn a_websocket_passes_the_boundary_and_frees_its_key() {
     }
 }
 
-/// What a boundary leaves as it is: the request.
+/// What a boundary leaves unchanged: the request.
 #[idempotent]
 async fn echo(headers: HeaderMap, method: Method, body: String) -> String {
     format!("{method} {} {body}", headers.len())

@@ -1,5 +1,5 @@
-//! `RunBoundary`: all that is inside it is one run. What passes it decides, it goes on as a whole if
-//! its caller leaves, and what its layers make of a replay is dropped.
+//! `RunBoundary`: everything inside it is one run. What passes it decides, it continues as a whole
+//! if its caller leaves, and what its layers make of a replay is dropped.
 
 mod callers;
 mod failures;
@@ -35,7 +35,7 @@ async fn pay(State(app): State<App>, _body: String) -> (StatusCode, String) {
     (StatusCode::CREATED, app.runs.next())
 }
 
-/// Its status and its word are in the request: `402 final`.
+/// The request gives the status and the outcome: `402 final`.
 #[idempotent]
 async fn answer(State(app): State<App>, wanted: String) -> Response {
     let (status, word) = wanted.split_once(' ').unwrap_or((&wanted, ""));

@@ -1,5 +1,5 @@
-//! What passes the boundary is what is kept, and the handler's `Outcome` counts where it passes with
-//! the handler's status.
+//! The response that passes the boundary is kept, and the handler's `Outcome` counts if it passes
+//! with the handler's status.
 
 use std::convert::Infallible;
 
@@ -36,7 +36,7 @@ fn with_status(mut response: Response, status: u16) -> Response {
     response
 }
 
-/// Sends `wanted` twice: what both answers are.
+/// Sends `wanted` twice; returns what both answers are.
 async fn twice(service: &Service, wanted: &'static str) -> [Seen; 2] {
     let send = async || service.ask("/answer").body(wanted).send(&service.router).await.into();
     [send().await, send().await]
@@ -149,7 +149,7 @@ async fn a_layer_may_say_what_its_response_means() {
     assert_eq!(twice(&service, "200").await, [first(200, "run 1"), first(200, "run 2")]);
     let service = mapping(|response| (Outcome::Final, with_status(response, 500)).into_response());
     assert_eq!(twice(&service, "200").await, [first(500, "run 1"), replay(500, "run 1")]);
-    // The layer's word is the later one.
+    // The layer's outcome is the later one.
     let service = mapping(|response| (Outcome::Final, response).into_response());
     assert_eq!(twice(&service, "503 retryable").await, [first(503, "run 1"), replay(503, "run 1")]);
 }

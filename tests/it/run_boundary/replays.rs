@@ -22,7 +22,7 @@ use super::{App, Service, first, replay, routes, service, service_on};
 const OF_THE_REQUEST: [&str; 6] =
     ["set-cookie", "date", "server-timing", "traceparent", "tracestate", "x-request-id"];
 
-/// Gives each response headers of its own.
+/// Gives each response its own headers.
 async fn sign(State(seen): State<Runs>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let value = HeaderValue::try_from(seen.next()).expect("a header value");
@@ -39,8 +39,8 @@ fn lines(answer: &Answer, name: &str) -> Vec<String> {
     lines.map(|line| line.to_str().expect("ASCII").to_owned()).collect()
 }
 
-/// That the second of two equal requests has the first one's response, and its own headers of this
-/// request.
+/// Asserts that the second of two equal requests gets the first one's response, with the headers of
+/// its own request.
 async fn assert_replays_with_its_own_headers<S>(service: &Service<S>, path: &str) {
     for (number, is_replay) in [("run 1", false), ("run 2", true)] {
         let answer = service.ask(path).send(&service.router).await;
@@ -159,7 +159,7 @@ async fn loser(is_stored: bool) -> (Service<Leased>, Answer) {
     let winner = service.ask("/held").spawn(&service.router);
     service.app.gate.arrived.reaches(2).await;
     if is_stored {
-        // Both pass at once; whoever is first, the second one's claim is the one that holds.
+        // Both pass at once; whichever is first, the second one's claim is the one that holds.
         service.app.gate.open(2);
         assert!(!winner.await.unwrap().is_replay());
     } else {

@@ -1,5 +1,5 @@
-//! Where a boundary may stand, and which requests it takes for its own: told by method and path, as
-//! nested routers see them.
+//! Where a boundary can be placed, and which requests it takes for its own: recognized by method
+//! and path, as nested routers see them.
 
 use axum::{
     Router,
@@ -22,8 +22,8 @@ async fn run(State(runs): State<Runs>) -> String {
     runs.next()
 }
 
-/// Whether the boundary has settled for requests of `path`: the layer inside it that numbers
-/// responses has its number replayed.
+/// Whether the boundary settles requests for `path`: a replay then has the number that the layer
+/// inside gave the first response.
 async fn settles(app: &Router, method: Method, path: &str) -> bool {
     let key = fresh_key();
     let send = async || {

@@ -1,4 +1,4 @@
-//! A layer inside a boundary that tries the handler again: it runs under the claim that it has.
+//! A layer inside a boundary that tries the handler again: the retry runs under the same claim.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn buffered(request: Request) -> (Parts, Bytes) {
     (parts, to_bytes(body, 1 << 10).await.expect("a short body"))
 }
 
-/// Tries until the response is not 503, three times at the most.
+/// Tries until the response is not 503, at most three times.
 async fn retry(request: Request, next: Next) -> Response {
     let (parts, body) = buffered(request).await;
     let send = || next.clone().run(Request::from_parts(parts.clone(), Body::from(body.clone())));
@@ -85,7 +85,7 @@ async fn what_the_last_try_says_counts() {
     }
 }
 
-/// The clock is virtual: it moves when the handler is at the gate and everything waits.
+/// The clock is virtual: it advances when the handler is at the gate and everything waits.
 #[tokio::test(start_paused = true)]
 async fn a_retry_makes_good_what_a_timeout_has_cut_short() {
     let timeout =
@@ -97,7 +97,7 @@ async fn a_retry_makes_good_what_a_timeout_has_cut_short() {
     assert_eq!(Seen::from(caller.await.unwrap()), first(201, "run 1"));
     assert_eq!(service.send("/held").await, replay(201, "run 1"));
 
-    // If no try comes to its end, the last one's outcome is unknown.
+    // If no try finishes, the last one's outcome is unknown.
     let other = Service { key: fresh_key(), ..service };
     assert_eq!(other.send("/held").await, first(503, ""));
     assert_eq!(other.send("/held").await, unknown());

@@ -1,5 +1,5 @@
-//! Requests that a handler inside a boundary makes, with a copy of its own one's extensions: they
-//! settle by themselves, and are the same operations as requests that come from outside.
+//! Requests that a handler inside a boundary makes with a copy of its own request's extensions:
+//! they settle on their own, and are the same operations as requests from outside.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -23,12 +23,12 @@ use super::number;
 struct App {
     payments: Runs,
     batches: Runs,
-    /// The router that all of this is served by.
+    /// The router that serves all of this.
     router: Arc<OnceLock<Router>>,
 }
 
 impl App {
-    /// Sends a request that has another one's extensions.
+    /// Sends a request with another request's extensions.
     async fn send(&self, extensions: &Extensions, path: &str, key: &str) -> String {
         let mut request = Request::post(path).header("idempotency-key", key);
         *request.extensions_mut().expect("a valid request") = extensions.clone();
@@ -39,7 +39,7 @@ impl App {
         String::from_utf8(body.to_vec()).expect("text")
     }
 
-    /// Sends a request for each line, `in turn` or at once; gives the answers.
+    /// Sends a request for each line, `in turn` or at once; returns the answers.
     async fn send_all(&self, parts: &Parts, lines: &str) -> String {
         let (mode, lines) = lines.split_once('\n').expect("a mode");
         let sends = lines.lines().map(|line| {
@@ -228,14 +228,14 @@ async fn only_a_request_that_may_be_the_boundarys_own_is_warned_of() {
     let settings = Idempotency::new(MemoryStore::new());
     let bounded = routes().layer(RunBoundary::new()).layer(settings);
     let pays = || lines("at once", &[&fresh_key(), &fresh_key()]);
-    // They come to no boundary of their own, but after a handler of the batch's.
+    // They reach no boundary of their own, but come after a handler of the batch's.
     assert!(app.router.set(routes()).is_ok());
     for ask in [post("/batch"), post("/batch").key(fresh_key())] {
         let batch = ask.body(pays()).send(&bounded).await;
         assert!(batch.text().contains(": run "), "{}", batch.text());
     }
     assert_eq!(events.at(Level::WARN), [""; 0]);
-    // Nothing tells these from the request that has passed the boundary, changed by a layer.
+    // Nothing distinguishes these from the request that has passed the boundary, changed by a layer.
     for _ in 0..2 {
         post("/plain").body(pays()).send(&bounded).await;
     }
@@ -243,7 +243,7 @@ async fn only_a_request_that_may_be_the_boundarys_own_is_warned_of() {
     assert!(warning.contains("ends with the handler"), "{warning}");
     assert_eq!(app.payments.count(), 8);
 
-    // These come to a boundary of their own.
+    // These reach their own boundary.
     let (everywhere, _) = self::app();
     post("/plain").body(pays()).send(&everywhere).await;
     assert_eq!(events.at(Level::WARN).len(), 1);

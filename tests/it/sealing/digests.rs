@@ -1,5 +1,5 @@
-//! Who has the digest secret names the same keys, and derives the same ones; who has another one, or
-//! none, does not.
+//! With the same digest secret, instances name and derive the same keys; with a different one, or
+//! none, they do not.
 
 use axum::{Router, routing::post as route};
 use idempotent_axum::{

@@ -1,10 +1,10 @@
-//! All that a server holds.
+//! Everything that a server holds.
 
 use std::{collections::HashSet, fmt};
 
 use test_servers::{Postgres, Redis};
 
-/// What whoever copies a server's data has.
+/// What somebody who copies a server's data has.
 pub(super) struct Dump(Vec<u8>);
 
 impl Dump {
@@ -23,7 +23,7 @@ impl Dump {
         Self(all)
     }
 
-    /// The rows as `COPY` writes them, and the bytes that are in hex there.
+    /// The rows as `COPY` writes them, and the bytes that it writes in hex.
     pub(super) fn of_postgres(postgres: &Postgres) -> Self {
         let rows = postgres.execute("COPY (SELECT * FROM idempotency_keys) TO STDOUT");
         let columns = rows.split_ascii_whitespace();
@@ -33,12 +33,12 @@ impl Dump {
         Self([rows.as_bytes(), &bytes.concat()].concat())
     }
 
-    /// Its bytes as the characters with their numbers.
+    /// Its bytes, each as the character with that code point.
     pub(super) fn text(&self) -> String {
         self.0.iter().copied().map(char::from).collect()
     }
 
-    /// All that is so many bytes long.
+    /// Every sequence of this many bytes.
     pub(super) fn windows(&self, length: usize) -> HashSet<&[u8]> {
         self.0.windows(length).collect()
     }

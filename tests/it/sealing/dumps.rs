@@ -1,4 +1,4 @@
-//! A dump of a store has no response, key or principal in it, in plain, hex or base64.
+//! A dump of a store contains no response, key or principal, in plain text, hex or base64.
 
 use axum::{Router, http::HeaderMap, routing::post as route};
 use idempotent_axum::{Idempotency, PostgresStore, RedisStore, Store, Tx, TxError, idempotent};
@@ -12,7 +12,7 @@ const UUID: &str = "5ec2e75e-0c4d-4b1d-8f6a-9d3c7b21e0fa";
 const TEXT: &str = "sk_live_9f8e7d6c5b4a";
 const PRINCIPAL: &str = "ann@secret.example";
 const BODY: &str = "pay to DE89 3704 0044";
-/// Of responses, and so in plain unless they are sealed.
+/// From a response, so in plain text unless sealed.
 const NAME: &str = "Ann Onymous, Elm Street";
 const TOKEN: &str = "access-token-8c1d7a";
 const VALUE: &str = "receipt of a job";
@@ -71,15 +71,15 @@ fn protected(store: impl Store) -> Idempotency {
     Idempotency::new(store).seal(new()).digest_secret(*DIGEST)
 }
 
-/// Asserts that it tells nothing of all that it was told, and nothing but responses of a service
-/// that neither seals nor keys.
+/// Asserts that the protected dump reveals nothing, and that of a service without sealing and a
+/// digest secret only responses.
 fn assert_silent(protected: &Dump, plain: &Dump) {
     let (sealed, plain) = (protected.text(), plain.text());
     for (what, in_plain) in [
         (NAME, true),
         (TOKEN, true),
         (VALUE, true),
-        (BODY, true), // of which the response speaks
+        (BODY, true), // which the response mentions
         (UUID, false),
         (TEXT, false),
         (PRINCIPAL, false),
@@ -90,7 +90,7 @@ fn assert_silent(protected: &Dump, plain: &Dump) {
         assert!(!tells(&sealed, what), "{what:?} in {protected:?}");
         assert_eq!(tells(&plain, what), in_plain, "{what:?}");
     }
-    // Which key it is sealed with may be known: its id, behind its length.
+    // The id of the sealing key may be known: it comes after its length.
     assert!(sealed.contains("\u{7}2026-11") && !plain.contains("\u{7}2026-11"));
 }
 

@@ -1,9 +1,9 @@
-//! What a store keeps under `seal` and `digest_secret`: nothing that can be read or guessed, nothing
-//! that opens elsewhere, and keys that change without a stop.
+//! What a store keeps under `seal` and `digest_secret`: nothing that can be read or guessed,
+//! nothing that opens elsewhere, and keys that change without downtime.
 //!
-//! `keys` are the settings, `records` opens what it should and refuses the rest, `moved` changes rows
-//! of a real server, `roll_over` changes the key under load; `digests` names keys with and without the
-//! secret, `pins` guesses them, and `dumps` reads all that a server holds.
+//! `keys` are the settings, `records` opens what it should and refuses the rest, `moved` changes
+//! rows in a real server, `roll_over` changes the key under load; `digests` names keys with and
+//! without the secret, `pins` guesses them, and `dumps` reads everything that a server holds.
 
 mod digests;
 #[cfg(all(feature = "redis", feature = "postgres"))]

@@ -1,5 +1,5 @@
-//! Rows of a real server that somebody changes who can write to it: sealed records do not open under
-//! another key or fingerprint, whether they are of a request, of a transaction or of a job.
+//! Somebody who can write to a real server changes its rows: sealed records do not open under
+//! another key or fingerprint, whether they are a request's, a transaction's or a job's.
 
 use axum::{Router, extract::State, routing::post as route};
 use idempotent_axum::{Idempotency, RunError, Tx, TxError, idempotent};
@@ -19,7 +19,7 @@ async fn transaction(State(app): State<App>, mut tx: Tx, body: String) -> Result
     insert(&mut tx, &body).await
 }
 
-/// Commits by itself, so that what its claim says stays: the outcome is not known.
+/// Commits on its own, so its claim stays, which says that the outcome is unknown.
 #[idempotent]
 async fn premature(State(app): State<App>, mut tx: Tx) -> Result<&'static str, TxError> {
     app.runs.add();
@@ -59,7 +59,7 @@ async fn a_record_that_is_moved_to_another_key_does_not_open() {
         }
         let runs = bank.app.runs.get();
         let [from_row, to_row] = [&from, &to].map(|key| digest(&bank.idempotency, path, key));
-        // Beside the record its fingerprint, in which the key is the salt, and the token.
+        // The record and its token; the fingerprint stays, salted with its own key.
         bank.query(&format!(
             "UPDATE idempotency_keys AS t SET record = f.record, token = f.token
              FROM idempotency_keys AS f

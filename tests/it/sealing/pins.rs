@@ -1,4 +1,4 @@
-//! Who has a dump tries out all pins: with a digest secret none is found.
+//! An attacker with a dump tries all PINs: with a digest secret none is found.
 
 use axum::{Router, http::HeaderMap, routing::post as route};
 use idempotent_axum::{Idempotency, PostgresStore, RedisStore, Store, idempotent};
@@ -54,7 +54,7 @@ struct Guesses {
 }
 
 impl Guesses {
-    /// By who runs the service's code with this secret.
+    /// Made by running the service's code with this secret.
     async fn make(secret: Option<[u8; 32]>) -> Self {
         let probe = Probe::on(Leased::default());
         let idempotency = with_secret(Idempotency::new(probe.clone()), secret);
@@ -74,7 +74,7 @@ impl Guesses {
 
     /// The principals and the bodies that are found.
     fn search(&self, dump: &Dump) -> [Vec<usize>; 2] {
-        // Redis has names in hex.
+        // Redis stores names in hex.
         let (bytes, in_hex) = (dump.windows(16), dump.windows(32));
         [&self.principals, &self.bodies].map(|guesses| {
             assert_eq!(guesses.len(), 10_000);

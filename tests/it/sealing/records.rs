@@ -1,5 +1,5 @@
-//! A record opens where it was sealed for, with a key that the service has. Any other is refused, and
-//! never a miss, which would be a second run.
+//! A record opens where it was sealed for, with a key that the service has. Any other is refused,
+//! and never treated as a miss, which would be a second run.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -12,7 +12,7 @@ use tracing::Level;
 use super::{OLD, new, old};
 use crate::service::{Client, Seen, Service, service_on};
 
-/// An instance on this store, which runs even without it.
+/// An instance on this store, which runs handlers even without it.
 fn instance(store: &Leased, sealing: Option<Sealing>) -> Service<Leased> {
     service_on(store.clone(), |settings| {
         let settings = settings.on_store_error(OnStoreError::Execute);
@@ -60,7 +60,7 @@ async fn a_key_that_an_instance_does_not_have_is_503_and_an_error_once_in_a_whil
     let sealing = instance(&store, Some(old()));
     let client = sealing.client();
     assert_eq!(client.send().await, Seen::run(0));
-    // The second is what was before the service sealed, and may be at work beside it.
+    // The second is the service before it sealed, which may still be running alongside.
     for other in [Some(new()), None] {
         let before = events.at(Level::ERROR).len();
         let other = instance(&store, other);
@@ -140,7 +140,7 @@ async fn records_that_were_exchanged_do_not_open() {
     assert_eq!(clients[0].send().await, Seen::replay(1));
 }
 
-/// By who can make a checksum: the kind, of which nothing is secret, and the last byte.
+/// By somebody who can compute a checksum: the kind, which holds nothing secret, and the last byte.
 #[tokio::test]
 async fn a_record_that_was_changed_does_not_open() {
     for at in [3, usize::MAX] {
@@ -213,7 +213,7 @@ async fn values_of_jobs_are_sealed_and_states_are_told_by_who_has_the_key() {
     assert_eq!(kind(new().and_open("2026-10", *OLD)).await, StoredKind::Value);
 }
 
-/// It is in the process that has the keys.
+/// It is in the process that has the keys anyway.
 #[tokio::test]
 async fn memory_is_not_sealed() {
     let store = Arc::new(idempotent_axum::MemoryStore::new());

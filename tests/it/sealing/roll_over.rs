@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::{NEW, OLD, dump::Dump, new, old};
 
 const CLIENTS: usize = 8;
-/// So many answers come between two steps.
+/// How many answers come between two steps.
 const STEP: usize = 120;
 
 #[idempotent(wait = "60s")]
@@ -75,7 +75,7 @@ impl Fleet {
         })
     }
 
-    /// Sends a request to an instance. Whatever that answers with a response, it is that of the key.
+    /// Sends a request to an instance. If it answers with a response, that must be the key's.
     async fn send(&self, to: usize, key: &str) {
         let router = self.instances[to % 3].lock().unwrap().router.clone();
         let answer = post("/orders").key(key).send(&router).await;
@@ -91,7 +91,7 @@ impl Fleet {
         self.answered.add();
     }
 
-    /// Sends requests, each to all instances, and again those of before.
+    /// Sends requests, each to all instances, and repeats earlier ones.
     async fn load(self: Arc<Self>, client: usize) {
         let mut keys = Vec::new();
         for turn in client.. {
@@ -117,7 +117,7 @@ impl Fleet {
         }
     }
 
-    /// Rolls these out, one after the other, under load; how many requests were refused.
+    /// Rolls these out, one after the other, under load; returns how many requests were refused.
     async fn roll_over(self: &Arc<Self>, steps: impl IntoIterator<Item = Sealing>) -> usize {
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
@@ -160,7 +160,7 @@ async fn a_key_changes_in_two_roll_outs_and_no_request_fails() {
     assert!(ids.contains(&b"2026-10"[..]) && ids.contains(&b"2026-11"[..]), "both have sealed");
 }
 
-/// What the first of the two is for.
+/// What the first of the two roll-outs is for.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_one_roll_out_requests_are_refused_and_nothing_runs_twice() {
     let redis = Redis::start();

@@ -140,7 +140,7 @@ every request runs";
     assert_eq!(said(|| assert_replayed(&response)), expected);
 }
 
-/// Whether both assertions refuse the response, and say which code it has, and this.
+/// Asserts that both assertions reject the response, naming its code and `look_at`.
 fn assert_refused(response: &Response, code: ProblemCode, look_at: &str) {
     let replayed = said(|| assert_replayed(response));
     let executed = said(|| assert_executed(response));
@@ -185,7 +185,7 @@ async fn a_refusal_is_known_in_a_format_of_the_services_own() {
     assert_refused(&refused, ProblemCode::InvalidKey, "the key");
 }
 
-/// A response as a client builds it of what came over the wire.
+/// A response as a client builds it from what came over the wire.
 async fn over_a_socket(server: &Server, order: &str, key: &str) -> axum::http::Response<()> {
     let answer = server.post("/pay", key, order).await;
     let mut response = axum::http::Response::new(());
@@ -208,7 +208,7 @@ async fn over_a_socket_an_error_is_not_taken_for_the_handlers() {
     assert!(said.ends_with("assert on status and body"), "{said}");
 }
 
-/// In a process of its own: its panics are its own, too.
+/// In its own process, because its panics are.
 #[test]
 fn a_failure_points_at_the_test() {
     alone(async || {

@@ -17,7 +17,7 @@ fn store() -> FailingStore<MemoryStore> {
     FailingStore::default()
 }
 
-/// An attempt at a key of its own.
+/// An attempt with its own key.
 fn attempt() -> Attempt {
     let token = Token::random();
     Attempt::new(StoreKey::from_bytes(*token.as_bytes()), Fingerprint::from_bytes([1; 16]), token)

@@ -1,5 +1,5 @@
-//! What the library gives to people's own tests: assertions, a store that fails, and a clock that
-//! moves ttls on.
+//! What the library offers for users' own tests: assertions, a store that fails, and a clock that
+//! advances ttls.
 
 mod assertions;
 mod failing_store;

@@ -1,4 +1,4 @@
-//! Time: a `MemoryStore` judges by tokio's clock, which a test pauses and moves on.
+//! Time: a `MemoryStore` goes by tokio's clock, which a test can pause and advance.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn a_ttl_passes_as_the_clock_is_moved_on() {
     assert_executed(&send().await);
     assert_replayed(&send().await);
 
-    // Nobody asks, and the room is free nevertheless.
+    // Nobody asks, yet the room is freed.
     assert_ne!(store.stored_bytes(), 0);
     advance(Duration::from_secs(24 * 7 * 3600)).await;
     sleep(Duration::from_secs(2)).await;

@@ -1,5 +1,5 @@
-//! Layers that others wrote, inside and outside of a `RunBoundary`: each with a key and without, with
-//! a caller that leaves, and with a retry. What they show is the table of the guide page "What
+//! Third-party layers, inside and outside of a `RunBoundary`: each with a key and without, with a
+//! caller that leaves, and with a retry. What they show is the table of the guide page "What
 //! belongs to a run".
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ enum Place {
     Outside,
 }
 
-/// A caller that leaves while the handler is at `gate`, which then goes on.
+/// A caller that leaves while the handler is at `gate`, which then continues.
 #[cfg(test)]
 async fn leave(
     ask: idempotent_test_support::Ask,

@@ -1,5 +1,5 @@
-//! axum-login: a user is the principal of its keys. The layer stands on tower-sessions, and looks the
-//! user up before each replay.
+//! axum-login: a user is the principal of its keys. The layer builds on tower-sessions, and looks
+//! up the user before each replay.
 
 use std::convert::Infallible;
 
@@ -165,7 +165,7 @@ async fn what_a_caller_that_leaves_has_in_its_session_is_saved_inside_alone() {
         let next = post("/pay").key(fresh_key()).header("cookie", &session);
         let text = match place {
             Inside => "run 2, payment 2 of its user",
-            // The session does not know of the first.
+            // The session does not know about the first payment.
             Outside => "run 2, payment 1 of its user",
         };
         assert_eq!(shop.send(next).await, paid(text, false), "{place:?}");

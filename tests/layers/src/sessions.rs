@@ -156,7 +156,7 @@ async fn the_session_of_a_caller_that_leaves_is_saved_inside_alone() {
         let add = || post("/add").key(&key).header("cookie", &session).body("waits");
         leave(add(), &shop.router, &shop.gate, &shop.idempotency).await;
         assert_eq!(shop.send(add()).await, ("2 in the cart".to_owned(), true));
-        // Outside, the replay says what is not so.
+        // Outside, the replay says something untrue.
         let in_cart = if place == Inside { "2" } else { "1" };
         assert_eq!(shop.cart(&session).await, in_cart, "{place:?}");
     }
@@ -205,7 +205,7 @@ async fn a_replay_has_the_cookie_of_its_own_request_in_either_place() {
     }
 }
 
-/// A session that the run began is known only by a cookie in the response that was lost.
+/// A session that the run began is only known from a cookie in the response that was lost.
 #[tokio::test]
 async fn a_session_that_a_lost_response_has_begun_is_lost_in_either_place() {
     for place in PLACES {

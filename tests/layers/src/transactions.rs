@@ -33,8 +33,8 @@ impl FromRef<App> for axum_sqlx_tx::State<sqlx::Sqlite> {
     }
 }
 
-/// Inserts a payment from an account, which the database looks for when it commits. Waits if the body
-/// says so, and answers with the status that it says.
+/// Inserts a payment from an account, whose existence the database checks at commit. Waits if the
+/// body says so, and answers with the status in the body.
 #[idempotent]
 async fn pay(State(app): State<App>, mut tx: Tx, body: String) -> (StatusCode, &'static str) {
     sqlx::query("insert into payments (account) values ('ada')")

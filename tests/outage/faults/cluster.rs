@@ -18,7 +18,7 @@ pub(super) fn rows() -> Vec<Row> {
         scene,
     };
     vec![
-        // Without a log.
+        // Without an AOF.
         Row {
             loses_writes: true,
             ..row("a node killed, restarted without a log", || {
@@ -73,7 +73,7 @@ fn simple(begin: fn(&RedisCluster), end: fn(&RedisCluster)) -> Scene {
 fn failover() -> Scene {
     let cluster = Arc::new(RedisCluster::start());
     let replica = cluster.replica(0);
-    // Not by itself, once the others have given its master up: the outage ends when the row says so.
+    // Not on its own, once the others consider its master dead: the outage ends when the row says so.
     let manual = ["CONFIG", "SET", "cluster-replica-no-failover", "yes"];
     assert_eq!(replica.cli(&manual), "OK");
     let ports = ports(&cluster).into_iter().chain([replica.address().port()]).collect();

@@ -13,7 +13,7 @@ use crate::{Form, service::Access};
 pub(crate) struct Row {
     pub(crate) store: &'static str,
     pub(crate) fault: &'static str,
-    /// Requests a second, if not the form's.
+    /// Requests per second, if not the form's.
     pub(crate) rate: Option<u32>,
     /// How many connections the service keeps, to all servers of the store together.
     pub(crate) pool: usize,
@@ -37,7 +37,7 @@ impl Row {
 /// The servers of a row, and how their fault begins and ends.
 pub(crate) struct Scene {
     pub(crate) access: Access,
-    /// Where the servers listen whose connections count.
+    /// The ports of the servers whose connections are counted.
     pub(crate) ports: Vec<u16>,
     pub(crate) begin: Change,
     pub(crate) end: Change,
@@ -57,7 +57,7 @@ pub(crate) fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// A fault of the way to the server, through which `access` leads.
+/// A network fault on the way to the server; `access` goes through it.
 fn on_the_way(
     access: Access,
     port: u16,

@@ -29,7 +29,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row {
             rate: Some(20),
             ..row("killed, restarted, connecting takes 1 s", || {
-                // From the restart on: the service itself has to be up before that.
+                // Only from the restart on: the service has to be up before that.
                 let postgres = Postgres::start();
                 simple(
                     postgres,
@@ -139,20 +139,20 @@ fn admin(postgres: &Postgres) -> PostgresSession {
     PostgresSession::connect(&socket(postgres)).expect("the server takes a session")
 }
 
-/// The server does not go on to the next file before there is something in this one.
+/// The server only switches to the next WAL file once there is something in this one.
 const NEXT_LOG_FILE: &str =
     "SELECT pg_switch_wal() FROM pg_logical_emit_message(false, 'outage', 'any')";
 
-/// Without room for its log the server ends; with room it is started again.
+/// Without room for its WAL the server ends; once there is room it is started again.
 fn full() -> Scene {
     simple(
         Postgres::start_on_small_disk(&[]),
         |postgres| {
-            // Before the disk is full, or nothing that the session needs can be made.
+            // Before the disk is full: after that, nothing the session needs could be created.
             let mut session = admin(postgres);
             postgres.fill_disk();
-            // Files of the log that were made before are used up first. Whoever needs a new one
-            // panics; it may be this very session.
+            // WAL files created earlier are used up first. The process that needs a new one panics;
+            // it may be this very session.
             while session.execute(NEXT_LOG_FILE).is_ok() {}
             postgres.await_end();
         },
@@ -193,7 +193,7 @@ fn locked() -> Scene {
     }
 }
 
-/// Others take every connection that the server has, as often as the service comes back.
+/// Others take all of the server's connections, as often as the service comes back.
 fn used_up() -> Scene {
     let postgres = Postgres::start_with(&["max_connections=40"]);
     let (access, port) = (Access::Postgres(postgres.url()), postgres.address().port());
@@ -213,7 +213,7 @@ fn used_up() -> Scene {
 }
 
 fn take_all(socket: &Path, others: &mut Vec<PostgresSession>) {
-    // Over TCP is the service.
+    // The service is the client on TCP.
     const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE client_port > 0 AND backend_type = 'client backend'";
     let mut first = PostgresSession::connect(socket).expect("one is free");

@@ -1,4 +1,4 @@
-//! Faults of the disk that a SQLite file is on, and of whoever else uses the file.
+//! Faults of the disk that a SQLite file is on, and of other programs that use the file.
 
 use std::{
     io::Read as _,
@@ -51,7 +51,7 @@ fn full() -> Scene {
     scene(disk.path().join("idempotency.db"), move || full.fill(), move || disk.free())
 }
 
-/// A disk that hangs, or one that goes on for a moment after each pause.
+/// A disk that hangs, or one that works for a moment after each pause.
 fn slow(pause: Option<Duration>) -> Scene {
     let disk = Arc::new(SlowDisk::new());
     let slow = Arc::clone(&disk);

@@ -1,5 +1,5 @@
-//! The history finds a wrong store out, and takes no cause for another: made anew before each run
-//! of the harness, which would otherwise say 0 of whatever it does not see.
+//! Proves that the history catches a faulty store, and never mistakes one cause for another. Run
+//! before each run of the harness, which would otherwise report 0 of anything it does not see.
 
 use std::{
     future::{Future, ready},
@@ -18,7 +18,7 @@ use super::{ASKED, BESIDE, Cause, FORGOTTEN, FREED, History, LAPSED, Observed, S
 const LEASE: Duration = Duration::from_millis(50);
 const TTL: Duration = Duration::from_secs(3600);
 
-/// A store that forgets at once what it acknowledges.
+/// A store that immediately forgets what it acknowledges.
 struct Forgetful;
 
 impl Store for Forgetful {
@@ -71,7 +71,7 @@ impl Key {
         attempt
     }
 
-    /// A run that ends, under a claim of its own.
+    /// A run that ends, under its own claim.
     async fn run(&self) -> Attempt {
         let attempt = self.claim().await;
         self.history.run("key").end();
@@ -89,7 +89,7 @@ impl Key {
     }
 }
 
-/// Panics if a second run gets another cause than it has.
+/// Panics if a second run is given the wrong cause.
 pub(crate) fn prove() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("threads start");
     runtime.block_on(async {

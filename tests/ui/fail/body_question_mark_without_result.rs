@@ -1,4 +1,4 @@
-//! `?` in a body that returns no `Result`.
+//! `?` in a body that does not return a `Result`.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

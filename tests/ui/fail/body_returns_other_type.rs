@@ -1,4 +1,4 @@
-//! A body of another type than declared.
+//! A body of a type other than the declared one.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

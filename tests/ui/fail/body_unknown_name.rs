@@ -1,4 +1,4 @@
-//! A name that nothing has.
+//! A name that does not exist.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

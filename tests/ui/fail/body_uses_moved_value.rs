@@ -1,4 +1,4 @@
-//! A value used after it was given away.
+//! A value used after it was moved.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! A duration longer than any store keeps time.
+//! A duration longer than any store can keep.
 use idempotent_axum::idempotent;
 
 #[idempotent(ttl = "200 years")]

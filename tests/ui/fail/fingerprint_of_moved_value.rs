@@ -1,4 +1,4 @@
-//! An expression that takes what the body needs.
+//! An expression that moves what the body needs.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

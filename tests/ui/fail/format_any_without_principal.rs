@@ -1,4 +1,4 @@
-//! Guessable keys that belong to nobody.
+//! Guessable keys without a principal.
 use idempotent_axum::idempotent;
 
 #[idempotent(format = "any")]

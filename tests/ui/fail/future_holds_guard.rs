@@ -1,4 +1,4 @@
-//! The guard of a lock is held where the body waits.
+//! A lock guard held across an `await`.
 use std::sync::{Arc, Mutex};
 
 use axum::{Router, extract::State, routing::post};

@@ -1,4 +1,4 @@
-//! A value held over an `await` that cannot change threads.
+//! A value held across an `await` that cannot be sent to another thread.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

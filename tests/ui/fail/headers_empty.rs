@@ -1,4 +1,4 @@
-//! A list of no headers.
+//! An empty list of headers.
 use idempotent_axum::idempotent;
 
 #[idempotent(header = [])]

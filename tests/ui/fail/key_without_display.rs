@@ -1,4 +1,4 @@
-//! A key without a text.
+//! A key that does not implement `Display`.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

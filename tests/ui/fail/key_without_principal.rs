@@ -1,4 +1,4 @@
-//! A key from an expression that belongs to nobody.
+//! A key from an expression, without a principal.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

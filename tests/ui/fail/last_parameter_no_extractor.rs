@@ -1,4 +1,4 @@
-//! A last parameter that is no extractor.
+//! A last parameter that is not an extractor.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

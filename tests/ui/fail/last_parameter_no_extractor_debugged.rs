@@ -1,4 +1,4 @@
-//! A last parameter that is no extractor, as `debug_handler` above shows it.
+//! A last parameter that is not an extractor, as `debug_handler` above shows it.
 use axum::extract::Path;
 use idempotent_axum::idempotent;
 

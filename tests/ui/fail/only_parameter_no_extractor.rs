@@ -1,4 +1,4 @@
-//! The only parameter is no extractor; Axum names the way to see which one.
+//! The only parameter is not an extractor; Axum says how to see which one.
 use axum::{Router, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! What is wrong with the handler is said once, where it is.
+//! An error in the handler is reported once, where it is.
 use idempotent_axum::idempotent;
 
 #[idempotent]

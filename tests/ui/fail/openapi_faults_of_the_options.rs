@@ -1,4 +1,4 @@
-//! What is wrong with the options is said once, however often the attribute is expanded.
+//! Errors in the options are reported once, however often the attribute is expanded.
 use idempotent_axum::idempotent;
 
 #[idempotent(ttl = 5)]

@@ -1,4 +1,4 @@
-//! An option with a path for its name.
+//! An option with a path as its name.
 use idempotent_axum::idempotent;
 
 #[idempotent(idempotent::ttl = "1h")]

@@ -1,4 +1,4 @@
-//! A parameter that is no extractor.
+//! A parameter that is not an extractor.
 use axum::{Json, Router, routing::post};
 use idempotent_axum::idempotent;
 

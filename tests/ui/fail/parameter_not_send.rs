@@ -1,4 +1,4 @@
-//! A parameter before the last one, whose value cannot go to another thread.
+//! A parameter before the last one, whose value cannot be sent to another thread.
 use std::{convert::Infallible, rc::Rc};
 
 use axum::{Router, extract::FromRequestParts, http::request::Parts, routing::post};

@@ -1,4 +1,4 @@
-//! An expression with a name that nothing has.
+//! An expression with a name that does not exist.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! An expression with a field that nothing has.
+//! An expression with a field that does not exist.
 use axum::{Json, Router, routing::post};
 use idempotent_axum::idempotent;
 

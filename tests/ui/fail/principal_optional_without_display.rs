@@ -1,4 +1,4 @@
-//! An optional principal without a text.
+//! An optional principal that does not implement `Display`.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! A principal without a text.
+//! A principal that does not implement `Display`.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! `all` beside other statuses.
+//! `all` together with other statuses.
 use idempotent_axum::idempotent;
 
 #[idempotent(replay = ["2xx", "all"])]

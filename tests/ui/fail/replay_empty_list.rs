@@ -1,4 +1,4 @@
-//! A list of no statuses.
+//! An empty list of statuses.
 use idempotent_axum::idempotent;
 
 #[idempotent(replay = [])]

@@ -1,4 +1,4 @@
-//! A word that is no status.
+//! A word that is not a status.
 use idempotent_axum::idempotent;
 
 #[idempotent(replay = "abc")]

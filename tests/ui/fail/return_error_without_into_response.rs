@@ -1,4 +1,4 @@
-//! An error type that is no response.
+//! An error type that is not a response.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! A return type that is no response.
+//! A return type that is not a response.
 use axum::{Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! Every fault is reported.
+//! Every error is reported.
 use idempotent_axum::idempotent;
 
 #[idempotent(tll = "1h", wait = "soon", header = "a b", replay = ["6xx", "abc"])]

@@ -1,4 +1,4 @@
-//! Faults of the options and of the item below them.
+//! Errors in the options and in the item below them.
 use axum::{Json, Router, extract::Path, routing::post};
 use idempotent_axum::idempotent;
 

@@ -1,4 +1,4 @@
-//! Zero to sixteen parameters, of which the last reads the body.
+//! Zero to sixteen parameters, the last of which reads the body.
 #![deny(
     warnings,
     clippy::pedantic,

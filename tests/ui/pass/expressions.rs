@@ -1,4 +1,4 @@
-//! Expressions see the parameters as the body does, and take nothing from it.
+//! Expressions see the parameters as the body does, and take nothing away from it.
 #![deny(
     warnings,
     clippy::pedantic,

@@ -1,4 +1,4 @@
-//! Handlers and options that a macro of the user writes.
+//! Handlers and options that a user's macro generates.
 #![deny(
     warnings,
     clippy::pedantic,

@@ -1,4 +1,4 @@
-//! Handlers that describe themselves: the attribute stands above `#[utoipa::path]`.
+//! Handlers that describe themselves: the attribute is above `#[utoipa::path]`.
 #![deny(
     warnings,
     clippy::pedantic,
@@ -60,7 +60,7 @@ async fn r#use(r#in: String) -> String {
 async fn left_out(_: Unknown) -> Unknown {}
 
 mod inner {
-    //! A handler in a module of its own.
+    //! A handler in its own module.
     use idempotent_axum::idempotent;
 
     /// Does nothing.

@@ -1,4 +1,4 @@
-//! Everywhere a handler goes: method routers, layers, closures, fallbacks, state.
+//! Everywhere a handler can go: method routers, layers, closures, fallbacks, state.
 #![deny(
     warnings,
     clippy::pedantic,

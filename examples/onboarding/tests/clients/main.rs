@@ -16,7 +16,7 @@ use tokio::{process::Command, task::block_in_place};
 
 use crate::service::{ENTITIES, Service};
 
-/// Runs a client whose first response is lost. It must be told of the one entity by a replay.
+/// Runs a client whose first response is lost: a replay must tell it about the one entity.
 async fn told_by_a_replay<F>(client: impl FnOnce(String) -> F)
 where
     F: Future<Output = String> + Send + 'static,

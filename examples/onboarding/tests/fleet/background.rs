@@ -1,4 +1,4 @@
-//! Responses that cannot be stored at once: their callers have them, and storing goes on.
+//! Responses that cannot be stored at once: their callers get them, and storing continues.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ on_each_store! {
     a_response_that_is_never_stored_holds_the_key_for_its_lease_and_no_longer
 }
 
-/// Lets a handler of `far` run under a fault of its way to the store, and gives its caller's answer.
+/// Runs a handler of `far` under a fault on its way to the store; returns its caller's answer.
 async fn unstored(far: &Service, invite: &Invite, begin: impl FnOnce()) -> String {
     let caller = tokio::spawn(exchange(invite.request(far)));
     far.logged(BEGUN).await;
@@ -56,7 +56,7 @@ async fn a_response_that_hangs_on_its_way_to_the_store_is_sent_and_stored(backen
     stored_later(&backend, Fault::Stall).await;
 }
 
-/// Looks until the store holds so many keys.
+/// Polls until the store holds this many keys.
 async fn holds(backend: &Backend, keys: usize) {
     let since = Instant::now();
     while block_in_place(|| backend.keys()) != keys {

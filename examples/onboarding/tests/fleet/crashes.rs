@@ -15,14 +15,14 @@ use crate::{
 
 on_each_store! { a_killed_instance_loses_no_response_and_only_its_own_run_is_repeated }
 
-/// Side by side, because a key waits for a lease where its instance died.
+/// In parallel, because a key waits for a lease if its instance died.
 const LANES: usize = 5;
 /// A hundred kills over both stores.
 const ROUNDS: usize = 10;
 const LATENCY: Duration = Duration::from_millis(60);
 const LEASE: Duration = Duration::from_secs(1);
 
-/// What a kill met.
+/// When a kill came.
 #[derive(Debug, PartialEq, Eq)]
 enum Moment {
     /// No handler had begun.
@@ -49,7 +49,7 @@ async fn a_killed_instance_loses_no_response_and_only_its_own_run_is_repeated(ba
     }
     let moments: Vec<_> = lanes.join_all().await.into_iter().flatten().collect();
     let count = |moment| moments.iter().filter(|&of| *of == moment).count();
-    // Past the capture of the test harness: whoever runs the tests is to see it.
+    // Bypasses the test harness's capture: whoever runs the tests should see it.
     let _ = writeln!(
         io::stderr(),
         "{}: {} kills: {} before a handler began, {} after its response was stored, {} mid-handler \

@@ -1,5 +1,5 @@
-//! Stores behind TLS: used where their certificate is one that the service trusts, refused in one
-//! clear line where it is not.
+//! Stores behind TLS: used if the service trusts their certificate, otherwise refused in one clear
+//! line.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Instances that share a store, and requests that are retried over all of them.
+//! Instances that share a store, and requests that are retried across all of them.
 
 use std::{
     collections::HashMap,
@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 
 use crate::service::{ENTITIES, INVITE, Service, fresh_key, header, is_replay};
 
-/// How long anything may take that has no limit of its own.
+/// How long anything without its own limit may take.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-/// The service's limit to a store call. It sets none, so this is the library's.
+/// The service's limit for a store call. It sets none, so this is the library's.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a busy machine may add to a limit.
 pub(crate) const SLACK: Duration = Duration::from_secs(8);
@@ -106,8 +106,8 @@ impl Backend {
     }
 }
 
-/// Makes each of these functions of a [`Backend`] a test on Redis and one on PostgreSQL. A fault of
-/// the library may make one wait for what never comes.
+/// Makes each of these functions of a [`Backend`] a test on Redis and one on PostgreSQL. A bug in
+/// the library may make one wait forever.
 macro_rules! on_each_store {
     ($($test:ident)*) => {
         mod redis {
@@ -127,7 +127,7 @@ macro_rules! on_each_store {
 }
 pub(crate) use on_each_store;
 
-/// Lets a test fail that does not end.
+/// Fails a test that does not end.
 pub(crate) async fn in_time(test: impl Future<Output = ()>) {
     let limit = 5 * PATIENCE;
     assert!(tokio::time::timeout(limit, test).await.is_ok(), "it has not ended after {limit:?}");
@@ -148,7 +148,7 @@ pub(crate) async fn instance_with_lease(url: &str, latency: &str, lease: &str) -
     .await
 }
 
-/// A request, sent as often as one likes: it has one key and one body, and no other has either.
+/// A request that can be sent any number of times, with a unique key and a unique body.
 #[derive(Clone)]
 pub(crate) struct Invite {
     pub(crate) key: String,
@@ -215,8 +215,8 @@ pub(crate) async fn exchange(request: RequestBuilder) -> Result<Answer, reqwest:
     Ok(Answer { status, replayed, retry_after, body: response.text().await? })
 }
 
-/// Clients that send one request after the other, each until it is done, and between them again one
-/// that is done.
+/// Clients that send one request after the other, each until it is done, and repeat a finished one
+/// in between.
 pub(crate) struct Load {
     instances: Arc<[Service; 2]>,
     is_over: Arc<AtomicBool>,

@@ -66,7 +66,7 @@ async fn a_paused_instance_waits_for_the_one_that_took_over(backend: Backend) {
     assert_eq!(late.body, answer.body);
 }
 
-/// Kills `first` while it runs a request; gives the response of `second`, and asserts when.
+/// Kills `first` while it runs a request; asserts that `second` runs it, and when.
 async fn taken_over(first: Service, second: &Service) {
     let invite = Invite::new();
     let claimed = Instant::now();
@@ -101,8 +101,8 @@ async fn a_handler_longer_than_its_lease_keeps_it(backend: Backend) {
     assert_eq!(runs(&invite, &[&slow, &other]).await, 1);
 }
 
-/// An instance whose clock is off, by libfaketime. Only the clock of the day: the other one has no
-/// meaning outside of a machine.
+/// An instance whose clock is off, through libfaketime. Only the wall clock: the monotonic clock
+/// has no meaning outside of a machine.
 async fn instance_with_clock(url: &str, offset: &str, latency: &str) -> Service {
     let library = fs::read_dir("/usr/lib")
         .expect("it is a directory")
@@ -124,7 +124,7 @@ async fn instance_with_clock(url: &str, offset: &str, latency: &str) -> Service 
 async fn the_stores_clock_decides_not_an_instances(backend: Backend) {
     let url = backend.url();
     let right = instance(&url, "0s").await;
-    // Further off than a response is kept.
+    // Off by more than the time for which a response is kept.
     for offset in ["+2h", "-2h"] {
         let wrong = instance_with_clock(&url, offset, "1500ms").await;
         let [its, ours] = [send(wrong.get(ENTITIES)).await, send(right.get(ENTITIES)).await];
@@ -146,7 +146,7 @@ async fn the_stores_clock_decides_not_an_instances(backend: Backend) {
     }
 }
 
-/// Of a date such as `Sat, 21 Nov 2026 19:37:42 GMT`.
+/// The hour of a date such as `Sat, 21 Nov 2026 19:37:42 GMT`.
 fn hour(date: &str) -> &str {
     date.get(17..19).expect("a date has an hour")
 }

@@ -18,16 +18,16 @@ use crate::{
     service::{BEGUN, Service, program, refusal},
 };
 
-/// Side by side, each with a file of its own.
+/// In parallel, each with its own file.
 const LANES: usize = 4;
 /// A hundred kills over all lanes.
 const KILLS: usize = 25;
 const CLIENTS: usize = 4;
 const LATENCY: Duration = Duration::from_millis(20);
-/// In which a kill comes.
+/// The time within which a kill comes.
 const LIFE: Duration = Duration::from_millis(200);
 
-/// What the log says once a response is not stored for good.
+/// What the log says once storing a response has failed for good.
 const GIVEN_UP: &str = "a response could not be stored: a retry of its request runs again";
 
 fn url(disk: &Disk) -> String {
@@ -45,7 +45,7 @@ struct Sent {
     unanswered: Vec<Invite>,
 }
 
-/// Sends one request after the other until there is no answer any more.
+/// Sends one request after the other until no answer comes.
 async fn send(service: Arc<Service>, is_killed: Arc<AtomicBool>) -> Sent {
     let mut sent = Sent::default();
     loop {
@@ -86,12 +86,12 @@ fn id(answer: &Answer) -> String {
 #[derive(Default)]
 struct Met {
     stored: usize,
-    /// Of the requests that a kill left without an answer.
+    /// Of the requests that a kill left unanswered.
     replayed: usize,
     run_again: usize,
 }
 
-/// Kills the instance under load, again and again, and looks after each what the next one knows.
+/// Kills the instance under load, again and again, and checks each time what the next one knows.
 async fn lane(disk: Arc<Disk>) -> Met {
     let (mut met, mut known) = (Met::default(), HashSet::new());
     let mut kept: Vec<(Invite, Answer)> = Vec::new();
@@ -100,7 +100,7 @@ async fn lane(disk: Arc<Disk>) -> Met {
         let service = Arc::new(start(&disk).await);
         for invite in std::mem::take(&mut unanswered) {
             let invite: Invite = invite;
-            // At once: no lease keeps it.
+            // At once: no lease holds it.
             let answer = invite.to(&service).await;
             assert_eq!(answer.status, 201, "a stuck key: {answer:?}");
             if answer.replayed {
@@ -150,7 +150,7 @@ async fn a_hundred_kills_under_load_lose_no_response_and_leave_no_key_stuck() {
         let sum = |figure: fn(&Met) -> usize| met.iter().map(figure).sum::<usize>();
         let (replayed, run_again) = (sum(|met| met.replayed), sum(|met| met.run_again));
         assert!(replayed + run_again > 0, "the kills met no request");
-        // Past the capture of the test harness: whoever runs the tests is to see it.
+        // Bypasses the test harness's capture: whoever runs the tests should see it.
         let _ = writeln!(
             io::stderr(),
             "SQLite: {} kills: {} responses stored, none lost; of those without an answer \
@@ -175,7 +175,7 @@ async fn a_second_process_is_told_who_has_the_file() {
     let replay = invite.to(&first).await;
     assert!(replay.replayed && replay.body == answer.body, "the first goes on");
 
-    // As soon as it has ended, in whichever way.
+    // As soon as it has ended, one way or another.
     first.signal("KILL").await;
     first.ended().await;
     let second = start(&disk).await;

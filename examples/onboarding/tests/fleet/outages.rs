@@ -1,5 +1,5 @@
 //! A store that dies, hangs, is slow or out of reach: requests are refused in time, and the service
-//! recovers by itself.
+//! recovers on its own.
 
 use std::time::{Duration, Instant};
 
@@ -30,17 +30,17 @@ const SHORT: Duration = Duration::from_millis(100);
 async fn nothing_runs_twice_while_the_server_is_killed_and_restarted_under_load(backend: Backend) {
     let url = backend.url();
     let load = Load::start([instance(&url, "20ms").await, instance(&url, "20ms").await]);
-    // Shorter than a call tries, and longer.
+    // Shorter than a call keeps trying, and longer.
     for outage in [SHORT, SHORT, STORE_TIMEOUT + SHORT] {
         tokio::time::sleep(Duration::from_millis(400)).await; // load
         block_in_place(|| backend.kill());
-        tokio::time::sleep(outage).await; // load on nobody
+        tokio::time::sleep(outage).await; // load without a server
         block_in_place(|| backend.restart());
     }
     load.assert_once().await;
 }
 
-/// Makes a fault, looks at a service under it, mends it, and looks again.
+/// Causes a fault, checks a service under it, ends it, and checks again.
 async fn outage(service: Service, fault: &str, begin: impl FnOnce(), end: impl FnOnce()) {
     let stored = Invite::new();
     let first = stored.to(&service).await;
@@ -86,7 +86,7 @@ async fn requests_are_refused_in_time_while_the_server_hangs(backend: Backend) {
 
 async fn outage_of_network(backend: &Backend, fault: Fault) {
     let proxy: Proxy = backend.proxy();
-    // Longer than the test waits: a claim that was made unknown to its caller is not to stay.
+    // Longer than the test waits: a claim that its caller does not know about must not stay.
     let lease = if fault == Fault::LoseReplies { "1h" } else { "30s" };
     let service = instance_with_lease(&backend.url_through(&proxy), "0s", lease).await;
     outage(service, &format!("{fault:?}"), || proxy.set(fault), || proxy.set(Fault::None)).await;

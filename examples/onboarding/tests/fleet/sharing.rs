@@ -29,7 +29,7 @@ async fn every_key_runs_once_and_every_caller_gets_the_same_response(backend: Ba
                 duplicates.spawn(async move {
                     let of = |offset| &instances[(client + duplicate + offset) % instances.len()];
                     if duplicate % 2 == 0 {
-                        // Too short for a run: this caller goes away, and comes again elsewhere.
+                        // Too short for a run: this caller goes away, and tries again elsewhere.
                         let hasty = invite.request(of(0)).timeout(Duration::from_millis(30));
                         if let Ok(answer) = exchange(hasty).await {
                             return answer;

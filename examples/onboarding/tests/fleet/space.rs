@@ -56,8 +56,8 @@ async fn a_postgres_whose_disk_is_full_loses_nothing_and_with_room_again_goes_on
         let replay = stored.retried(&[&one]).await;
         assert!(replay.replayed && replay.body == first.body);
 
-        // Its log needs a new file: it panics, and does not come up again without room.
-        // The panic may be that of this very session.
+        // Its WAL needs a new file: it panics, and cannot come up again without room. The panic may
+        // be in this very session.
         let _ = block_in_place(|| postgres.try_execute("SELECT pg_switch_wal()"));
         block_in_place(|| postgres.await_end());
         for invite in [&new, &stored] {
@@ -70,7 +70,7 @@ async fn a_postgres_whose_disk_is_full_loses_nothing_and_with_room_again_goes_on
 
         block_in_place(|| {
             postgres.free_disk();
-            postgres.restart(); // as whatever watches over it does
+            postgres.restart(); // as its supervisor would
         });
         let replay = running.retried(&[&one]).await;
         assert!(replay.replayed && replay.body == answer.body, "stored in the background");

@@ -1,5 +1,5 @@
-//! The dashboard and the alert rules of `examples/`, in a real Prometheus that scrapes the service: every
-//! panel has something to show, and no query names what the service does not give.
+//! The dashboard and the alert rules of `examples/`, in a real Prometheus that scrapes the service:
+//! every panel has something to show, and no query names what the service does not export.
 
 #![cfg(unix)]
 
@@ -22,7 +22,7 @@ use crate::service::{INVITE, MEMBERS, Service, fresh_key, is_replay, send};
 const DASHBOARD: &str = include_str!("../../../grafana/idempotency.json");
 const RULES: &str = include_str!("../../../prometheus/idempotency.yml");
 
-/// How long the samples of some seconds may take to come.
+/// How long a few seconds' samples may take to arrive.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What Prometheus says.
@@ -50,7 +50,7 @@ impl Scraped {
         answer["data"].clone()
     }
 
-    /// How many series a query gives.
+    /// How many series a query returns.
     async fn count(&self, query: &str) -> usize {
         let data = self.ask("query", &[("query", query)]).await;
         let series = data["result"].as_array().expect("a list").iter();
@@ -58,7 +58,7 @@ impl Scraped {
         series.filter(|series| series["value"][1] != "NaN").count()
     }
 
-    /// Waits until a query gives something.
+    /// Waits until a query returns something.
     async fn shows(&self, query: &str) -> bool {
         let asked = Instant::now();
         while self.count(query).await == 0 {
@@ -70,7 +70,7 @@ impl Scraped {
         true
     }
 
-    /// The names of all that the services give.
+    /// The names of all metrics that the services export.
     async fn names(&self) -> BTreeSet<String> {
         let names = self.ask("label/__name__/values", &[]).await;
         let names = names.as_array().expect("a list").iter();
@@ -102,8 +102,8 @@ fn panels() -> Vec<(String, Vec<String>)> {
     panels.collect()
 }
 
-/// One run, its replays, a duplicate that waits, a key that is sent with another body, a request
-/// without a key.
+/// One run, its replays, a duplicate that waits, a key that is sent with another body, and a
+/// request without a key.
 async fn visit(service: &Service) {
     let member = json!({"name": "Ada", "email": "ada@example.com"});
     let entity = json!({"email": "ada@example.com", "entityName": "Ada Ltd"});
@@ -159,7 +159,7 @@ async fn every_panel_shows_something_and_no_query_names_what_is_not_there() {
         }
     }
 
-    // Whatever the service counts has a panel.
+    // Everything the service counts has a panel.
     let shown: BTreeSet<_> =
         panels.iter().flat_map(|(_, queries)| queries).flat_map(|it| metrics(it)).collect();
     for name in names.iter().filter(|name| name.starts_with("idempotency_")) {

@@ -1,4 +1,4 @@
-//! The page in a browser of its own.
+//! The page in its own browser.
 
 use std::{path::Path, sync::LazyLock, time::Duration};
 
@@ -7,10 +7,10 @@ use test_servers::ChromeDriver;
 use thirtyfour::{LoggingPrefsLogLevel, TimeoutConfiguration, prelude::*};
 use tokio::task::spawn_blocking;
 
-/// Only a fault keeps a test waiting for so long.
+/// Only a bug keeps a test waiting for this long.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What the tests ask a page with.
+/// What the tests' expressions can use.
 const WORDS: &str = "
     const texts = (selector) => Array.from(document.querySelectorAll(selector),
         (element) => element.innerText.replace(/\\s+/g, ' ').trim());
@@ -24,7 +24,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Opens the page of the service at `address`, and waits until it hears what happens there.
+    /// Opens the page of the service at `address`, and waits until it receives events.
     pub(crate) async fn open(address: &str) -> Self {
         static DRIVER: LazyLock<ChromeDriver> = LazyLock::new(ChromeDriver::start);
         let started = spawn_blocking(|| (DRIVER.url(), DRIVER.arguments())).await;
@@ -48,12 +48,12 @@ impl Page {
         page
     }
 
-    /// Waits until the page hears what happens.
+    /// Waits until the page receives events.
     pub(crate) async fn is_live(&self) {
         self.until("text('#connection') === 'Live'").await;
     }
 
-    /// What a script's expression is worth.
+    /// The value of a script's expression.
     pub(crate) async fn ask(&self, expression: &str) -> Value {
         let script = format!("{WORDS} return ({expression});");
         let answer = self.driver.execute(script, Vec::new()).await;
@@ -85,7 +85,7 @@ impl Page {
         }
     }
 
-    /// Waits until the answers of an action are there, and gives them, sorted.
+    /// Waits for the answers of an action, and returns them, sorted.
     pub(crate) async fn answers(&self, action: &str, requests: &str) -> Vec<String> {
         self.until(&format!(
             "text('#answer') .startsWith({})",
@@ -98,7 +98,7 @@ impl Page {
         answers
     }
 
-    /// Waits until a row of the live list begins with `word`, and gives it.
+    /// Waits until a row of the live list begins with `word`, and returns it.
     pub(crate) async fn row(&self, word: &str) -> String {
         let word = json!(word);
         self.until(&format!("texts('#events li').some((row) => row.startsWith({word}))")).await;
@@ -138,8 +138,8 @@ impl Page {
         self.driver.screenshot(file).await.expect("it can be written");
     }
 
-    /// Closes the browser, and asserts that its console has one of `expected` in each line, and no line
-    /// else.
+    /// Closes the browser, and asserts that each line of its console has one of `expected`, and
+    /// that there is no other line.
     pub(crate) async fn close(self, expected: &[&str]) {
         let log = self.driver.browser_log().await.expect("it can be read");
         for entry in log {

@@ -1,4 +1,4 @@
-//! Whether everybody can read and use the page: on a phone, in the dark, by keyboard.
+//! Whether everybody can read and use the page: on a phone, in dark mode, by keyboard.
 
 use std::{fs, path::Path};
 
@@ -13,7 +13,7 @@ use crate::{
 /// In CSS pixels.
 const WIDTHS: [u32; 3] = [320, 360, 1280];
 
-/// Waits until nothing moves, then gives what axe-core finds wrong.
+/// Waits until nothing moves, then returns what axe-core finds wrong.
 const AXE: &str = "
     const done = arguments[0];
     Promise.all(document.getAnimations().map((animation) => animation.finished))
@@ -22,7 +22,7 @@ const AXE: &str = "
             nodes.map((node) => `${id}: ${node.html}: ${node.failureSummary}`))));
 ";
 
-/// What is wider than its place. Of inputs it is the text, which scrolls.
+/// Elements wider than their place. In inputs the text is, which scrolls.
 const WIDER: &str = "
     Array.from(document.querySelectorAll('*:not(input)'))
         .filter((element) => element.scrollWidth > element.clientWidth && element.clientWidth > 0
@@ -37,7 +37,7 @@ async fn every_width_and_either_scheme_can_be_read() {
     let axe = test_servers::python_file("axe_playwright_python/axe.min.js");
     let axe = fs::read_to_string(axe).expect("it is text");
     fill(&page, &service).await;
-    // What is scrolled out of sight cannot be judged.
+    // What is scrolled out of sight cannot be checked.
     page.driver
         .execute("for (const list of document.querySelectorAll('.scrolls')) list.style.maxHeight = 'none'", Vec::new())
         .await
@@ -62,7 +62,7 @@ async fn every_width_and_either_scheme_can_be_read() {
             page.screenshot(&folder.join(format!("{width}-{scheme}.png"))).await;
         }
     }
-    // What was asked above can be answered otherwise.
+    // The checks above can fail.
     let unreadable = "document.querySelector('h1').style.cssText =
         'width: 3000px; color: light-dark(#f4f5f8, #0e1116)'";
     page.driver.execute(unreadable, Vec::new()).await.expect("it is a script");
@@ -72,7 +72,7 @@ async fn every_width_and_either_scheme_can_be_read() {
     page.close(&["the server responded with a status of 422"]).await;
 }
 
-/// Has something of each kind shown.
+/// Makes the page show something of each kind.
 async fn fill(page: &Page, service: &Service) {
     let name = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft";
     let input = body!({"email": "office@donaudampfschifffahrt.example.com", "entityName": name});
@@ -95,7 +95,7 @@ async fn resize(page: &Page, width: u32, height: u32) {
     page.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
 }
 
-/// The id of what has the focus, and whether one can see that it has.
+/// The id of the focused element, and whether its focus is visible.
 async fn focused(page: &Page) -> (String, bool) {
     let focused = "(({ id, className, tagName }, { outlineStyle, outlineWidth }) =>
         [id || className || tagName, outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2])
@@ -103,7 +103,7 @@ async fn focused(page: &Page) -> (String, bool) {
     serde_json::from_value(page.ask(focused).await).expect("it is a text and a bool")
 }
 
-/// Presses Tab until `id` has the focus. All that has it on the way shows it.
+/// Presses Tab until `id` has the focus. Everything focused on the way shows it.
 async fn tab_to(page: &Page, id: &str) {
     let mut passed = Vec::new();
     while passed.last().is_none_or(|last| last != id) {
@@ -160,7 +160,7 @@ async fn nothing_is_taken_from_elsewhere() {
     let taken: Vec<String> = serde_json::from_value(taken).expect("they are texts");
     assert!(taken.len() >= 4 && taken.iter().all(|name| name.starts_with(&origin)), "{taken:?}");
 
-    // The browser sees to it.
+    // The browser enforces it.
     let other = Service::start(&[]).await;
     let script = format!(
         "arguments[0](fetch('http://{}/').then(() => 'taken', () => 'refused'))",

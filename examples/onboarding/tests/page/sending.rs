@@ -7,7 +7,7 @@ use crate::{
     service::{BEGUN, ENTITIES, Service},
 };
 
-/// What Chromium's console says of each response with this status.
+/// What Chromium's console says about each response with this status.
 const IS_422: &str = "the server responded with a status of 422";
 
 #[tokio::test]

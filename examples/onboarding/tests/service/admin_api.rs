@@ -36,7 +36,7 @@ async fn support_frees_a_customers_key() {
     assert_eq!(stored["status"], 201);
     let expires = stored["expiresAt"].as_str().expect("it says when");
     assert!(expires.starts_with("20") && expires.ends_with('Z'), "{expires}");
-    // Another client's, and no client's, are others.
+    // Another client's key, or no client's, is a different key.
     for principal in [body!("other"), Value::Null] {
         let named =
             body!({"operation": "POST /v1/members", "principal": principal, "key": "order 7"});
@@ -82,7 +82,7 @@ async fn only_the_token_opens_it_and_without_one_there_is_nothing() {
         let response = send(closed.post(path).bearer_auth(TOKEN).json(&named)).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         for token in ["", "0", &TOKEN[1..], &other, &format!("{TOKEN}0")] {
-            // Not even what is wrong with the body is said.
+            // Not even an error in the body is reported.
             for request in [open.post(path).json(&named), open.post(path).body("{")] {
                 let response = send(request.bearer_auth(token)).await;
                 assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{token:?}");

@@ -1,4 +1,4 @@
-//! The OpenAPI document: it is one, the service does what it says, and `/docs` shows it.
+//! The OpenAPI document: it is valid, the service does what it says, and `/docs` shows it.
 
 use std::{fs, path::PathBuf, process::Output, time::Duration};
 
@@ -23,7 +23,7 @@ fn write(test: &str, document: &Value) -> PathBuf {
     file
 }
 
-/// Runs a program, whose caches are beside `file`, to its end.
+/// Runs a program to its end, with its caches next to `file`.
 async fn run(program: &str, arguments: &[&str], file: &PathBuf) -> (bool, String) {
     let mut command = Command::new(test_servers::python(program));
     command.args(arguments).arg(file).current_dir(file.parent().expect("it is in a folder"));
@@ -106,7 +106,7 @@ async fn the_page_that_shows_it_takes_nothing_from_elsewhere() {
     let started = send(service.get("/docs/swagger-initializer.js")).await;
     let started = started.text().await.expect("it has a body");
     assert!(started.contains(r#""url": "/openapi.json""#), "{started}");
-    // Else another site checks the document.
+    // Otherwise another site validates the document.
     assert!(started.contains(r#""validatorUrl": "none""#), "{started}");
 }
 

@@ -14,7 +14,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Reads on from the event with the id `since`.
+    /// Continues after the event with the id `since`.
     async fn open(service: &Service, since: Option<&str>) -> Self {
         let request = service.get(EVENTS);
         let response = send(match since {
@@ -29,7 +29,7 @@ impl Stream {
         stream
     }
 
-    /// Reads until an event contains `text`; gives all that was read so far.
+    /// Reads until an event contains `text`; returns everything read so far.
     async fn until(&mut self, text: &str) -> &str {
         while self.read.find(text).is_none_or(|at| !self.read[at..].contains("\n\n")) {
             let chunk = self.response.chunk().await.expect("it is not cut off");

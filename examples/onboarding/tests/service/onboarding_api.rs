@@ -1,4 +1,4 @@
-//! The onboarding API over real TCP: a retry gives the first response, and nothing exists twice.
+//! The onboarding API over real TCP: a retry gets the first response, and nothing exists twice.
 
 use crate::service::{
     ADD, BEGUN, ENTITIES, INVITE, Service, fresh_key, header, is_replay, json, send,

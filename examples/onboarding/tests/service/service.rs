@@ -1,4 +1,4 @@
-//! The real service in a process of its own, and a client that speaks HTTP to it.
+//! The real service in its own process, and a client that speaks HTTP to it.
 
 use std::{
     process::{ExitStatus, Output, Stdio},
@@ -20,7 +20,7 @@ pub(crate) const ADD: &str = "/downstream-entities/onboarding/add";
 pub(crate) const ENTITIES: &str = "/downstream-entities";
 pub(crate) const MEMBERS: &str = "/v1/members";
 
-/// Only a fault keeps a test waiting for so long.
+/// Only a bug keeps a test waiting for this long.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The log line that says that a handler has begun.
@@ -45,7 +45,7 @@ pub(crate) fn program(variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Asserts that the service ends at once with one line on standard error, and gives that line.
+/// Asserts that the service ends at once with one line on standard error, and returns that line.
 pub(crate) async fn refusal(mut command: Command) -> String {
     let ended = timeout(PATIENCE, command.output()).await.expect("the service does not go on");
     let Output { status, stdout, stderr } = ended.expect("the service starts");
@@ -141,11 +141,11 @@ impl Service {
         assert!(kill.expect("`kill` runs").success());
     }
 
-    /// Waits until the service has ended; gives its status and its whole log.
+    /// Waits until the service has ended; returns its status and its whole log.
     pub(crate) async fn ended(mut self) -> (ExitStatus, String) {
         let ended = timeout(PATIENCE, self.child.wait()).await;
         let status = ended.expect("the service ends").expect("it can be waited for");
-        // The sender goes with the end of the stream.
+        // The sender is dropped at the end of the stream.
         while self.log.changed().await.is_ok() {}
         (status, self.log())
     }
@@ -160,7 +160,7 @@ pub(crate) async fn json<T: serde::de::DeserializeOwned>(response: Response) -> 
     response.json().await.expect("the body is JSON")
 }
 
-/// A header of a response, or the empty text.
+/// A header of a response, or an empty string.
 pub(crate) fn header<'a>(response: &'a Response, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().expect("it is ASCII"))
 }

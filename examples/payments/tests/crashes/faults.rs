@@ -1,4 +1,4 @@
-//! How each fault is done.
+//! How each fault is caused.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     scene::Instance,
 };
 
-/// How long a payment may take whose instance is held back until it is killed.
+/// How long a payment may take if its instance is held back until it is killed.
 const UNTIL_KILLED: Duration = Duration::from_mins(1);
 
 impl Step {
@@ -29,7 +29,7 @@ impl Step {
     }
 }
 
-/// Makes a payment on a new instance that has no other, and kills the instance at the step.
+/// Makes a new instance's only payment, and kills the instance at the step.
 pub(crate) fn kill_at(
     step: Step,
     victim: &Instance,
@@ -38,7 +38,7 @@ pub(crate) fn kill_at(
     random: &mut Rng,
 ) -> Payment {
     let mut payment = Payment::new(random);
-    // One that has not prepared a statement yet: its text is what is waited for.
+    // It must not have prepared the statement yet: the text is what is waited for.
     victim.service.restart();
     let front = Proxy::start(victim.service.address().parse().expect("it is an address"));
     let (way, bytes) = step.place();
@@ -56,7 +56,7 @@ pub(crate) fn kill_at(
             victim.proxy.set(Fault::Stall);
             payment.answers.extend(answer());
             victim.service.kill();
-            // What was on its way never arrives.
+            // What was on its way will never arrive.
             victim.proxy.set(Fault::Reset);
             drop(hold);
             victim.proxy.set(Fault::None);
@@ -75,7 +75,7 @@ pub(crate) fn kill_at(
     payment
 }
 
-/// Does a fault to one instance at random moments.
+/// Causes faults in one instance at random moments.
 pub(crate) struct Faults<'a> {
     pub(crate) clients: &'a Clients,
     pub(crate) runtime: &'a Runtime,
@@ -100,7 +100,7 @@ impl Faults<'_> {
         }
     }
 
-    /// Kills the database; gives what it has logged.
+    /// Kills the database; returns what it has logged.
     pub(crate) fn kill_database(mut self, postgres: &Postgres, times: usize) -> String {
         let mut log = String::new();
         for _ in 0..times {

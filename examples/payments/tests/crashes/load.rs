@@ -46,19 +46,19 @@ impl Clients {
         Self { scene: Arc::clone(scene), http, mode: row.mode, may_fail, answered }
     }
 
-    /// Returns when so many more payments are answered, and not at the moment of an answer.
+    /// Returns once this many more payments are answered, but not right at an answer.
     pub(crate) async fn progress(&self, payments: usize, random: &mut Rng) {
         let mut answered = self.answered.subscribe();
         let until = *answered.borrow() + payments;
-        // What it gives locks the number, so it goes at once.
+        // Its result locks the number, so it is dropped at once.
         let progress = async { answered.wait_for(|answered| *answered >= until).await.is_ok() };
         let progress = tokio::time::timeout(PATIENCE, progress).await;
         assert_eq!(progress, Ok(true), "no payment is answered any more");
         tokio::time::sleep(Duration::from_millis(random.u64(..20))).await;
     }
 
-    /// Sends a payment to an address once, for a client that gives up after a time; the body of the
-    /// answer, unless the payment has to be retried.
+    /// Sends a payment to an address once, for a client that gives up after `limit`; returns the
+    /// body of the answer, unless the payment has to be retried.
     pub(crate) async fn send(&self, key: &str, address: &str, limit: Duration) -> Option<String> {
         let path = match self.mode {
             Mode::Tx => "payments",
@@ -97,7 +97,7 @@ impl Clients {
 
 impl Payment {
     pub(crate) fn new(random: &mut Rng) -> Self {
-        // A UUID of version 4 that the seed repeats.
+        // A UUID of version 4 that the seed reproduces.
         let key = uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid();
         Self { key: key.to_string(), answers: Vec::new() }
     }
@@ -121,7 +121,7 @@ impl Load {
         Self { tasks, is_over }
     }
 
-    /// Lets the clients end what they have begun.
+    /// Lets the clients finish what they have begun.
     pub(crate) fn stop(self, runtime: &Runtime) -> Vec<Payment> {
         self.is_over.store(true, Ordering::Relaxed);
         runtime.block_on(self.tasks.join_all()).into_iter().flatten().collect()

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Each fault is a row of the table that is printed, once for `Tx` and once for the same handler
-//! with a transaction of its own. With `Tx`, each key has one payment, and every answer names it.
-//! The plain handler has to run twice where it must: so much for whether this would see it.
+//! with its own transaction. With `Tx`, each key has one payment, and every answer names it. The
+//! plain handler must run twice where that cannot be avoided: proof that this test would notice.
 //!
 //! | file | owns |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | `scene.rs` | what a row runs on: servers, proxies, instances of the service |
 //! | `process.rs` | one process of the service |
 //! | `load.rs` | clients that retry each key until it is answered |
-//! | `faults.rs` | how each fault is done |
+//! | `faults.rs` | how each fault is caused |
 //! | `row.rs` | a row from its start to its figures |
 //! | `verdict.rs` | what the figures and the database have to be |
 
@@ -44,7 +44,7 @@ use std::{
 
 use crate::{matrix::Row, row::Figures};
 
-/// Rows at the same time: most of a row is waiting.
+/// Rows that run at the same time: most of a row is waiting.
 const AT_ONCE: usize = 4;
 
 fn main() -> ExitCode {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the rows, some at a time, and gives their figures in their order.
+/// Runs the rows, some at a time, and returns their figures in order.
 fn run(rows: &[Row]) -> Vec<Result<Figures, String>> {
     let next = AtomicUsize::new(0);
     let results: Vec<OnceLock<_>> = rows.iter().map(|_| OnceLock::new()).collect();

@@ -9,7 +9,7 @@ pub(crate) struct Row {
     pub(crate) mode: Mode,
     pub(crate) fault: Fault,
     pub(crate) pooler: Option<PoolMode>,
-    /// How often the fault is done.
+    /// How often the fault is caused.
     pub(crate) times: usize,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct Row {
 pub(crate) enum Mode {
     /// The one with `Tx`.
     Tx,
-    /// The one with a transaction of its own.
+    /// The one with its own transaction.
     Plain,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     Killed,
     /// SIGKILL to the database under load.
     ServerKilled,
-    /// A connection to the database ends in the midst of its bytes, under load.
+    /// A connection to the database breaks mid-stream, under load.
     Cut,
 }
 
@@ -60,7 +60,7 @@ impl Step {
     ];
 }
 
-/// All rows; `is_long` says how often each fault is done.
+/// All rows; `is_long` decides how often each fault is caused.
 pub(crate) fn rows(is_long: bool) -> Vec<Row> {
     let steps = Step::ALL.map(|step| (Fault::KilledAt(step), None, [4, 25]));
     let others = [

@@ -1,4 +1,4 @@
-//! A service in a process of its own, which is killed and started again.
+//! A service in its own process, which is killed and started again.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -26,7 +26,7 @@ struct Running {
 }
 
 impl Service {
-    /// Starts it on a free port, which `variables` has to ask for, and waits until it listens.
+    /// Starts it on a free port, which `variables` must ask for, and waits until it listens.
     pub(crate) fn start(program: &'static str, variables: Vec<(&'static str, String)>) -> Self {
         let log = Arc::default();
         let running = Mutex::new(launch(program, &variables, &log));

@@ -58,7 +58,7 @@ pub(crate) fn run(row: &Row, seed: u64) -> Figures {
     }
 }
 
-/// The faults; gives the payments, and what a database has logged that was killed.
+/// Causes the faults; returns the payments, and what a killed database has logged.
 fn under_load(
     row: &Row,
     scene: &Arc<Scene>,

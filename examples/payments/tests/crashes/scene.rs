@@ -7,11 +7,11 @@ use crate::{
     process::Service,
 };
 
-/// The service, with everything around it. Instances go before what they use.
+/// The service, with everything around it. Instances are dropped before what they use.
 pub(crate) struct Scene {
     pub(crate) instances: [Instance; 2],
-    /// Where the outbox is delivered; not if a step is waited for, or the worker's commit would be
-    /// taken for a payment's.
+    /// Where the outbox is delivered; `None` if a step is waited for, or the worker's commit would
+    /// be taken for a payment's.
     pub(crate) ledger: Option<Service>,
     _pooler: Option<PgBouncer>,
     pub(crate) postgres: Postgres,
@@ -26,7 +26,7 @@ pub(crate) struct Instance {
 impl Scene {
     pub(crate) fn start(row: &Row) -> Self {
         let postgres = Postgres::start();
-        // More clients than its 100 by default, of which the dead are noticed late.
+        // More clients than the default of 100, because dead ones are noticed late.
         let settings = ["max_client_conn = 1000", "default_pool_size = 40"];
         let pooler = row.pooler.map(|mode| PgBouncer::start_with(&postgres, mode, &settings));
         let database = pooler.as_ref().map_or(postgres.address(), PgBouncer::address);
@@ -40,7 +40,7 @@ impl Scene {
                 ("DATABASE_URL", postgres.url_through(&proxy)),
                 ("PAYMENTS_ADDR", "127.0.0.1:0".to_owned()),
                 ("PAYMENTS_LATENCY", "10ms".to_owned()),
-                // A plain claim outlives its instance for so long.
+                // A plain claim outlives its instance by this long.
                 ("PAYMENTS_LEASE", "1s".to_owned()),
                 ("PAYMENTS_POOLER", pooler.is_some().to_string()),
             ];

@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Found {
     /// Payments beyond the first of their key.
     pub(crate) double_runs: usize,
-    /// Answers that name another payment than the last answer of their key, or one that is not
-    /// there.
+    /// Answers that name a different payment than the last answer of their key, or one that does
+    /// not exist.
     pub(crate) lost_answers: usize,
     /// Messages that reached the ledger again; `None` without a ledger.
     pub(crate) delivered_again: Option<u64>,
@@ -31,8 +31,8 @@ pub(crate) struct Found {
     pub(crate) broken: Vec<String>,
 }
 
-/// Looks at a service that has nothing to do any more. `log` is what the database has logged before
-/// its last start.
+/// Looks at a service that is idle by now. `log` is what the database has logged before its last
+/// start.
 pub(crate) fn look(
     row: &Row,
     scene: &Scene,
@@ -60,7 +60,7 @@ pub(crate) fn look(
             hold(double_runs == 0, "double runs");
             hold(lost_answers == 0, "lost answers");
         }
-        // What this test has to be able to see.
+        // What this test must be able to see.
         Mode::Plain => match row.fault {
             Fault::KilledAt(Step::Committed) => {
                 hold(double_runs == row.times, "double runs were not seen");
@@ -76,7 +76,7 @@ pub(crate) fn look(
     let count = |sql: &str| scene.postgres.execute(&format!("SELECT count(*) FROM {sql}"));
     let mut delivered_again = None;
     if let Some(ledger) = &scene.ledger {
-        // The plain handler makes two payments of one key, and the ledger refuses the second.
+        // The plain handler makes two payments with one key, and the ledger refuses the second.
         let is_delivered = row.mode == Mode::Plain || becomes(|| count("outbox") == "0");
         hold(is_delivered, "messages that are not delivered");
         let counts = runtime.block_on(counts(&ledger.address()));
@@ -127,7 +127,7 @@ async fn counts(address: &str) -> Value {
     response.expect("the ledger answers").json().await.expect("its answer is JSON")
 }
 
-/// Whether it is so, now or in a while.
+/// Whether `is_so` holds, now or in a while.
 fn becomes(is_so: impl Fn() -> bool) -> bool {
     let since = Instant::now();
     while !is_so() {

@@ -1,11 +1,11 @@
-//! What the API promises, by either handler.
+//! What the API promises, with either handler.
 
 use serde_json::{Value, json};
 use test_servers::Postgres;
 
 use crate::{client, count, fresh_key, pay, payments, send, sent};
 
-/// Each of these is a test of either handler.
+/// Tests each of these with both handlers.
 macro_rules! by_each_handler {
     ($($test:ident)*) => {
         mod tx {

@@ -17,7 +17,7 @@ use test_servers::Postgres;
 
 use crate::process::Service;
 
-/// The service with settings of its own.
+/// The service with these settings.
 fn payments(database: &str, further: &[(&'static str, &str)]) -> Service {
     let own = [("DATABASE_URL", database), ("PAYMENTS_ADDR", "127.0.0.1:0")];
     let variables = own.iter().chain(further);

@@ -43,7 +43,7 @@ async fn a_message_whose_worker_died_is_delivered_again_with_its_key() {
     let url = bookings(&ledger);
     let victim = payments(&postgres.url_through(&proxy), &[("PAYMENTS_LEDGER", &url)]);
     let other = payments(&postgres.url(), &[]);
-    // Delivered, and the row not yet deleted.
+    // Delivered, but the row is not deleted yet.
     let hold = proxy.hold(Way::Request, b"DELETE FROM outbox");
     assert_eq!(sent(pay(&other, PATH, &fresh_key())).await.0, 201);
     tokio::task::block_in_place(|| hold.wait());

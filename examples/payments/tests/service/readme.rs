@@ -1,4 +1,4 @@
-//! The README's `console` session: its commands give what it shows.
+//! The README's `console` session: its commands print what it shows.
 
 use test_servers::{Postgres, compare_curl_sessions};
 

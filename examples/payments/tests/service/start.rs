@@ -6,7 +6,7 @@ use test_servers::{Postgres, Proxy, Way};
 
 use crate::{client, count, fresh_key, pay, payments, send, sent};
 
-/// Runs the program, which has to fail, and gives what it says.
+/// Runs the program, which has to fail, and returns what it prints.
 fn refusal(variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_payments"));
     let output = command.env_clear().envs(variables.iter().copied()).output();

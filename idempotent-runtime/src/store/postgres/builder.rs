@@ -25,9 +25,9 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 const DEFAULT_MAX_TRANSACTIONS: u32 = 10;
 /// One for calls that ask, and one for those that hold a key.
 const LEAST_CONNECTIONS: u32 = 2;
-/// How long a server may take to finish what a caller has abandoned, if no `statement_timeout` says.
+/// How long the server may take to finish an abandoned call if there is no `statement_timeout`.
 const ABANDONED_LIMIT: Duration = Duration::from_secs(2);
-/// A setting that the first connection makes and looks for: a pooler loses it.
+/// A setting that the first connection sends and then looks up: a pooler loses it.
 const DIRECT: &str = "idempotent_axum.direct";
 
 /// Builds a [`PostgresStore`].
@@ -58,42 +58,69 @@ impl PostgresStoreBuilder {
         }
     }
 
-    /// The schema of the table. Default: `public`. `search_path` plays no part.
+    /// The schema of the table. Default: `public`. `search_path` is ignored.
     ///
     /// 1 to 63 ASCII letters, digits, `_` and `-`, case-sensitive.
+    ///
+    /// ```
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().schema("shop");
+    /// assert!(format!("{builder:?}").contains("shop"));
+    /// ```
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = schema.into();
         self
     }
 
-    /// The table. Default: `idempotency_keys`. Services that share a table share the keys of scopes
-    /// with the same name.
+    /// The name of the table. Default: `idempotency_keys`.
+    ///
+    /// Services with the same table share keys if the scopes of their handlers are the same.
     ///
     /// 1 to 63 ASCII letters, digits, `_` and `-`, case-sensitive.
+    ///
+    /// ```
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().table("shop_keys");
+    /// assert!(format!("{builder:?}").contains("shop_keys"));
+    /// ```
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = table.into();
         self
     }
 
-    /// For a connection that leads through a pooler: `PgBouncer`, in whichever mode, and its like.
+    /// For a connection through a pooler: `PgBouncer` in any mode, or a similar one.
     ///
-    /// Such a pooler may run every statement in another session of the server, where the prepared
-    /// statements of this client are missing, or are those of *another* client. With this option a
-    /// statement is sent in one message, with its arguments as literals, and leaves nothing in the
-    /// session: what it needs of the session's settings (`bytea_output`, and `statement_timeout`)
-    /// precedes it in the same message, for this one transaction (`SET LOCAL`). It costs the server a
-    /// plan for every statement, and a record is sent as hex.
-    /// Statements are not logged by the client then, because their text contains the records. If the
-    /// *server* logs the text of statements (`log_statement`, `log_min_duration_statement`, failed
-    /// ones), its log contains them too.
+    /// Such a pooler may run each statement in a different session of the server, in which this
+    /// client's prepared statements are missing, or are those of *another* client. With this option
+    /// a statement is sent as one message, with its arguments as literals, and leaves nothing in
+    /// the session. The settings that it needs (`bytea_output` and `statement_timeout`) precede it
+    /// in the same message, for this one transaction (`SET LOCAL`). The cost: the server plans
+    /// every statement, and records are sent as hex.
+    ///
+    /// The client then logs no statements, because their text contains the records. If the *server*
+    /// logs the text of statements (`log_statement`, `log_min_duration_statement`, failed ones),
+    /// its log contains them too.
     ///
     /// Without this option, [`connect`](Self::connect) refuses a pooler.
+    ///
+    /// ```
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().transaction_pooler();
+    /// assert!(format!("{builder:?}").contains("protocol: Simple"));
+    /// ```
     pub fn transaction_pooler(mut self) -> Self {
         self.protocol = Protocol::Simple;
         self
     }
 
-    /// How long [`connect`](Self::connect) tries. Default: 2 seconds.
+    /// How long [`connect`](Self::connect) may take. Default: 2 seconds.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().connect_timeout(Duration::from_secs(5));
+    /// assert!(format!("{builder:?}").contains("connect_timeout: 5s"));
+    /// ```
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -101,61 +128,95 @@ impl PostgresStoreBuilder {
 
     /// How long a call waits for a connection. Default: 1.5 seconds.
     ///
-    /// If it gets none, it was certainly not sent, and nothing is left to be cleaned up after it.
-    /// So this should be shorter than
-    /// [`Idempotency::store_timeout`](crate::Idempotency::store_timeout), which cuts off a call of
-    /// which that is not known. Opening a connection is not bound by it: that goes on, with a limit
-    /// of its own of 5 seconds, when those who wait for it have gone.
+    /// A call that gets none was certainly not sent, so there is nothing to clean up after it. This
+    /// should be shorter than [`Idempotency::store_timeout`](crate::Idempotency::store_timeout),
+    /// which cuts off calls that may have been sent. Opening a connection has its own limit of
+    /// 5 seconds, and continues after its waiters have gone.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().acquire_timeout(Duration::from_secs(1));
+    /// assert!(format!("{builder:?}").contains("acquire_timeout: 1s"));
+    /// ```
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
     }
 
-    /// How long the server works on a verb at most: its `statement_timeout`. Default: 3 seconds;
-    /// zero leaves it to the server.
+    /// How long the server may work on a verb: its `statement_timeout`. Default: 3 seconds; zero
+    /// leaves it to the server.
     ///
-    /// A server does not notice that a client has gone while a statement waits, for a lock or a
-    /// synchronous standby. This bounds how many sessions it keeps for calls that were given up. It
-    /// should not be shorter than [`Idempotency::store_timeout`](crate::Idempotency::store_timeout),
-    /// and need not be much longer.
+    /// While a statement waits for a lock or a synchronous standby, the server does not notice that
+    /// its client has gone. This bounds how many sessions it keeps for abandoned calls. It should
+    /// not be shorter than [`Idempotency::store_timeout`](crate::Idempotency::store_timeout), and
+    /// need not be much longer.
     ///
-    /// It is set in the store's sessions, and behind a
-    /// [pooler](Self::transaction_pooler) for each statement (PostgreSQL 11 or later). It binds the
-    /// verbs alone, neither [`migrate`](PostgresStore::migrate) nor
-    /// [`purge_expired`](PostgresStore::purge_expired).
+    /// It is set for the store's sessions, or behind a [pooler](Self::transaction_pooler) for each
+    /// statement (PostgreSQL 11 or later). It applies only to verbs, not to
+    /// [`migrate`](PostgresStore::migrate) or [`purge_expired`](PostgresStore::purge_expired).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().statement_timeout(Duration::ZERO);
+    /// assert!(format!("{builder:?}").contains("statement_timeout: None"));
+    /// ```
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = (!timeout.is_zero()).then_some(timeout);
         self
     }
 
-    /// The most connections of the store. Default: 10; at least 2.
+    /// The maximum number of connections. Default: 10; at least 2.
     ///
-    /// They are the store's own, and opened when they are needed. Claims, reads and the polls of
-    /// waiting duplicates use three quarters of them at most, so that renewals and completions never
-    /// queue behind them. Up to 32 calls of either kind wait for each connection; more fail at once.
+    /// They belong to the store, and are opened when needed. Claims, reads and the polls of waiting
+    /// duplicates use at most three quarters of them, so that renewals and completions never queue
+    /// behind them. Up to 32 calls of either kind wait for each connection; more fail at once.
+    ///
+    /// ```
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().max_connections(20);
+    /// assert!(format!("{builder:?}").contains("max_connections: 20"));
+    /// ```
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections.max(LEAST_CONNECTIONS);
         self
     }
 
-    /// The most transactions of handlers that take a [`Tx`](crate::Tx). Default: 10; at least 1.
+    /// The maximum number of transactions for handlers that take a [`Tx`](crate::Tx). Default: 10;
+    /// at least 1.
     ///
-    /// Each is on a connection of its own, beside the [`max_connections`](Self::max_connections),
-    /// opened when it is needed, with the same options but without
-    /// [`statement_timeout`](Self::statement_timeout). It is in use from the claim to the commit, so
-    /// this is also how many such handlers run at once. A request that finds none free within
-    /// [`Idempotency::store_timeout`](crate::Idempotency::store_timeout) gets 503; duplicates of a
-    /// running one do not stand in that queue.
+    /// Each has a separate connection, in addition to [`max_connections`](Self::max_connections),
+    /// opened when needed, with the same options but without
+    /// [`statement_timeout`](Self::statement_timeout). It is in use from the claim to the commit,
+    /// so this is also how many such handlers run at once. A request that finds none free within
+    /// [`Idempotency::store_timeout`](crate::Idempotency::store_timeout) gets a 503; duplicates of
+    /// a running one do not queue for a transaction.
+    ///
+    /// ```
+    /// # use idempotent_runtime::PostgresStore;
+    /// let builder = PostgresStore::builder().max_transactions(20);
+    /// assert!(format!("{builder:?}").contains("max_transactions: 20"));
+    /// ```
     pub fn max_transactions(mut self, transactions: u32) -> Self {
         self.max_transactions = transactions.max(1);
         self
     }
 
-    /// Connects to the server at `url`.
+    /// Connects to the server at `url`, as [`PostgresStore::connect`] does.
+    ///
+    /// ```
+    /// # use idempotent_runtime::PostgresStore;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let error = PostgresStore::builder().connect("localhost").await.unwrap_err();
+    /// assert!(error.to_string().contains("postgres://user:password@host:5432/database"));
+    /// # });
+    /// ```
     ///
     /// # Errors
     ///
-    /// Returns an error if a name is not valid, or [`PostgresStore::connect`] would.
+    /// Returns an error if the schema or table name is invalid, or if [`PostgresStore::connect`]
+    /// would.
     pub async fn connect(self, url: impl AsRef<str>) -> Result<PostgresStore, ConnectError> {
         let table = Table::new(&self.schema, &self.table)?;
         let options = Self::options(url.as_ref())?;
@@ -191,11 +252,22 @@ impl PostgresStoreBuilder {
         Ok(self.build_on(source, table, Some(first)))
     }
 
-    /// A store that connects as `pool` does, as [`PostgresStore::new`] has it.
+    /// A store that connects as `pool` does, like [`PostgresStore::new`].
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use idempotent_runtime::PostgresStore;
+    /// use sqlx::PgPool;
+    ///
+    /// let pool = PgPool::connect_lazy("postgres://localhost").unwrap();
+    /// let store = PostgresStore::builder().schema("shop").build(pool).unwrap();
+    /// assert!(store.schema_sql().contains(r#"CREATE TABLE "shop"."idempotency_keys""#));
+    /// # });
+    /// ```
     ///
     /// # Errors
     ///
-    /// Returns an error if the name of schema or table is not valid.
+    /// Returns an error if the schema or table name is invalid.
     pub fn build(self, pool: PgPool) -> Result<PostgresStore, ConnectError> {
         let table = Table::new(&self.schema, &self.table)?;
         Ok(self.build_as(pool, table))
@@ -216,11 +288,11 @@ impl PostgresStoreBuilder {
         let limits = Limits {
             connections: self.max_connections as usize,
             wait: self.acquire_timeout,
-            // Whatever was begun before it was abandoned has ended by then.
+            // By then an abandoned statement has ended.
             abandoned: self.statement_timeout.unwrap_or(ABANDONED_LIMIT),
         };
         let connections = Connections::new(source(session), limits, first);
-        // A handler's statements take as long as they take.
+        // A handler's statements have no limit.
         let unlimited = Session { statement_timeout: None, ..session };
         let limits = Limits { connections: self.max_transactions as usize, ..limits };
         let transactions = Connections::new(source(unlimited), limits, None);
@@ -248,7 +320,7 @@ impl PostgresStoreBuilder {
         })
     }
 
-    /// The first connection, and whether the store can work with its server.
+    /// Opens the first connection, and checks that the store can work with its server.
     async fn probe(
         &self,
         options: &PgConnectOptions,

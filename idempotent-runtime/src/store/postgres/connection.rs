@@ -1,4 +1,4 @@
-//! A connection for one call, which comes back in a known state or not at all.
+//! A connection for one call, which is returned in a known state or not at all.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -17,9 +17,9 @@ use super::{
 
 /// A connection for one call.
 ///
-/// A call that is dropped half way leaves its answer on the wire. It is read off before anybody else
-/// gets the connection, within a limit: if the server is silent, an abandoned call would take one
-/// connection away for good. It is given up then, unless too many were.
+/// A call that is dropped halfway leaves its answer on the wire. The answer is read before anyone
+/// else gets the connection, within a limit: if the server is silent, an abandoned call would
+/// otherwise cost a connection for good. After that it is given up, unless too many were.
 pub(crate) struct Connection {
     connections: Arc<Connections>,
     purpose: Purpose,
@@ -29,13 +29,13 @@ pub(crate) struct Connection {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No call is under way.
+    /// No call is in progress.
     Known,
-    /// A call is, or was abandoned; or it failed, and the server has more to say.
+    /// A call is in progress or was abandoned, or it failed and more of the answer is to come.
     Unread,
-    /// So it may be, in a transaction: nobody can use it afterwards.
+    /// The same in a transaction: nobody can use the connection afterwards.
     InTransaction,
-    /// It is dead, of no use, or in a transaction that the store has begun for itself.
+    /// It is dead, useless, or in a transaction that the store has begun for itself.
     Unfit,
 }
 
@@ -44,20 +44,20 @@ impl Connection {
         Self { connections, purpose, live: Some(live), state: State::Known }
     }
 
-    /// Takes it out of its wrapper, which then does nothing any more.
+    /// Takes the connection out of its wrapper, which then does nothing on drop.
     pub(super) fn take(&mut self) -> Option<Live> {
         self.live.take()
     }
 
-    /// From now on it is closed, not reused, unless it is [settled](Self::settle): for whoever
-    /// begins a transaction. A `BEGIN` that is cut off would leave one open to the next caller, whose
-    /// statement would be acknowledged and never committed.
+    /// From now on the connection is closed, not reused, unless it is [settled](Self::settle): for
+    /// calls that begin a transaction. A `BEGIN` that is cut off would leave it open for the next
+    /// caller, whose statement would be acknowledged but never committed.
     pub(crate) fn close_unless_settled(&mut self) {
         self.state = State::Unfit;
     }
 
-    /// The same for a transaction that others use: whatever statement was abandoned in it, the
-    /// server is waited for. Otherwise those that wait for a lock would pile up there.
+    /// The same for a transaction that others use, after the server has answered whatever statement
+    /// was abandoned in it. Otherwise sessions that wait for a lock would pile up on the server.
     pub(crate) fn close_once_answered_unless_settled(&mut self) {
         self.state = State::InTransaction;
     }
@@ -67,13 +67,13 @@ impl Connection {
         self.state = match error {
             None => State::Known,
             Some(error) if error::is_useless_connection(error) => State::Unfit,
-            // Of an open transaction nothing is known then.
+            // The state of an open transaction is unknown then.
             Some(_) => self.state,
         };
     }
 
-    /// Reads off what is left of a call. `false` if it is dead, or silent for so long that it may be
-    /// given up.
+    /// Reads what is left of a call. `false` if the connection is dead, or silent for so long that
+    /// it may be given up.
     async fn has_answered(&mut self, limit: Duration) -> bool {
         let connections = Arc::clone(&self.connections);
         let mut answer = pin!(self.ping());
@@ -100,7 +100,7 @@ impl Drop for Connection {
             State::Unread | State::InTransaction => {
                 let is_in_transaction = self.state == State::InTransaction;
                 let limit = connections.limits().abandoned;
-                // If the runtime ends, this drops what it holds, and its place is free.
+                // If the runtime ends, this is dropped with its connection, which frees its place.
                 let mut unread =
                     Self { connections, purpose, live: Some(live), state: State::Unfit };
                 let Ok(runtime) = Handle::try_current() else { return };
@@ -122,7 +122,7 @@ impl Deref for Connection {
     }
 }
 
-/// To use it is to begin a call.
+/// Using it begins a call.
 impl DerefMut for Connection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         if self.state == State::Known {

@@ -1,18 +1,18 @@
-//! [`Connections`]: those of the store, which are its own.
+//! [`Connections`]: the store's own connections.
 //!
-//! - **Nobody else has them.** A pool is asked how to connect, anew for each connection, and never
-//!   for a connection: handlers that hold all of theirs take none from here.
-//! - **Opening is nobody's call.** It happens in a task with a limit of its own, so that a caller
-//!   that goes away leaves a connection behind for the next one. Otherwise a service whose calls
-//!   come faster than connections are made would never get one.
-//! - **Whoever holds a key goes first.** Renewals, completions and releases are given a connection
-//!   before claims and reads, and some are kept free for them.
-//! - **Everything is bounded**: the connections, how many are being opened, how many calls wait, and
-//!   how long. Whoever gets none was certainly not sent.
-//! - **The server's sessions are counted, not only ours.** One that waits for a lock or a standby does
-//!   not notice that its client has gone, so a connection that was given up keeps a place of its own
-//!   for a while. Once as many were given up as there may be connections, the others are kept until
-//!   the server answers.
+//! - **They are not shared.** A pool is asked how to connect, each time again, and never for a
+//!   connection: handlers that hold all of the pool's take none from here.
+//! - **No call opens one.** A separate task does, with its own limit, so that a caller that goes
+//!   away leaves a connection behind for the next one. Otherwise a service whose calls come faster
+//!   than connections open would never get one.
+//! - **Whoever holds a key goes first.** Renewals, completions and releases get a connection before
+//!   claims and reads, and some are kept free for them.
+//! - **Everything is bounded**: the connections, how many are being opened, how many calls wait,
+//!   and for how long. A call that gets none was certainly not sent.
+//! - **The server's sessions count, not only ours.** One that waits for a lock or a standby does
+//!   not notice that its client has gone, so a connection that was given up counts for a while
+//!   longer. Once as many were given up as there may be connections, the others are kept until the
+//!   server answers.
 
 use std::{
     collections::VecDeque,
@@ -34,28 +34,28 @@ use crate::store::{cause::Cause, jittered};
 
 /// The limit of one attempt to open a connection.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// How many connections are being opened at once, at most.
+/// The maximum number of connections being opened at once.
 const MAX_OPENING: usize = 4;
-/// How many calls of a kind may wait for each connection.
+/// How many calls of each kind may wait for each connection.
 const WAITING_PER_CONNECTION: usize = 32;
-/// The pause after an attempt that failed, which doubles with each further one.
+/// The pause after a failed attempt, which doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
-/// For how long calls wait for a server that refuses: a restart may take no longer. After that they
-/// wait for one more attempt.
+/// How long calls wait for a server that refuses connections: it may only be restarting. After that
+/// they wait for one more attempt.
 const GRACE: Duration = Duration::from_millis(500);
-/// For how long a connection that was given up counts: its session may be at work still.
+/// How long a connection that was given up counts: its session may still be working.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
-/// How long a connection may lie unused, and how old it may grow.
+/// How long a connection may be idle, and how old it may get.
 const MAX_IDLE: Duration = Duration::from_secs(10 * 60);
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
-/// What a connection is wanted for.
+/// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To learn what a key holds, or to get it. Such calls leave some connections to the others.
+    /// To look at a key or to claim it. Such calls leave some connections to the others.
     Ask,
-    /// To keep, to complete or to release what is held.
+    /// To renew, complete or release a claim.
     Hold,
 }
 
@@ -72,12 +72,12 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// How long a call waits for a connection.
     pub(super) wait: Duration,
-    /// How long the server may take to finish what a caller has abandoned.
+    /// How long the server may take to finish an abandoned call.
     pub(super) abandoned: Duration,
 }
 
 impl Limits {
-    /// How many connections calls that ask may use at once.
+    /// How many connections [`Purpose::Ask`] may use at once.
     fn asking(&self) -> usize {
         self.connections - self.connections.div_ceil(4)
     }
@@ -89,18 +89,18 @@ impl Limits {
 
 #[derive(Default)]
 struct State {
-    /// The one used last is the last.
+    /// The most recently used one is the last.
     idle: Vec<Idle>,
-    /// All that the server may see: idle, in use, or being opened.
+    /// All that the server may see: idle, in use or being opened.
     open: usize,
     opening: usize,
-    /// Those that calls that ask have in use.
+    /// Those in use for [`Purpose::Ask`].
     asking: usize,
-    /// When connections were given up whose sessions may not have ended, the oldest first.
+    /// When connections were given up whose sessions may not have ended, oldest first.
     given_up: VecDeque<Instant>,
     askers: VecDeque<Waiter>,
     holders: VecDeque<Waiter>,
-    /// Attempts to open that failed, since one succeeded.
+    /// Failed attempts to open one since the last success.
     failures: u32,
     failing_since: Option<Instant>,
     last_failure: Option<Arc<Cause<Error>>>,
@@ -132,7 +132,7 @@ impl Idle {
 }
 
 impl Connections {
-    /// Those that `source` makes, and one that is there already.
+    /// Those that `source` opens, and one that is open already.
     pub(super) fn new(source: Source, limits: Limits, first: Option<PgConnection>) -> Arc<Self> {
         let mut state = State::default();
         if let Some(connection) = first {
@@ -146,7 +146,7 @@ impl Connections {
         self.limits
     }
 
-    /// A connection for one call. If this fails, nothing was sent over any.
+    /// A connection for one call. If this fails, nothing was sent.
     pub(super) async fn get(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -154,7 +154,7 @@ impl Connections {
         self.get_within(self.limits.wait, purpose).await
     }
 
-    /// The same with a limit of the caller's.
+    /// The same with the caller's limit.
     pub(super) async fn get_within(
         self: &Arc<Self>,
         limit: Duration,
@@ -165,7 +165,7 @@ impl Connections {
         match timeout(limit, given).await {
             Ok(Ok(Ok(connection))) => Ok(connection),
             Ok(Ok(Err(error))) => Err(NoConnection::Failed(error)),
-            // The runtime in which one was being opened has ended.
+            // The runtime that was opening one has ended.
             Ok(Err(_)) => Err(NoConnection::Failed(Arc::new(Cause(Error::PoolClosed)))),
             Err(_) => Err(match self.state().last_failure.clone() {
                 Some(error) => NoConnection::Failed(error),
@@ -189,7 +189,7 @@ impl Connections {
         })
     }
 
-    /// Takes back a connection in a known state, or the place of one that is closed.
+    /// Takes back a connection in a known state, or the place of a closed one.
     pub(super) fn take_back(self: &Arc<Self>, purpose: Purpose, live: Option<Live>) {
         self.change(|state| {
             if purpose == Purpose::Ask {
@@ -199,7 +199,7 @@ impl Connections {
         });
     }
 
-    /// Whether a connection may be closed whose server is silent.
+    /// Whether a connection to a silent server may be given up.
     pub(super) fn may_give_up(&self) -> bool {
         let most = self.limits.connections;
         let mut state = self.state();
@@ -213,8 +213,7 @@ impl Connections {
         has_room
     }
 
-    /// Changes the state, and does what follows from it: connections that are idle are given to
-    /// those who wait, and missing ones are opened.
+    /// Changes the state, then hands idle connections to waiters and opens missing ones.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let changed = change(&mut state);
@@ -234,14 +233,14 @@ impl Connections {
         changed
     }
 
-    /// Gives idle connections to those who wait.
+    /// Hands idle connections to waiters.
     fn serve(self: &Arc<Self>, state: &mut State) {
         while let Some(purpose) = state.next_served(self.limits.asking()) {
             let Some(Idle { live, since }) = state.idle.pop() else { break };
             let waiter = state.queue(purpose).pop_front().expect("one is served next");
             let connection = Connection::new(Arc::clone(self), purpose, live);
             if let Err(Ok(mut connection)) = waiter.send(Ok(connection)) {
-                // It left in this moment.
+                // It has just left.
                 state.idle.extend(connection.take().map(|live| Idle { live, since }));
             } else if purpose == Purpose::Ask {
                 state.asking += 1;
@@ -250,7 +249,7 @@ impl Connections {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -263,7 +262,7 @@ impl State {
         }
     }
 
-    /// Whose turn it is. Those who have left are forgotten.
+    /// Whose turn it is. Waiters that have left are removed.
     fn next_served(&mut self, max_asking: usize) -> Option<Purpose> {
         [Purpose::Hold, Purpose::Ask].into_iter().find(|&purpose| {
             if purpose == Purpose::Ask && self.asking >= max_asking {
@@ -277,7 +276,7 @@ impl State {
         })
     }
 
-    /// Puts a connection to the idle ones, or counts one less.
+    /// Adds a connection to the idle ones, or counts one fewer.
     fn put(&mut self, live: Option<Live>) {
         match live {
             Some(live) => self.idle.push(Idle { live, since: Instant::now() }),
@@ -285,16 +284,16 @@ impl State {
         }
     }
 
-    /// A connection that is to be closed, one at a time.
+    /// A connection to close, at most one at a time.
     fn take_stale(&mut self) -> Option<Live> {
-        // The one that has been idle longest is the first.
+        // The first has been idle the longest.
         self.idle.first().is_some_and(Idle::is_stale).then(|| {
             self.open -= 1;
             self.idle.remove(0).live
         })
     }
 
-    /// How many connections are to be opened; they count already.
+    /// How many connections to open; they already count.
     fn reserve_missing(&mut self, limits: Limits) -> usize {
         let asking = self.askers.len().min(limits.asking().saturating_sub(self.asking));
         let wanted = (self.holders.len() + asking).min(MAX_OPENING);
@@ -317,7 +316,7 @@ impl State {
 struct Opening {
     connections: Arc<Connections>,
     opened: Option<Live>,
-    /// Unless its runtime has ended: then nothing more can be opened in that one.
+    /// False if its runtime has ended: nothing more can be opened in it.
     is_done: bool,
 }
 
@@ -331,7 +330,7 @@ impl Opening {
         self.is_done = true;
     }
 
-    /// Tries until it succeeds or nobody waits any more.
+    /// Tries until it succeeds or nobody is waiting.
     async fn open(&self) -> Option<Live> {
         loop {
             let failures = self.connections.state().failures;
@@ -355,7 +354,7 @@ impl Opening {
         }
     }
 
-    /// Notes a failure; whether to try again.
+    /// Notes a failure, and returns whether to try again.
     fn fail(&self, error: Error) -> bool {
         let mut state = self.connections.state();
         state.failures = state.failures.saturating_add(1);
@@ -364,7 +363,7 @@ impl Opening {
         let error = Arc::new(Cause(error));
         state.last_failure = Some(Arc::clone(&error));
         if !may_pass && state.open == state.opening {
-            // There is none that could come back to them, and nothing is to be gained by waiting.
+            // No connection can come back to the waiters, so waiting would gain nothing.
             let State { askers, holders, .. } = &mut *state;
             for waiter in askers.drain(..).chain(holders.drain(..)) {
                 let _ = waiter.send(Err(Arc::clone(&error)));
@@ -406,7 +405,7 @@ pub(super) enum NoConnection {
     Failed(Arc<Cause<Error>>),
     /// None was free in time.
     Busy(Duration),
-    /// Enough calls wait already.
+    /// Too many calls are waiting already.
     Crowd(usize),
 }
 

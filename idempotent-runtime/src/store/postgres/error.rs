@@ -1,4 +1,4 @@
-//! What an error of the driver means: for the connection, and for the reader of a log.
+//! What a driver error means: for the connection, and for someone who reads the log.
 
 use std::borrow::Cow;
 
@@ -7,46 +7,46 @@ use sqlx::{Error, error::DatabaseError};
 use super::migrate::Table;
 use crate::store::{StoreError, cause::Cause};
 
-/// `SQLSTATE` of what a server without the right to write answers.
+/// The `SQLSTATE` of a write to a read-only server.
 const READ_ONLY: &str = "25006";
-pub(super) const READ_ONLY_SERVER: &str = "the server is read-only, as a replica is or under \
-                                           `default_transaction_read_only`: the idempotency \
-                                           store needs the primary";
+pub(super) const READ_ONLY_SERVER: &str = "the server is read-only (a replica, or \
+                                           `default_transaction_read_only` is on): the \
+                                           idempotency store needs the primary";
 pub(super) const NO_RIGHT: &str = "42501";
 pub(super) const LOCKED: &str = "55P03";
 const UNDEFINED_TABLE: &str = "42P01";
 pub(super) const UNDEFINED_COLUMN: &str = "42703";
-/// A prepared statement that is missing, or that is there though this connection never made it.
+/// A prepared statement that is missing, or that exists though this connection did not prepare it.
 const FOREIGN_SESSION: [&str; 2] = ["26000", "42P05"];
 const TIMED_OUT: &str = "57014";
-/// What one of two transactions gets that met, under a default stricter than `READ COMMITTED`.
+/// What one of two conflicting transactions gets, if the default is stricter than `READ COMMITTED`.
 pub(super) const CONFLICT: [&str; 2] = ["40001", "40P01"];
-/// No more connections, or no memory or disk for one, until somebody else needs less.
+/// Out of connections, or of memory or disk for one, until someone else needs less.
 const NO_ROOM: &str = "53";
-pub(super) const POOLER: &str = "a connection pooler stands in between, and would run statements \
-                                 in other sessions than their own; use \
+pub(super) const POOLER: &str = "a connection pooler is in between, which may run each statement \
+                                 in a different session: use \
                                  `PostgresStore::builder().transaction_pooler()`";
 
-/// The errors after which a session is over, although they come over its connection.
+/// Whether a session is over after this error, although the error arrived over its connection.
 fn ends_session(code: &str) -> bool {
-    // All of class 08 are about the connection, as are these of 57: the server or this session is
-    // shut down, was ended after another one's crash, is not up yet; its database was dropped, or it
-    // was idle for too long. In class 25 a transaction was, or took too long.
+    // All of class 08 is about the connection, and so are these of class 57: the server or this
+    // session is shut down, ended after another one crashed, or is not up yet; its database was
+    // dropped, or it was idle for too long. In class 25 a transaction was idle or ran for too long.
     code.starts_with("08")
         || matches!(code, "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04")
 }
 
-/// Whether the same call may succeed at once: on another connection, or after another transaction.
+/// Whether the same call may succeed at once: on another connection, or after a conflict.
 pub(super) fn is_passing(error: &Error) -> bool {
     is_dead_connection(error) || is_conflict(error)
 }
 
-/// Whether another transaction was met, and this one rolled back.
+/// Whether this transaction conflicted with another one, and was rolled back.
 pub(super) fn is_conflict(error: &Error) -> bool {
     CONFLICT.contains(&&*code(error))
 }
 
-/// Whether a whole transaction that failed so may succeed another time.
+/// Whether a whole transaction that failed with this error may succeed if retried.
 pub(crate) fn is_passing_in_transaction(error: &Error) -> bool {
     let code = code(error);
     is_passing(error)
@@ -57,20 +57,20 @@ pub(crate) fn is_passing_in_transaction(error: &Error) -> bool {
 /// Whether the connection is gone, so that the same call may succeed on another one.
 pub(super) fn is_dead_connection(error: &Error) -> bool {
     match error {
-        // A runtime that has ended closes the sockets that were made in it.
+        // A runtime that has ended closes the sockets that were opened in it.
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => true,
         Error::Database(_) => ends_session(&code(error)),
         _ => false,
     }
 }
 
-/// Whether the connection must not be used again: dead, or to a server that is no longer the
+/// Whether the connection must not be used again: it is dead, or its server is no longer the
 /// primary.
 pub(super) fn is_useless_connection(error: &Error) -> bool {
     is_dead_connection(error) || code(error) == READ_ONLY
 }
 
-/// Whether a connection that could not be opened may be there in a moment.
+/// Whether a connection that could not be opened may open a moment later.
 pub(super) fn is_passing_refusal(error: &Error) -> bool {
     let code = code(error);
     matches!(error, Error::Io(_) | Error::PoolTimedOut)
@@ -78,7 +78,7 @@ pub(super) fn is_passing_refusal(error: &Error) -> bool {
         || code.starts_with(NO_ROOM)
 }
 
-/// Whether a pooler has refused the session's settings, in the first message already.
+/// Whether a pooler has refused the session's settings in the startup message.
 pub(super) fn is_refused_by_pooler(error: &Error) -> bool {
     error.as_database_error().is_some_and(|error| error.message().contains("startup parameter"))
 }
@@ -86,7 +86,7 @@ pub(super) fn is_refused_by_pooler(error: &Error) -> bool {
 /// The error with a message that says what to do, if that is known.
 pub(super) fn describe(error: Error, table: &Table) -> StoreError {
     if let Error::ColumnDecode { .. } = error {
-        // The columns are there, and hold something else than this release writes.
+        // The columns exist, but contain something that this release does not write.
         return StoreError::foreign_entry().because(Cause(error));
     }
     let code = code(&error);
@@ -95,14 +95,15 @@ pub(super) fn describe(error: Error, table: &Table) -> StoreError {
     } else if code == UNDEFINED_TABLE {
         format!("the table {table} does not exist: call `PostgresStore::migrate`")
     } else if code == UNDEFINED_COLUMN {
-        format!("the table {table} is one of an earlier release: call `PostgresStore::migrate`")
+        format!("the table {table} is from an earlier release: call `PostgresStore::migrate`")
     } else if FOREIGN_SESSION.contains(&&*code) {
-        "a prepared statement was met in another session: behind a transaction pooler such as \
-         PgBouncer the store needs `PostgresStore::builder().transaction_pooler()`"
+        "a prepared statement is missing from its session, or another client's: behind a \
+         transaction pooler such as PgBouncer the store needs \
+         `PostgresStore::builder().transaction_pooler()`"
             .to_owned()
     } else if code == TIMED_OUT {
-        "the server gave the statement up after its `statement_timeout`: it waited for a lock, a \
-         synchronous standby, or a disk"
+        "the server canceled the statement after its `statement_timeout`: it was waiting for a \
+         lock, a synchronous standby, or a disk"
             .to_owned()
     } else {
         return StoreError::new(Cause(error));

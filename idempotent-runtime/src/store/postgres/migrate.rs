@@ -1,4 +1,4 @@
-//! The table: its name, its columns, and how it comes to be.
+//! The table: its name, its columns, and how it is created.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::store::{ConnectError, StoreError, cause::Cause};
 
-/// The table's comment tells it from a stranger's table of the same name, and its format from
-/// those of other releases.
+/// The table's comment distinguishes it from someone else's table of the same name, and its format
+/// from those of other releases.
 const COMMENT: &str = "idempotent-axum, format 2";
 const OWN_COMMENTS: &str = "idempotent-axum,";
-/// The advisory lock of all migrations.
+/// The advisory lock that every migration takes.
 const LOCK: i64 = i64::from_be_bytes(*b"idempokx");
-/// PostgreSQL cuts longer names off.
+/// PostgreSQL truncates longer names.
 const MAX_NAME_BYTES: usize = 63;
 
 /// The quoted, qualified name of the table.
@@ -37,7 +37,7 @@ impl Table {
     pub(crate) const DEFAULT_SCHEMA: &str = "public";
     pub(crate) const DEFAULT_NAME: &str = "idempotency_keys";
 
-    /// Checks both names. They may need quoting, but nothing in them can end a quotation.
+    /// Checks both names. They may need quoting, but nothing in them can end the quotes.
     pub(crate) fn new(schema: &str, table: &str) -> Result<Self, ConnectError> {
         let checked = |what, name: &str| {
             let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -54,11 +54,11 @@ impl Table {
     }
 
     /// `key`, `fingerprint` and `token` are 16 bytes each. A row without a record is a claim, and
-    /// `expires` is the end of its lease; otherwise it is the end of the record's ttl. `operation` and
-    /// `created` are for people: a row of an earlier release has neither.
+    /// `expires` is the end of its lease; otherwise it is the end of the record's ttl. `operation`
+    /// and `created` are for people: a row of an earlier release has neither.
     ///
-    /// The index serves purging. It also means that a renewal writes the index, which is rare: a
-    /// handler that ends within a third of its lease never renews.
+    /// The index is for purging. A renewal has to update it, but renewals are rare: a handler that
+    /// ends within a third of its lease never renews.
     pub(crate) fn schema_sql(&self) -> String {
         let Self { schema, .. } = self;
         format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n{table}", table = self.create_table())
@@ -81,8 +81,9 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         )
     }
 
-    /// What brings a table of an earlier release up to date. Its rows stay as they are, and an instance
-    /// of that release goes on with it. Nobody is kept waiting behind a transaction for long.
+    /// Brings a table of an earlier release up to date. Its rows stay as they are, and instances of
+    /// that release keep working with it. While it waits for a transaction, others queue behind it,
+    /// hence the `lock_timeout`.
     fn alter(&self) -> String {
         format!(
             "SET LOCAL lock_timeout = 2000;
@@ -93,17 +94,17 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         )
     }
 
-    /// The error that the table is somebody else's.
+    /// The error if the table is someone else's.
     fn taken_error(&self) -> StoreError {
         StoreError::described(format!(
-            "a table {self} is there that the idempotency store did not make: choose another with \
-             `PostgresStore::builder().table(…)`, or set the comment `{COMMENT}` on it if it is \
-             meant"
+            "the table {self} exists, but the idempotency store did not make it: choose another \
+             with `PostgresStore::builder().table(…)`, or set the comment `{COMMENT}` on it if it \
+             is meant for the store"
         ))
     }
 
-    /// Makes schema and table if they are missing, and the columns that a table of an earlier release
-    /// lacks.
+    /// Creates the schema and the table if they are missing, and adds the columns that a table of
+    /// an earlier release lacks.
     pub(crate) async fn migrate(&self, connection: &mut PgConnection) -> Result<Migrated, Error> {
         match self.migrate_once(connection).await? {
             Migrated::Altered => self.migrate_once(connection).await,
@@ -121,7 +122,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         let row = sqlx::raw_sql(AssertSqlSafe(query)).fetch_one(&mut *transaction).await?;
         let migrated = match self.look(&mut transaction).await? {
             Found::Nothing => {
-                // Asking for a schema that exists takes the right to create it.
+                // Even for a schema that exists, `CREATE SCHEMA` requires permission to create it.
                 let sql = if row.try_get(0)? { self.schema_sql() } else { self.create_table() };
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await?;
                 transaction.commit().await?;
@@ -147,7 +148,7 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
         Ok(migrated)
     }
 
-    /// What the role may not do to the table, if it is there.
+    /// What the role may not do to the table, if it exists.
     pub(crate) async fn missing_right(
         &self,
         connection: &mut PgConnection,
@@ -182,24 +183,24 @@ COMMENT ON TABLE {self} IS '{COMMENT}';
     }
 }
 
-/// What stands under the table's name.
+/// What exists under the table's name.
 enum Found {
     Nothing,
     Own,
-    /// The same, of an earlier release.
+    /// The same, but of an earlier release.
     Old,
     Foreign,
 }
 
-/// How a [`Table::migrate`] ended.
+/// The result of [`Table::migrate`].
 #[derive(Debug)]
 pub(crate) enum Migrated {
     Usable,
-    /// It has the columns that it lacked.
+    /// The columns that it lacked were added.
     Altered,
     /// It lacks columns that the role may not add.
     Unalterable(Error),
-    /// The table is somebody else's.
+    /// The table is someone else's.
     Foreign,
     Forbidden(Missing),
 }
@@ -210,9 +211,9 @@ impl Migrated {
             Self::Usable | Self::Altered => Ok(()),
             Self::Unalterable(refusal) => {
                 let lacking = format!(
-                    "the table {table} is one of an earlier release, and the role may not add columns \
-                     to it: its owner has to run `ALTER TABLE {table} ADD COLUMN operation text, ADD \
-                     COLUMN created timestamptz`"
+                    "the table {table} is from an earlier release, and the role may not add \
+                     columns to it: its owner has to run `ALTER TABLE {table} ADD COLUMN operation \
+                     text, ADD COLUMN created timestamptz`"
                 );
                 Err(StoreError::described(lacking).because(Cause(refusal)))
             }

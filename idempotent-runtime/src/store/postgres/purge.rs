@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 /// Deletes expired rows until it is dropped, or its store is.
 ///
-/// Made by [`PostgresStore::purge_expired`](super::PostgresStore::purge_expired).
+/// Returned by [`PostgresStore::purge_expired`](super::PostgresStore::purge_expired).
 #[derive(Debug)]
 #[must_use = "dropping it stops it: keep it, or `detach` it"]
 pub struct PurgeTask(Option<JoinHandle<()>>);
@@ -29,7 +29,19 @@ impl PurgeTask {
         })))
     }
 
-    /// Lets it go on for as long as the store lives.
+    /// Lets it run for as long as the store lives.
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), idempotent_runtime::ConnectError> {
+    /// use std::time::Duration;
+    ///
+    /// use idempotent_runtime::PostgresStore;
+    ///
+    /// let store = PostgresStore::connect("postgres://app@db.example/app").await?;
+    /// store.purge_expired(Duration::from_secs(60)).detach();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn detach(mut self) {
         self.0 = None;
     }
@@ -43,7 +55,7 @@ impl Drop for PurgeTask {
     }
 }
 
-/// Deletes what has expired by now, in batches.
+/// Deletes what has expired, in batches.
 async fn purge(store: &Arc<Inner>) {
     let mut purged = 0;
     loop {
@@ -69,7 +81,7 @@ async fn purge(store: &Arc<Inner>) {
     }
 }
 
-/// Deletes one batch; how many rows that were.
+/// Deletes one batch, and returns its number of rows.
 async fn purge_batch(store: &Inner) -> Result<i64, StoreError> {
     let row = store.run(Purpose::Ask, &store.statements.purge()).await?;
     let rows = row.ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));

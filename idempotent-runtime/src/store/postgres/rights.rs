@@ -1,4 +1,4 @@
-//! Whether the role may do what the verbs do, found out by doing it.
+//! Whether the role may do what the verbs do, found out by trying.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use crate::store::Token;
 pub(super) struct Missing {
     table: String,
     right: &'static str,
-    /// The server's refusal; none if a row policy hides rows without a word.
+    /// The server's refusal; `None` if a row policy silently hides rows.
     pub(super) error: Option<Error>,
 }
 
-/// Does to a row of nobody's what the verbs do, in a transaction that the caller rolls back.
+/// Does what the verbs do to a row that nobody uses, in a transaction that the caller rolls back.
 ///
-/// A catalogue knows the grants, but not what row policies and triggers make of them.
+/// The catalog knows the grants, but not the effect of row policies and triggers.
 pub(super) async fn probe(
     table: &Table,
     transaction: &mut PgConnection,
@@ -47,8 +47,8 @@ pub(super) async fn probe(
             Ok(done) if done.rows_affected() == 0 => return Ok(missing(None)),
             Ok(_) => {}
             Err(error) if code(&error) == error::NO_RIGHT => return Ok(missing(Some(error))),
-            // Somebody is changing the table, or has to, as `migrate` does with one of an earlier
-            // release. What the role may do then shows later.
+            // Someone is altering the table, or still has to, as `migrate` does with one of an
+            // earlier release. What the role may do then shows later.
             Err(error) if matches!(&*code(&error), error::LOCKED | error::UNDEFINED_COLUMN) => {
                 return Ok(None);
             }

@@ -1,4 +1,4 @@
-//! Running a statement on whichever connection is at hand, again if that one turns out to be dead.
+//! Running a statement on any connection, and again if that one turns out to be dead.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::store::{Pollers, StoreError};
 
-/// How often a statement may meet another transaction, beside all dead connections.
+/// How often a statement may conflict with a transaction, in addition to all dead connections.
 const PASSING_TRIES: usize = 8;
 
 /// What the clones of a store share.
@@ -28,10 +28,10 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// Runs `statement` and gives its first row.
+    /// Runs `statement` and returns its first row.
     ///
-    /// After a restart of the server all connections may be dead, hence the bound. Every verb but one
-    /// may be repeated, so it does not matter whether the server got to run it.
+    /// After a server restart all connections may be dead, hence the number of tries. Every verb
+    /// but one may be repeated, so it does not matter whether the server has run it.
     pub(super) async fn run(
         &self,
         purpose: Purpose,
@@ -40,8 +40,8 @@ impl Inner {
         self.run_while(error::is_passing, purpose, statement).await
     }
 
-    /// The same for a statement that must not take effect twice: again only if the server says that
-    /// it was rolled back.
+    /// The same for a statement that must not take effect twice: repeated only if the server
+    /// reports that it was rolled back.
     pub(super) async fn run_once(
         &self,
         purpose: Purpose,
@@ -71,7 +71,7 @@ impl Inner {
                     tracing::debug!(
                         target: crate::TARGET,
                         error = &error as &dyn std::error::Error,
-                        "a statement failed for a passing reason, trying again"
+                        "a statement failed with a transient error, trying again"
                     );
                     tries_left -= 1;
                     may_have_arrived = true;

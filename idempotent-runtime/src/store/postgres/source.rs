@@ -1,4 +1,4 @@
-//! [`Source`]: how a connection of the store is made.
+//! [`Source`]: how the store opens a connection.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::statement::Protocol;
 /// Where connections come from.
 pub(super) enum Source {
     Options(Box<PgConnectOptions>),
-    /// Made as `pool` makes its own, with whatever options it has by then. `opener` is a pool of
-    /// the same settings that never keeps a connection: `after_connect` cannot be had in any other
-    /// way.
+    /// Opened as `pool` opens its own, with the options it has at that time. `opener` is a pool
+    /// with the same settings that never keeps a connection: there is no other way to run
+    /// `after_connect`.
     Pool {
         pool: PgPool,
         opener: PgPool,
@@ -24,21 +24,21 @@ pub(super) enum Source {
 impl Source {
     pub(super) fn pool(pool: PgPool, session: Session, limit: Duration) -> Self {
         let options = pool.options().clone().min_connections(0).acquire_timeout(limit);
-        // Without these it has no task of its own.
+        // Without these it runs no background task.
         let options = options.idle_timeout(None).max_lifetime(None);
         let opener =
             options.connect_lazy_with(session.set(pool.connect_options().as_ref().clone()));
         Self::Pool { pool, opener, session }
     }
 
-    /// Opens a connection. `is_again`: the last attempt failed.
+    /// Opens a connection. `is_again` means that the last attempt failed.
     pub(super) async fn open(&self, is_again: bool) -> Result<PgConnection, Error> {
         match self {
             Self::Options(options) => options.connect().await,
             Self::Pool { pool, opener, session } => {
                 let options = session.set(pool.connect_options().as_ref().clone());
                 if is_again {
-                    // A pool tries for as long as it may, and then tells no reason.
+                    // A pool tries until its time is up, and then does not report the reason.
                     options.connect().await?.close().await?;
                 }
                 opener.set_connect_options(options);
@@ -48,7 +48,7 @@ impl Source {
     }
 }
 
-/// What the store's sessions have set.
+/// The settings of the store's sessions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Session {
     pub(super) protocol: Protocol,
@@ -70,13 +70,13 @@ impl Session {
         }
     }
 
-    /// What precedes a statement that may run in anybody's session, in one message with it, which is
-    /// one transaction.
+    /// What precedes a statement that may run in any session, in the same message, which is one
+    /// transaction.
     pub(super) fn settings_of_a_statement(&self) -> String {
         if self.protocol == Protocol::Extended {
             return String::new();
         }
-        // Of what is read as text, only this form is understood.
+        // The driver understands `bytea` as text only in this form.
         let bytes = "SET LOCAL bytea_output = hex;\n";
         self.statement_timeout.map_or_else(
             || bytes.to_owned(),
@@ -85,7 +85,7 @@ impl Session {
     }
 }
 
-/// At least one: none would be no limit.
+/// At least one: zero would mean no limit.
 fn milliseconds(limit: Duration) -> u128 {
     limit.as_millis().max(1)
 }

@@ -1,4 +1,4 @@
-//! The SQL: one statement a verb, and what its row says.
+//! The SQL: one statement per verb, and what its row means.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,17 +10,17 @@ use super::{
 };
 use crate::store::{Attempt, Claim, Fingerprint, Forgotten, KeyState, StoreKey};
 
-/// How many rows one statement of [`Statements::purge`] deletes at most.
+/// How many rows one [`Statements::purge`] deletes at most.
 pub(crate) const PURGE_BATCH: i64 = 500;
 
-/// Precedes a statement in one message, which is one transaction: it may take as long as it takes.
+/// Precedes a statement in the same message, which is one transaction, and lifts its time limit.
 pub(crate) const UNBOUNDED: &str = "SET LOCAL statement_timeout = 0;\n";
 
 /// The statements for one table.
 ///
-/// A transaction that claims a key holds its advisory lock, and nobody else sees its row. Whoever
-/// claims, reads or waits without one tries to share that lock: if it is not free, a transaction has
-/// the key; to insert beside it would be to wait for its end.
+/// A transaction that claims a key holds the key's advisory lock, and nobody else sees its row.
+/// Whoever claims, reads or waits outside a transaction tries to share that lock: if it is not
+/// free, a transaction has the key, and an insert would wait for its end.
 #[derive(Debug)]
 pub(crate) struct Statements {
     protocol: Protocol,
@@ -36,8 +36,8 @@ pub(crate) struct Statements {
     purge: Arc<str>,
 }
 
-/// Times are those of `clock_timestamp()`: `now()` stands still within a transaction, and a
-/// transaction may wait for a lock.
+/// Times come from `clock_timestamp()`: `now()` stands still within a transaction, which may wait
+/// for a lock.
 impl Statements {
     /// The statements for `table`, a quoted name.
     pub(crate) fn new(session: Session, table: &str) -> Self {
@@ -47,10 +47,10 @@ impl Statements {
         let held = format!("key = $1 AND token = $2 AND record IS NULL AND {live}");
         let is_free = |lock| format!("pg_try_advisory_xact_lock_shared({lock})");
 
-        // `found` reads what others hold. Only if there is nothing, a row is inserted or an expired
+        // `found` reads what others hold. Only if that is nothing is a row inserted or an expired
         // one replaced: `ON CONFLICT` locks the row and judges its newest version, so that one of
-        // many wins. The others find no row of theirs, and no row at all if their snapshot is
-        // older than the winner.
+        // many wins. The others do not get a row of their own, and get none at all if their
+        // snapshot is older than the winner's row.
         let claim = format!(
             "WITH found AS (
                 SELECT fingerprint, record, expires FROM {table}
@@ -76,7 +76,7 @@ impl Statements {
         );
         let renew =
             format!("UPDATE {table} SET expires = {} WHERE {held} RETURNING true", from_now("$3"));
-        // A record of this token is rewritten as it is: a second look at the row after the update
+        // A record of this token is rewritten unchanged: a second look at the row after the update
         // would use an older snapshot than the update, and miss a record that was just committed.
         let complete = format!(
             "UPDATE {table} SET record = coalesce(record, $3),
@@ -84,7 +84,7 @@ impl Statements {
             WHERE key = $1 AND token = $2 AND {live} RETURNING true",
             ttl = from_now("$4"),
         );
-        // A claim that has lapsed is left to whoever claims next: a transaction may be doing so.
+        // A lapsed claim is left to whoever claims next: a transaction may be doing so.
         let release = format!("DELETE FROM {table} WHERE {held}");
         let read = format!(
             "WITH found AS (
@@ -97,7 +97,7 @@ impl Statements {
             is_free = is_free("$2"),
         );
         // As with a claim, the deletion judges the newest version of the row that it locks, and
-        // `found` an older one if somebody else has just changed the row.
+        // `found` an older one if someone else has just changed it.
         let forget = format!(
             "WITH found AS (
                 SELECT record IS NULL AS is_running, {left} AS milliseconds FROM {table}
@@ -118,9 +118,9 @@ impl Statements {
             is_free = is_free("$2"),
         );
         // `clock_timestamp()` cannot use the index, and an older time deletes nothing too early.
-        // Locking a row judges its newest version, so a row that came to life meanwhile is left.
-        // The deletion judges again: neither a `ctid` nor, with inheritance, a key names one row of
-        // all the tables that may stand behind this one.
+        // Locking a row judges its newest version, so a row that has become live meanwhile is kept.
+        // The deletion judges again: neither a `ctid` nor, with inheritance, a key is unique across
+        // all the tables that may be behind this one.
         let expired = "expires <= statement_timestamp()";
         let purge = format!(
             "WITH gone AS (
@@ -146,7 +146,7 @@ impl Statements {
         }
     }
 
-    /// Claims or reads, as [`found_by_claim`] tells.
+    /// Claims or reads: [`found_by_claim`] interprets the row.
     pub(crate) fn claim<'a>(&'a self, attempt: &'a Attempt, lease: Duration) -> Statement<'a> {
         self.statement(
             &self.claim,
@@ -161,12 +161,12 @@ impl Statements {
         )
     }
 
-    /// Gives a row if the claim is still held, for `lease` from now.
+    /// Extends the claim to `lease` from now, and returns a row if it is still held.
     pub(crate) fn renew<'a>(&'a self, attempt: &'a Attempt, lease: Duration) -> Statement<'a> {
         self.statement(&self.renew, [held_by(attempt), vec![Argument::millis(lease)]].concat())
     }
 
-    /// Gives a row if the record is stored, now or before.
+    /// Returns a row if the record is stored, now or before.
     pub(crate) fn complete<'a>(
         &'a self,
         attempt: &'a Attempt,
@@ -182,30 +182,30 @@ impl Statements {
         self.statement(&self.release, held_by(attempt))
     }
 
-    /// Gives the row that [`state`] reads.
+    /// Returns the row that [`state`] reads.
     pub(crate) fn read<'a>(&'a self, key: &'a StoreKey) -> Statement<'a> {
         self.statement(&self.read, vec![Argument::Bytes(key.as_bytes()), self.lock(key)])
     }
 
-    /// Deletes the row of `key` unless it is a claim and `even_if_running` is not set, as
-    /// [`forgotten`] tells.
+    /// Deletes the row of `key` unless it is a claim and `even_if_running` is not set:
+    /// [`forgotten`] interprets the row.
     pub(crate) fn forget<'a>(&'a self, key: &'a StoreKey, even_if_running: bool) -> Statement<'a> {
         let key_bytes = Argument::Bytes(key.as_bytes());
         let arguments = vec![key_bytes, Argument::Bool(even_if_running), self.lock(key)];
         self.statement(&self.forget, arguments)
     }
 
-    /// Gives a row if anybody holds a claim on `key`.
+    /// Returns a row if anyone holds a claim on `key`.
     pub(crate) fn is_running<'a>(&'a self, key: &'a StoreKey) -> Statement<'a> {
         self.statement(&self.is_running, vec![Argument::Bytes(key.as_bytes()), self.lock(key)])
     }
 
-    /// Gives a row if a transaction holds the lock of `key`.
+    /// Returns a row if a transaction holds the lock of `key`.
     pub(crate) fn is_locked(&self, key: &StoreKey) -> Statement<'_> {
         self.statement(&self.is_locked, vec![self.lock(key)])
     }
 
-    /// Deletes up to [`PURGE_BATCH`] expired rows that nobody else is deleting, and gives their
+    /// Deletes up to [`PURGE_BATCH`] expired rows that nobody else is deleting, and returns their
     /// number.
     pub(crate) fn purge(&self) -> Statement<'_> {
         Statement { protocol: Protocol::Simple, sql: &self.purge, arguments: Vec::new() }
@@ -220,7 +220,7 @@ impl Statements {
     }
 }
 
-/// So many milliseconds from now.
+/// The time `milliseconds` from now.
 pub(super) fn from_now(milliseconds: &str) -> String {
     format!("clock_timestamp() + {milliseconds} * interval '1 millisecond'")
 }
@@ -234,7 +234,7 @@ impl Locks {
         Self(first(blake3::hash(table.as_bytes()).as_bytes()))
     }
 
-    /// Keys are digests: their first 64 bits tell apart as many as there are at one time.
+    /// Keys are digests: their first 64 bits are enough to tell apart those of one time.
     pub(super) fn of(self, key: &StoreKey) -> i64 {
         self.0 ^ first(key.as_bytes())
     }
@@ -248,7 +248,7 @@ fn held_by(attempt: &Attempt) -> Vec<Argument<'_>> {
     vec![Argument::Bytes(attempt.key.as_bytes()), Argument::Bytes(attempt.token.as_bytes())]
 }
 
-/// What a claim for `lease` found, or made; `None`: somebody else came first, look again.
+/// What a claim for `lease` found or made; `None` if someone else came first: look again.
 pub(crate) fn found_by_claim(row: Option<&PgRow>, lease: Duration) -> Result<Option<Claim>, Error> {
     let Some(row) = row else { return Ok(None) };
     if row.try_get(3)? {
@@ -265,7 +265,7 @@ pub(crate) fn found_by_claim(row: Option<&PgRow>, lease: Duration) -> Result<Opt
     })
 }
 
-/// What a row of fingerprint, record and the milliseconds that are left says. All three are NULL if a
+/// The meaning of a row of fingerprint, record and milliseconds left. All three are NULL if a
 /// transaction has the key.
 pub(crate) fn state(row: Option<&PgRow>) -> Result<KeyState, Error> {
     let Some(row) = row else { return Ok(KeyState::Absent) };
@@ -280,8 +280,8 @@ pub(crate) fn state(row: Option<&PgRow>) -> Result<KeyState, Error> {
     })
 }
 
-/// What a [`Statements::forget`] did; `None`: somebody else changed the row meanwhile, look again.
-/// A transaction that has the key cannot be asked to leave it.
+/// What [`Statements::forget`] did; `None` if someone else changed the row meanwhile: look again. A
+/// transaction that has the key cannot be made to release it.
 pub(crate) fn forgotten(
     row: Option<&PgRow>,
     even_if_running: bool,
@@ -300,7 +300,7 @@ pub(crate) fn forgotten(
     })
 }
 
-/// It may have passed while this was answered; a wait of nothing would spin.
+/// It may have passed while this was answered, and waiting for zero time would spin.
 fn time_left(milliseconds: i64) -> Duration {
     Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0).max(1))
 }

@@ -1,4 +1,4 @@
-//! One statement with its arguments, and how it travels to the server.
+//! One statement with its arguments, and how it is sent to the server.
 
 use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -10,21 +10,21 @@ use sqlx::{
 
 use crate::store::Attempt;
 
-/// Within what a `timestamptz` can hold.
+/// Within the range of a `timestamptz`.
 const LONGEST_MILLIS: i64 = 100 * 366 * 24 * 3_600_000;
 
-/// How a statement travels to the server.
+/// How a statement is sent to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// Prepared once for a connection, arguments apart, in two round trips the first time and one
+    /// Prepared once per connection, with separate arguments: two round trips the first time, one
     /// from then on.
     Extended,
-    /// One message with the arguments as literals. Nothing outlives it in the server's session, so
-    /// a pooler may give every statement to another server connection.
+    /// One message with the arguments as literals. It leaves nothing in the server's session, so a
+    /// pooler may send every statement over another server connection.
     Simple,
 }
 
-/// One statement, which can run on any connection, in anybody's transaction, and more than once.
+/// One statement, which can run on any connection, in any transaction, and more than once.
 pub(crate) struct Statement<'a> {
     pub(super) protocol: Protocol,
     pub(super) sql: &'a Arc<str>,
@@ -32,7 +32,7 @@ pub(crate) struct Statement<'a> {
 }
 
 impl Statement<'_> {
-    /// Runs it and gives its first row.
+    /// Runs it and returns its first row.
     pub(crate) async fn run(&self, connection: &mut PgConnection) -> Result<Option<PgRow>, Error> {
         match self.protocol {
             Protocol::Extended => {
@@ -78,7 +78,7 @@ impl<'a> Argument<'a> {
         Self::Text(Cow::Owned(plain))
     }
 
-    /// `duration` in milliseconds, rounded up: the shortest one is not nothing.
+    /// `duration` in milliseconds, rounded up, so that the shortest one is not zero.
     pub(super) fn millis(duration: Duration) -> Self {
         let millis = duration.as_nanos().div_ceil(1_000_000);
         Self::Millis(i64::try_from(millis).unwrap_or(i64::MAX).min(LONGEST_MILLIS))
@@ -93,7 +93,7 @@ impl<'a> Argument<'a> {
         }
     }
 
-    /// Writes the literal, whatever `standard_conforming_strings` is. Hex digits need no quoting.
+    /// Writes the literal, whatever `standard_conforming_strings` is: hex digits need no escaping.
     fn write(&self, sql: &mut String) {
         match self {
             Self::Bytes(bytes) => write_hex(bytes, sql),
@@ -103,7 +103,7 @@ impl<'a> Argument<'a> {
                 sql.push_str(", 'UTF8')");
             }
             Self::Millis(number) | Self::Lock(number) => {
-                write!(sql, "{number}").expect("a string takes all that is written");
+                write!(sql, "{number}").expect("writing to a string cannot fail");
             }
             Self::Bool(is_set) => sql.push_str(if *is_set { "true" } else { "false" }),
         }

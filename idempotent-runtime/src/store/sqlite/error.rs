@@ -21,7 +21,7 @@ pub(super) const RESTORE: &str = "restore it from a backup, or move it away with
                                   it; requests it held then run again if they are retried";
 const READ_ONLY: &str = "is read-only: allow the service to write to it and to its directory";
 
-/// What to do, worded as what a message says about the file; `None` if unknown.
+/// What to do, worded to follow the name of the file; `None` if unknown.
 pub(super) fn what_to_do(error: &Error) -> Option<&'static str> {
     let extended = code(error)?;
     if extended == IOERR_SHMSIZE {
@@ -33,8 +33,8 @@ pub(super) fn what_to_do(error: &Error) -> Option<&'static str> {
 fn what_to_do_about(code: i32) -> Option<&'static str> {
     Some(match code {
         BUSY => {
-            "is locked by another program, which has begun to write to it: end that one, nothing \
-             else may write to the file"
+            "is locked by another program, which has begun to write to it: stop that program, \
+             nothing else may write to the file"
         }
         READONLY | PERM => READ_ONLY,
         IOERR => "could not be read or written: check its disk",

@@ -26,15 +26,15 @@ pub(super) struct Health {
     trouble: Mutex<Option<Failure>>,
     /// Whether there is any.
     is_troubled: AtomicBool,
-    /// When the transaction began that is being written, in milliseconds since `opened` and one more;
-    /// 0 if there is none.
+    /// When the transaction being written began, in milliseconds since `opened`, plus one; 0 if
+    /// there is none.
     writing_since: AtomicU64,
     opened: Instant,
     is_closing: AtomicBool,
 }
 
-/// How long a transaction may take before nothing new is claimed, so that what is to be stored does
-/// not pile up behind a disk that hangs. As long as a call may take by default.
+/// How long a transaction may take before nothing new is claimed, so that records do not pile up
+/// behind a disk that hangs. By default a call may take as long.
 const SILENCE: Duration = Duration::from_secs(2);
 
 impl Health {
@@ -50,7 +50,7 @@ impl Health {
         }
     }
 
-    /// A transaction begins, which ends when this is dropped.
+    /// A transaction begins; it ends when the result is dropped.
     pub(super) fn writing(self: &Arc<Self>) -> Writing {
         self.writing_since.store(self.millis() + 1, Ordering::Relaxed);
         Writing(Arc::clone(self))
@@ -67,7 +67,7 @@ impl Health {
         writing.is_some_and(|millis| Duration::from_millis(millis) > SILENCE)
     }
 
-    /// The file is about to be closed: nothing that is in the way is waited for any more.
+    /// The file is about to be closed: the writer no longer waits for anything in its way.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
     }
@@ -80,7 +80,7 @@ impl Health {
     pub(super) fn why_not_claim(&self) -> Option<StoreError> {
         if self.is_silent() {
             return Some(StoreError::described(format!(
-                "`{}` has not been written for {SILENCE:?}: check its disk, which hangs",
+                "`{}` could not be written to for {SILENCE:?}: check its disk, which hangs",
                 self.path.display()
             )));
         }
@@ -90,7 +90,7 @@ impl Health {
         self.trouble().as_ref().map(Failure::to_error)
     }
 
-    /// The error of a call that found nothing in a damaged file.
+    /// The error of a call that found nothing in a corrupt file.
     pub(super) fn distrust(&self) -> Option<StoreError> {
         let is_damaged = self.is_damaged.load(Ordering::Relaxed);
         is_damaged.then(|| StoreError::described(error::damaged(&self.path)))

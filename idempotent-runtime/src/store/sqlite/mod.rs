@@ -79,7 +79,7 @@ const MAX_RECORD_BYTES: usize = 256 << 20;
 /// - **Durability.** A record that the store has acknowledged is on disk: SQLite's log (WAL) is
 ///   synced with each transaction. With [`SqliteSynchronous::Normal`] a power failure can lose the
 ///   last ones. Keep the file on a local disk, together with the files next to it (`-wal`, `-shm`).
-/// - **Permissions.** A new file can be read by its user alone, since it contains stored responses.
+/// - **Permissions.** A new file can be read only by its user, since it contains stored responses.
 /// - **Full, hung, locked, corrupt.** Calls fail with an error that says what to do. Stored
 ///   responses are replayed, but nothing new is claimed until something can be written again,
 ///   because its response could not be stored; a disk that has not answered for 2 seconds counts as

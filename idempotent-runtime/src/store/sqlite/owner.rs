@@ -19,7 +19,7 @@ use crate::store::ConnectError;
 
 /// The suffix of the lock file's name, like SQLite's `-wal` and `-shm`.
 const SUFFIX: &str = "-lock";
-/// How much of the holder's name is read at most.
+/// The maximum length of the holder's name.
 const LONGEST_NAME: u64 = 256;
 
 /// The right to use a database file, until it is dropped.
@@ -57,11 +57,11 @@ impl Owner {
     }
 }
 
-/// Unlocks by hand: a child process that is just being started has a copy of the file until it
-/// runs its program, and closing this one would leave the lock to it for so long.
+/// Unlocks explicitly: a child process that is just being started has a copy of the file until it
+/// runs its program, and if this one were only closed, the copy would hold the lock until then.
 impl Drop for Owner {
     fn drop(&mut self) {
-        // The error would be that it is unlocked already.
+        // It only fails if it is unlocked already.
         let _ = self.lock.unlock();
     }
 }
@@ -97,7 +97,7 @@ fn own_name() -> String {
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(Path::file_name);
     let program = program.map(|name| format!(" (`{}`)", name.display()));
-    // In a container the process id alone says little.
+    // In a container the process id alone means little.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.map(|host| format!(" on `{}`", host.trim_end()));
     let (program, host) = (program.unwrap_or_default(), host.unwrap_or_default());

@@ -53,12 +53,12 @@ impl Place {
         }
     }
 
-    /// The error that the store cannot start here.
+    /// The error if the store cannot start here.
     pub(super) fn unusable(&self, why: &str) -> ConnectError {
         ConnectError::new(format!("cannot use `{}`: {why}", self.0.display()))
     }
 
-    /// The error that opening the file failed.
+    /// The error if opening the file failed.
     pub(super) fn not_opened(&self, error: Error) -> ConnectError {
         if error::is_damage(&error) {
             return self.damaged(Cause(error));
@@ -71,7 +71,7 @@ impl Place {
         ConnectError::new(message).because(Cause(error))
     }
 
-    /// The error if the file is not intact, as `found` tells.
+    /// The error if the file is corrupt, caused by `found`.
     pub(super) fn damaged(
         &self,
         found: impl Into<Box<dyn std::error::Error + Send + Sync>>,

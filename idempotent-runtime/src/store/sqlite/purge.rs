@@ -18,7 +18,7 @@ use super::{
 const EVERY: Duration = Duration::from_secs(1);
 /// The maximum size of the records deleted at once.
 const MOST_BYTES: u64 = 4 << 20;
-/// This many free pages stay in the file, and at most a quarter of all pages.
+/// This many free pages may stay in the file, or a quarter of all pages if that is more.
 const KEPT_PAGES: i64 = 1024;
 
 /// When expired records are deleted next.
@@ -72,11 +72,11 @@ enum Left {
     Nothing,
 }
 
-/// Deletes some expired records; if there are none, gives back unneeded pages.
+/// Deletes some expired records; if there are none, returns unneeded pages.
 async fn purge(writer: &mut Writer) -> Result<Left, Error> {
     let mut expired = sql::expired(&mut writer.connection).await?;
     if expired.is_empty() && writer.health.is_troubled() {
-        // Writes the page that it is on without changing anything: nobody else may try.
+        // Tries a write that changes nothing, since nobody else may try.
         run(&mut writer.connection, schema::SAME_VERSION).await?;
         return Ok(Left::Some);
     }
@@ -106,7 +106,7 @@ fn within(rows: &[Row], most: u64) -> usize {
     rows.iter().take_while(fits).count().max(1)
 }
 
-/// Gives some of the pages that a flood has left behind back to the file system.
+/// Returns to the file system some of the pages that a flood has left behind.
 async fn shrink(connection: &mut SqliteConnection) -> Result<Left, Error> {
     let (free, all) = sql::pages(connection).await?;
     if free <= KEPT_PAGES.max(all / 4) {

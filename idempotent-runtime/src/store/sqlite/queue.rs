@@ -65,8 +65,8 @@ impl Jobs {
         self.queue.is_closed()
     }
 
-    /// Everything that is waiting, once there is something: up to `most_bytes` of records, or a single one.
-    /// `None` if nobody can ask any more.
+    /// Everything that is waiting, once there is something: up to `most_bytes` of records, or a
+    /// single one. `None` if nobody can ask any more.
     pub(super) async fn batch(&mut self, most_bytes: u64) -> Option<Batch> {
         let mut next = match self.kept.take() {
             Some(job) => job,
@@ -103,7 +103,7 @@ impl Batch {
         self.stores.is_empty() && self.forgets.is_empty()
     }
 
-    /// The batch is on disk. For each job that forgets, `found` tells whether there was a record. A
+    /// The batch is on disk. For each job that forgets, `found` is whether there was a record. A
     /// run is settled before its caller learns of it, so that anyone who asks then is told the
     /// same, and also if the caller has gone.
     pub(super) fn succeed(self, found: Vec<bool>) {

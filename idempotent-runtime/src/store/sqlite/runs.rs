@@ -157,8 +157,8 @@ impl Runs {
         }
     }
 
-    /// Someone has read this record of `token`, which may be on disk a moment before the writer learns
-    /// so: from now on nobody is told that it is still running.
+    /// Someone has read this record of `token`, which may be on disk a moment before the writer
+    /// learns of it: from now on nobody is told that its run is still running.
     pub(super) fn is_stored(&self, key: StoreKey, token: Token, record: &Bytes) {
         let runs = self.lock();
         if runs.get(&key).is_some_and(|run| run.is_storing(token, record)) {
@@ -246,7 +246,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// A run whose record is on its way to the disk. Dropping it returns the run to its state before:
+/// A run whose record is on its way to the disk. Dropping it returns the run to its previous state:
 /// the record is not stored.
 pub(super) struct Storing {
     runs: Arc<Runs>,

@@ -1,11 +1,11 @@
-//! The file: how to recognise it, how it is created, and whether it is intact.
+//! The file: how to recognize it, how it is created, and whether it is intact.
 
 use sqlx::{AssertSqlSafe, Error, Row as _, SqliteConnection};
 
 use super::place::Place;
 use crate::store::ConnectError;
 
-/// In the header of the file, it distinguishes a file of this store from others: `idem`.
+/// In the header of the file, distinguishes this store's files from others: `idem`.
 const APPLICATION: i32 = i32::from_be_bytes(*b"idem");
 /// The format of the file, also stored in its header.
 const VERSION: i32 = 1;

@@ -28,7 +28,7 @@ impl Millis {
         Self(self.0.saturating_add(millis.min(LONGEST_MILLIS)))
     }
 
-    /// What is left until `later`; at least something is.
+    /// The time left until `later`; never zero.
     fn until(self, later: i64) -> Duration {
         Duration::from_millis(u64::try_from(later.saturating_sub(self.0)).unwrap_or(0).max(1))
     }
@@ -135,7 +135,7 @@ macro_rules! rows {
     };
 }
 
-/// The expired rows, those that expired first coming first.
+/// The expired rows, the first to expire coming first.
 pub(super) async fn expired(connection: &mut SqliteConnection) -> Result<Vec<Row>, Error> {
     const EXPIRED: &str = rows!("WHERE expires <= ?1 ORDER BY expires LIMIT 256");
     let rows = sqlx::query_as(EXPIRED).bind(Millis::now().0).fetch_all(connection).await?;

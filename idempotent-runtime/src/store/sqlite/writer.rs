@@ -75,7 +75,7 @@ impl Writer {
             }
             purge.run_if_due(&mut self).await;
         };
-        // Whatever there is to report about the file's end, the next to open it will be told.
+        // Whoever opens the file next will be told if anything is wrong with it.
         let _ = self.connection.close().await;
         drop(self.owner);
         if let Some(closed) = closed {
@@ -122,8 +122,8 @@ impl Writer {
         written
     }
 
-    /// Begins a transaction. Another program that is in the way is waited for, as a disk that hangs is:
-    /// what was given to be stored stays so, and meanwhile nothing new is claimed.
+    /// Begins a transaction. Waits for another program that is in the way, as for a disk that
+    /// hangs: the jobs remain to be done, and meanwhile nothing new is claimed.
     async fn begin(&mut self, jobs: &Jobs) -> Result<(), Error> {
         loop {
             let begun = run(&mut self.connection, "BEGIN IMMEDIATE").await;

@@ -1,5 +1,5 @@
-//! The stores that the conformance suite finds broken are found by their histories, too: those
-//! whose fault is in what a key holds, not in its time or in `wait`.
+//! The stores that the conformance suite finds broken are also found by their histories, if the
+//! fault is in what a key holds, not in its timing or in `wait`.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,7 +8,7 @@ use tokio::task::block_in_place;
 
 use crate::conformance::{Broken, Fault};
 
-/// Lets instances ask until their history is not linearizable.
+/// Lets instances call the store until their history is not linearizable.
 async fn assert_found(fault: Fault) {
     let began = Instant::now();
     for seed in 1.. {

@@ -32,7 +32,7 @@ async fn a_redis_cluster_is_linearizable() {
 /// Makes a replica the master.
 fn fail_over(replica: &Redis) {
     let is_master = || replica.cli(&["ROLE"]).starts_with("master");
-    // A master waits for a replica to have caught up, and gives up if it does not in time.
+    // A master waits for the replica to catch up, and gives up if it does not in time.
     while !is_master() {
         let reply = replica.cli(&["CLUSTER", "FAILOVER"]);
         assert!(reply == "OK" || is_master(), "{reply}");

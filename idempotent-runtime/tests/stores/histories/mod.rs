@@ -1,5 +1,5 @@
-//! Instances ask a store at random, while its server is killed, cut off, made to forget its scripts
-//! or fails over, and what they were told is checked: it has to be linearizable.
+//! Instances call a store at random while its server is killed, cut off, made to forget its scripts
+//! or failed over; what they were told has to be linearizable.
 //!
 //! `cargo test -p idempotent-runtime --all-features --test stores histories -- --nocapture` prints
 //! how much was checked, and with `HISTORIES_ROUNDS=n` each store meets its faults `n` times.
@@ -21,17 +21,17 @@ use tokio::task::block_in_place;
 const ANSWERS: usize = 400;
 /// How often answers are lost for a moment.
 const SHORT_CUTS: usize = 20;
-/// Calls that fail before a server that does not answer is let go on.
+/// Calls that fail before a silent server continues.
 const FAILURES: usize = 6;
 
-/// How often each fault comes.
+/// How often each fault happens.
 fn rounds() -> u64 {
     let rounds = env::var("HISTORIES_ROUNDS");
     rounds.map_or(1, |rounds| rounds.parse().expect("HISTORIES_ROUNDS is a number"))
 }
 
-/// Lets `instances` ask while `faults` are made, for as many rounds as asked for, and checks what
-/// they were told.
+/// Lets `instances` make calls while `faults` happen, for [`rounds`] rounds, and checks what they
+/// were told.
 async fn check<S: Store>(
     store: &str,
     instances: impl IntoIterator<Item = S>,
@@ -61,7 +61,7 @@ async fn disturb(load: &Load, fault: impl FnOnce()) {
     load.answers(ANSWERS).await;
 }
 
-/// A server that does not answer, until some calls were given up, and calls afterwards.
+/// A server that does not answer until some calls have been abandoned, and calls afterwards.
 async fn silence(load: &Load, silent: impl FnOnce(), go_on: impl FnOnce()) {
     let disturbed = load.recorder().disturb();
     block_in_place(silent);
@@ -71,7 +71,7 @@ async fn silence(load: &Load, silent: impl FnOnce(), go_on: impl FnOnce()) {
     load.answers(ANSWERS).await;
 }
 
-/// What a network does: connections that break before a call, under it and before its answer.
+/// What a network does: connections that break before a call, during it and before its answer.
 async fn cut(load: &Load, proxy: &Proxy) {
     disturb(load, || {
         proxy.set(Fault::Reset);

@@ -1,5 +1,5 @@
-//! One Redis, which writes what it was told to its disk before it answers; and one that loses what
-//! it has written.
+//! One Redis that writes what it was told to its disk before it answers, and one that loses what it
+//! has written.
 
 use std::{
     fs::{self, File},
@@ -43,25 +43,25 @@ async fn redis_is_linearizable() {
     .await;
 }
 
-/// The log that the server of `redis` appends to.
+/// The file that the server of `redis` appends to.
 fn log(redis: &Redis) -> PathBuf {
     let answer = redis.cli(&["CONFIG", "GET", "dir"]);
     let directory = PathBuf::from(answer.lines().last().unwrap());
-    // A directory of logs since Redis 7.
+    // A directory of such files since Redis 7.
     let logs = fs::read_dir(directory.join("appendonlydir")).into_iter().flatten();
     let mut logs = logs.map(|entry| entry.unwrap().path());
     let newest = logs.find(|path| path.to_str().is_some_and(|path| path.ends_with(".incr.aof")));
     newest.unwrap_or_else(|| directory.join("appendonly.aof"))
 }
 
-/// Restarts the server without what it has appended to its log since the log was this long.
+/// Restarts the server without what it has appended to its file since that was this long.
 fn restart_cut_back(redis: &Redis, log: &Path, length: u64) {
     redis.kill();
     File::options().write(true).open(log).unwrap().set_len(length).unwrap();
     redis.restart();
 }
 
-/// What a server does whose disk has not kept what it said it had.
+/// A server whose disk has lost what it claimed to have kept.
 #[tokio::test]
 async fn a_claim_that_a_redis_lost_is_found() {
     let redis = durable();
@@ -81,7 +81,7 @@ async fn a_claim_that_a_redis_lost_is_found() {
     assert!(matches!(violation.call.asked, Asked::Claim(_)), "{violation}");
 }
 
-/// The same under load: it is found at whichever keys were in use.
+/// The same under load: the loss is found at whichever keys were in use.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_whose_log_was_cut_back_is_found() {
     let redis = durable();

@@ -9,13 +9,13 @@ use tokio::time::timeout;
 
 use super::SHARED;
 
-/// An address at which nobody listens.
+/// An address that nobody listens on.
 pub(super) fn closed_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
-/// What `connect` says, which must not take for ever.
+/// The error of `connect`, which must not take forever.
 pub(super) async fn refusal(
     connect: impl Future<Output = Result<PostgresStore, ConnectError>>,
 ) -> ConnectError {
@@ -25,7 +25,7 @@ pub(super) async fn refusal(
 
 #[tokio::test]
 async fn a_pooler_without_the_option_is_refused() {
-    // One pooler refuses the session's settings, the other one drops them.
+    // One pooler refuses the session's settings, the other drops them.
     let ignore = ["ignore_startup_parameters = extra_float_digits, options"];
     for settings in [&[][..], &ignore[..]] {
         let pooler = PgBouncer::start_with(&SHARED, PoolMode::Transaction, settings);

@@ -26,14 +26,14 @@ use super::{
 };
 use crate::{NOT_SENT, RECORD, at, fresh, is_held};
 
-/// Requests of a service under a constant load, which goes on whatever becomes of them.
+/// Requests of a service under a constant load, which continues whatever becomes of them.
 struct Load {
     served: Arc<Mutex<Vec<bool>>>,
     _requests: JoinSet<()>,
 }
 
 impl Load {
-    /// So many requests a second, each given up after `limit`, as the runtime does.
+    /// This many requests per second, each abandoned after `limit`, as the runtime does.
     fn start(store: &PostgresStore, per_second: u32, limit: Duration) -> Self {
         let served = Arc::<Mutex<Vec<bool>>>::default();
         let (store, ends) = (store.clone(), Arc::clone(&served));
@@ -75,7 +75,7 @@ impl Load {
         self.served.lock().unwrap().len()
     }
 
-    /// Waits until the last `count` requests have all been served, or all not.
+    /// Waits until the last `count` requests have all been served, or have all failed.
     async fn until_last(&self, count: usize, is_served: bool) {
         until(&format!("{count} requests in turn with `is_served` = {is_served}"), async || {
             let served = self.served.lock().unwrap();
@@ -138,7 +138,7 @@ async fn a_service_comes_back_after_an_outage_although_connecting_is_slow() {
     let again = Arc::clone(&server);
     tokio::task::spawn_blocking(move || again.restart()).await.unwrap();
     let before = load.ended();
-    // Connections that take longer to be made than callers wait are made all the same.
+    // Connections that take longer to open than callers wait are still opened.
     load.until_last(60, true).await;
     let needed = load.ended() - before;
     assert!(needed <= 20 * 20, "{needed} requests ended until all were served");
@@ -250,14 +250,14 @@ async fn neither_migrating_nor_purging_ends_with_the_statement_timeout() {
     assert!(is_held(store.complete(&short, RECORD, Duration::from_millis(1)).await));
     let mut other = PgConnection::connect(&server.url()).await.unwrap();
     let mut lock = other.begin().await.unwrap();
-    // Whoever migrates waits for the first, purging for the second.
+    // Migrating waits for the first, purging for the second.
     lock.execute("SELECT pg_advisory_xact_lock(x'6964656d706f6b78'::bigint)").await.unwrap();
     lock.execute("LOCK TABLE idempotency_keys").await.unwrap();
     let migrating = tokio::spawn({
         let store = store.clone();
         async move { store.migrate().await }
     });
-    // Its first turn is its last.
+    // Its first round is its last.
     let _purging = store.purge_expired(LONG);
     let waiting = || server.execute("SELECT count(*) FROM pg_locks WHERE NOT granted");
     until("both wait", async || waiting().trim() == "2").await;
@@ -396,7 +396,7 @@ async fn no_more_calls_wait_than_can_be_served_and_the_others_fail_at_once() {
 async fn a_migration_cut_off_anywhere_leaves_no_transaction_to_a_verb() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.address());
-    // One connection for whoever asks: the verb gets the one that the migration had.
+    // One connection for all callers: the verb gets the one that the migration had.
     let builder = PostgresStore::builder().max_connections(2);
     let store = migrated(builder, &server.url_through(&proxy)).await;
     // So that each answer is waited for.
@@ -415,7 +415,7 @@ async fn a_migration_cut_off_anywhere_leaves_no_transaction_to_a_verb() {
     }
 }
 
-/// What `call` gives within so many polls; else it is dropped.
+/// The result of `call` within this many polls; otherwise it is dropped.
 async fn first_polls<T>(call: impl Future<Output = T>, polls: u32) -> Option<T> {
     let mut call = pin!(call);
     let mut polled = 0;

@@ -1,4 +1,4 @@
-//! What a server does that restarts, dies, is silent, loses an answer, or only lets itself be read.
+//! A server that restarts, dies, falls silent, loses an answer, or is read-only.
 
 use std::{collections::HashSet, process::Command, sync::Arc, time::Duration};
 
@@ -87,7 +87,7 @@ async fn a_server_killed_and_restarted_under_use_loses_nothing_acknowledged() {
 async fn a_call_whose_answer_was_lost_may_be_made_again() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.address());
-    // One message a statement, so that the first answer to be lost is that of the statement.
+    // One message per statement, so that the first lost answer is that of the statement.
     let builder = PostgresStore::builder().transaction_pooler();
     let recorder = Recorder::default();
     let store = recorder.instance(migrated(builder, &server.url_through(&proxy)).await);
@@ -139,7 +139,7 @@ async fn calls_abandoned_at_a_silent_server_give_their_connections_back() {
         is_held(renewed) && sessions().len() == 2
     })
     .await;
-    // Only the sessions of the store fall silent; the server goes on taking new ones.
+    // Only the store's sessions fall silent; the server still takes new ones.
     let sessions = sessions();
     let signal = |name: &str| {
         assert!(Command::new("kill").arg(name).args(&sessions).status().unwrap().success());
@@ -167,7 +167,7 @@ async fn a_read_only_server_is_refused_and_claims_nothing() {
     };
     let running = claimed(&store).await;
     set_read_only("on");
-    // The store's session began before; the setting is for those to come.
+    // The store's session began earlier; the setting only affects later ones.
     until("the store meets it", async || {
         server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -188,7 +188,7 @@ async fn a_read_only_server_is_refused_and_claims_nothing() {
     assert!(error.to_string().contains("read-only"), "{}", chain(&error));
     assert_eq!(rows(), before);
 
-    // As after a failover: sessions that are still read-only are given up, one a failed call.
+    // As after a failover: sessions that are still read-only are dropped, one per failed call.
     server.execute(
         "SET transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only",
     );
@@ -232,7 +232,7 @@ async fn a_call_without_a_connection_was_not_sent() {
     assert!(is_claimed(&waiting.await.unwrap().unwrap()));
 }
 
-/// A store whose one connection is there and at rest, and a claim in it.
+/// A store whose one connection is open and idle, and a claim in it.
 async fn claimed_and_idle(url: &str) -> (PostgresStore, Attempt) {
     let store = migrated(PostgresStore::builder(), url).await;
     let attempt = claimed(&store).await;
@@ -296,7 +296,7 @@ async fn a_server_without_room_for_a_connection_is_asked_again() {
     until("others use up the server's connections", async || {
         match PgConnection::connect(&server.url()).await {
             Ok(other) => others.push(other),
-            // The one of `psql` may still be there.
+            // The connection of `psql` may still be open.
             Err(_) => return others.len() == 8,
         }
         false
@@ -316,17 +316,17 @@ async fn a_server_without_room_for_a_connection_is_asked_again() {
 async fn a_forget_that_may_have_arrived_is_not_sent_again() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.address());
-    // In one message, so that it is not only prepared.
+    // In one message, so that it is more than prepared.
     let builder = PostgresStore::builder().transaction_pooler();
     let store = migrated(builder, &server.url_through(&proxy)).await;
     let other = migrated(PostgresStore::builder(), &server.url()).await;
     let key = stored(&store).await;
-    // So that a connection is there.
+    // So that there is a connection.
     assert_stored(&store, key).await;
     proxy.set(Fault::LoseReplies);
     let error = store.forget(key, true).await.expect_err("the answer is lost");
     assert_ne!(error.to_string(), NOT_SENT);
-    // Somebody claims what it has freed; a second one would free that.
+    // Somebody claims what it has freed; a second `forget` would free that.
     let next = at(key);
     until("the first call is done", async || is_claimed(&claim(&other, &next).await)).await;
     proxy.set(Fault::None);

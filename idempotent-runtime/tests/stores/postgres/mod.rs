@@ -20,7 +20,7 @@ use test_servers::Postgres;
 
 use crate::{FINGERPRINT, RECORD, at, fresh, is_held};
 
-/// For tests that take a table of their own.
+/// For tests that use their own table.
 static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
 
 const LONG: Duration = Duration::from_secs(600);
@@ -75,7 +75,7 @@ async fn assert_stored(store: &impl Store, key: StoreKey) {
     assert_is_record(claim(store, &at(key)).await, &RECORD);
 }
 
-/// Looks until it is so.
+/// Polls until `so` holds.
 async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !so().await {

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::{LONG, SHARED, assert_stored, claimed, migrated, store_at, stored, until};
 use crate::{RECORD, is_held};
 
-/// A store at a server of its own whose table counts the rows of each statement that deletes some.
+/// A store on its own server, whose table counts the rows of each statement that deletes some.
 async fn store_with_expired_rows(rows: usize) -> (Postgres, PostgresStore) {
     let server = Postgres::start();
     let store = migrated(PostgresStore::builder(), &server.url()).await;
@@ -69,11 +69,11 @@ async fn purging_goes_on_and_stops_with_its_handle_or_its_store() {
     purge(&store).await;
     until("a detached task purges", is_empty).await;
     drop(store);
-    // The pool and its own task go with the store.
+    // The pool and its own task are dropped with the store.
     until("a detached task ends with the store", async || tasks() == 0).await;
 }
 
-/// The table in two partitions, as the guide makes it.
+/// The table in two partitions, as the guide creates it.
 fn partitioned() -> &'static str {
     let guide = include_str!("../../../../docs/choosing-a-store.md");
     guide.split("```sql").nth(1).unwrap().split("```").next().unwrap()
@@ -90,8 +90,8 @@ async fn a_partitioned_table_conforms() {
 async fn purging_a_table_made_of_several_deletes_no_live_row() {
     let partitions = "INSERT INTO idempotency_keys SELECT decode(md5(n::text), 'hex'), '', '', '',
             now() + (n % 2 * 2 - 1) * interval '1 hour' FROM generate_series(1, 800) n";
-    // Live and expired rows lie in turn, in the two tables the other way round: whatever names a
-    // place in one names a live row in the other, and every key is there twice.
+    // Live and expired rows alternate, the other way round in the two tables: the location of an
+    // expired row in one is that of a live row in the other, and every key is there twice.
     let children: String = [0, 1]
         .map(|child| {
             format!(

@@ -1,4 +1,4 @@
-//! The table: how it comes to be, and which names it may have.
+//! The table: how it is created, and which names it may have.
 
 use std::{error::Error, sync::Arc};
 
@@ -50,7 +50,7 @@ async fn a_role_that_may_not_create_anything_migrates_what_is_there() {
     let key = stored(&clerk).await;
     assert_stored(&store, key).await;
 
-    // Of its own schema it needs no right to create schemas.
+    // In its own schema it needs no right to create schemas.
     migrated(PostgresStore::builder().schema("clerk"), &url).await;
     let other = PostgresStore::builder().table("other").connect(&url).await.unwrap();
     let error = chain(&other.migrate().await.expect_err("it may not create a table"));
@@ -135,7 +135,7 @@ async fn a_role_without_a_right_is_refused_by_name() {
         assert_told_once(&migrating);
     }
 
-    // Under row policies everything is granted, and what no policy allows is silently nothing.
+    // With row policies everything is granted, and what no policy allows silently has no effect.
     server.execute(
         "GRANT ALL ON idempotency_keys TO clerk;
          ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY",
@@ -155,7 +155,7 @@ async fn a_role_without_a_right_is_refused_by_name() {
     assert_eq!(rows.trim(), "1", "nothing is left of the probes");
 }
 
-/// The table of a release before the columns for people, with a record and a claim in it.
+/// The table of a release that lacks the columns for people, with a record and a claim in it.
 fn old_table() -> String {
     let table = fresh_table();
     SHARED.execute(&format!(
@@ -192,7 +192,7 @@ async fn a_table_of_an_earlier_release_gets_its_columns_and_keeps_its_rows() {
         "SELECT count(*) FROM {table} WHERE operation IS NULL AND created IS NULL"
     ));
     assert_eq!(known.trim(), "2");
-    // What that release goes on writing is read.
+    // What that release continues to write is read.
     SHARED.execute(&format!(
         "INSERT INTO {table} (key, fingerprint, token, record, expires) SELECT \
          decode(repeat('03', 16), 'hex'), fingerprint, token, record, expires FROM {table} LIMIT 1"
@@ -241,7 +241,7 @@ async fn a_row_says_its_operation_and_when_it_was_made() {
             assert!(is_held(store.complete(&attempt, crate::RECORD, LONG).await));
             assert_eq!((row("operation").as_str(), row("created")), (shown, made));
         }
-        // One that has lapsed is another's from then on.
+        // A lapsed row belongs to the next claim from then on.
         let (old, new) = (fresh().named("old"), "new");
         assert!(is_claimed(&claim(&store, &old).await));
         SHARED.execute(&format!(

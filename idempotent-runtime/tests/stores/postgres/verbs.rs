@@ -1,4 +1,4 @@
-//! What the verbs promise and cost, also through a pooler.
+//! What the verbs promise and cost, including through a pooler.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ async fn a_replay_and_a_look_take_no_transaction_id_and_write_no_wal() {
             assert!(matches!(store.read(running.key).await.unwrap(), KeyState::Running { .. }));
             assert_eq!(store.read(fresh_key()).await.unwrap(), KeyState::Absent);
         };
-        // The first read may tidy the page up.
+        // The first read may tidy up the page.
         look().await;
         server.execute("CHECKPOINT");
         let state = || {

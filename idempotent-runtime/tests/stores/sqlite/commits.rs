@@ -1,4 +1,4 @@
-//! Requests at the same time share a commit.
+//! Concurrent requests share a commit.
 
 use std::{fs, path::Path};
 
@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::{LONG, claimed, execute, file, open, shell, stored};
 use crate::{RECORD, is_held};
 
-/// How many transactions the log holds, each of which was synced. See
-/// [the format](https://www.sqlite.org/fileformat2.html#the_write_ahead_log).
+/// How many transactions the WAL holds, each of which was synced. See [the
+/// format](https://www.sqlite.org/fileformat2.html#the_write_ahead_log).
 fn commits(database: &Path) -> usize {
     let log = fs::read(format!("{}-wal", database.display())).expect("there is a log");
     let word = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().expect("four bytes"));
@@ -19,7 +19,7 @@ fn commits(database: &Path) -> usize {
     frames
         .chunks_exact(24 + page)
         .take_while(|frame| frame[8..16] == header[16..24])
-        // The size of the database, in the last frame of a transaction alone.
+        // Only the last frame of a transaction has the size of the database.
         .filter(|frame| word(&frame[4..]) > 0)
         .count()
 }

@@ -1,4 +1,4 @@
-//! Files that are not what was written to them.
+//! Files that do not hold what was written to them.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ async fn filled() -> (Disk, Vec<Attempt>) {
     (disk, attempts)
 }
 
-/// Changes each byte of the pages behind `from`, up to `to`.
+/// Changes each byte of the pages after `from`, up to `to`.
 fn scramble(path: &Path, from: u64, to: u64) {
     let mut file = fs::File::options().read(true).write(true).open(path).unwrap();
     let mut bytes = vec![0; usize::try_from((to - from) * PAGE).unwrap()];
@@ -70,7 +70,7 @@ async fn each_damaged_page_is_found_as_the_file_is_opened() {
 async fn a_key_that_was_changed_is_found_as_the_file_is_opened() {
     let (disk, attempts) = filled().await;
     let mut bytes = fs::read(file(&disk)).unwrap();
-    // Others have left copies behind, where pages were split.
+    // Other keys have left copies behind where pages were split.
     let key = attempts[199].key;
     let is_there = |place: &usize| bytes[*place..].starts_with(key.as_bytes());
     let places: Vec<_> = (0..bytes.len()).filter(is_there).collect();
@@ -109,6 +109,6 @@ async fn damage_that_is_met_later_runs_nothing_that_was_stored() {
         }
     }
     assert!(replayed > 0 && failed > 0, "{replayed} replayed, {failed} failed");
-    // What is not found may be on a damaged page.
+    // A key that is not found may be on a corrupt page.
     store.claim(&fresh(), LONG).await.expect_err("an absent key is not trusted");
 }

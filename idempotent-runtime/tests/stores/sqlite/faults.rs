@@ -1,4 +1,4 @@
-//! Disks that are full, and programs that write to the file as well.
+//! Full disks, and other programs that write to the file.
 
 use bytes::Bytes;
 use idempotent_runtime::{Attempt, Claim, Hold, KeyState, SqliteStore, Store, StoreError};
@@ -18,7 +18,7 @@ async fn a_full_disk_loses_nothing_and_with_room_again_it_goes_on() {
     let kept = stored(&store).await;
     let (running, released) = (claimed(&store).await, claimed(&store).await);
     disk.fill();
-    // What the log has room for is stored.
+    // What still fits into the WAL is stored.
     let error = loop {
         let attempt = claimed(&store).await;
         if let Err(error) = store.complete(&attempt, LARGE, LONG).await {
@@ -52,7 +52,7 @@ async fn a_full_disk_loses_nothing_and_with_room_again_it_goes_on() {
     assert_eq!(store.read(released.key).await.unwrap(), KeyState::Absent);
 }
 
-/// Stores a record in a task of its own, which has begun.
+/// Stores a record in its own task, which has begun.
 async fn storing(store: &SqliteStore, attempt: &Attempt) -> JoinHandle<Result<Hold, StoreError>> {
     let (store, attempt) = (store.clone(), attempt.clone());
     let storing = tokio::spawn(async move { store.complete(&attempt, RECORD, LONG).await });

@@ -30,13 +30,13 @@ async fn open(disk: &Disk) -> SqliteStore {
     SqliteStore::connect(file(disk)).await.expect("the file can be opened")
 }
 
-/// What a connection gets that has been begun by another program.
+/// A connection as another program opens it.
 async fn shell(path: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(path);
     SqliteConnection::connect_with(&options).await.expect("the file is there")
 }
 
-/// Runs statements of another program.
+/// Runs statements as another program.
 async fn execute(shell: &mut SqliteConnection, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(shell).await.expect("they are right");
 }
@@ -76,7 +76,7 @@ async fn assert_stored(store: &impl Store, key: StoreKey) {
     }
 }
 
-/// Looks until it is so.
+/// Polls until `so` holds.
 async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !so().await {

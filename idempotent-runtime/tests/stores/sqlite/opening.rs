@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use super::{LONG, assert_stored, claimed, execute, file, open, shell, stored};
 use crate::{RECORD, assert_told_once, is_held};
 
-/// What opening the file says, which fails.
+/// The error of opening the file, which must fail.
 async fn refusal(disk: &Disk) -> String {
     let error = SqliteStore::connect(file(disk)).await.expect_err("it must not be opened");
     if error.source().is_some() {
@@ -34,7 +34,7 @@ async fn a_file_is_opened_once() {
     let attempt = claimed(&store).await;
     let error = refusal(&disk).await;
     assert!(error.ends_with("open in this process already: clone its `SqliteStore`, or close it"));
-    // By no other name either.
+    // Nor by any other name.
     let link = disk.path().join("link.db");
     symlink(file(&disk), &link).unwrap();
     SqliteStore::connect(&link).await.expect_err("it is the same file");
@@ -54,7 +54,7 @@ async fn an_error_names_who_holds_the_file() {
     let named = fs::read_to_string(&lock).unwrap();
     let own = format!("process {} (`stores-", std::process::id());
     assert!(named.starts_with(&own), "{named}");
-    // As another process holds it.
+    // As if another process held it.
     fs::write(&lock, "process 4711 (`shop`) on `web-1`\nanother\n").unwrap();
     let held = fs::File::open(&lock).unwrap();
     held.lock().unwrap();

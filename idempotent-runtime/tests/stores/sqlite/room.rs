@@ -1,4 +1,4 @@
-//! What goes: the oldest past a limit, and what has expired.
+//! What is deleted: the oldest records past a limit, and those that have expired.
 
 use std::{fs, time::Duration};
 
@@ -95,7 +95,7 @@ async fn a_key_that_expired_is_stored_again_and_counted_once() {
     assert_eq!(store.evicted(), 0);
 }
 
-/// So many records of 4 KiB that have expired long ago.
+/// Records of 4 KiB that expired long ago.
 const EXPIRED: &str =
     "INSERT INTO idempotency_keys (key, fingerprint, token, operation, record, expires)
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)

@@ -1,4 +1,4 @@
-//! The verbs, over restarts and without a caller.
+//! The verbs, across restarts and without a caller.
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
@@ -58,7 +58,7 @@ async fn a_store_that_is_closed_says_so_to_its_clones() {
     open(&disk).await;
 }
 
-/// Polls a call once and drops it, as a caller does that goes away; whether it had to wait.
+/// Polls a call once and drops it, like a caller that goes away; returns whether it had to wait.
 async fn begin<F: Future>(call: F) -> bool {
     let mut call = pin!(call);
     std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await

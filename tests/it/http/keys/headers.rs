@@ -73,7 +73,7 @@ async fn two_names_with_different_keys_conflict() {
         let ask = post("/uuid").header("idempotency-key", one).header("x-idempotency-key", other);
         assert_eq!(ask.send(&app).await.problem(), (400, "conflicting_keys".to_owned()));
     }
-    // Where keys are any text, their case makes them different.
+    // If a key may be any text, its case matters.
     let ask = post("/any").header("idempotency-key", "a").header("x-idempotency-key", "A");
     assert_eq!(ask.send(&app).await.problem(), (400, "conflicting_keys".to_owned()));
     assert_eq!(runs.count(), 0);
@@ -186,7 +186,7 @@ async fn a_bad_key_is_refused_without_asking_for_the_body_a_client_holds_back() 
              Expect: 100-continue\r\nConnection: close\r\n\r\n"
         )
     };
-    // The body is never sent: what comes is the answer, not `100 Continue`.
+    // The body is never sent: the answer comes instead of `100 Continue`.
     let mut wire = server.connect().await;
     wire.send(head("bad")).await;
     let refused = wire.reply().await.expect("a response");

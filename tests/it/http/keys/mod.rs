@@ -32,7 +32,7 @@ async fn three_names(State(runs): State<Runs>, _body: Bytes) -> String {
     runs.next()
 }
 
-/// Every format on a route of its own, on a store of its own.
+/// Every format on its own route, with its own store.
 fn app() -> (Router, Runs) {
     let runs = Runs::default();
     let app = Router::new()

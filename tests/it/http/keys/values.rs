@@ -198,7 +198,7 @@ async fn no_value_is_a_server_error_or_taken_for_a_missing_key() {
         .route("/uuid", route(required))
         .route("/any", route(required_any))
         .layer(Idempotency::new(MemoryStore::new()));
-    // All that a header value can hold.
+    // Everything a header value can hold.
     for byte in (0..=255).filter(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 127)) {
         let mut edited = UUID.as_bytes().to_owned();
         edited[17] = byte;

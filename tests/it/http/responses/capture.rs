@@ -1,5 +1,5 @@
-//! What is captured of a response: all of it up to `max_response_bytes`, or nothing, and then it
-//! passes through at once.
+//! What is captured of a response: all of it up to `max_response_bytes`, or nothing, in which case
+//! it passes through at once.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use idempotent_test_support::{Server, frames, fresh_key, post};
 
 use super::{MAX_BYTES, app, exchange};
 
-/// Reads what is there of a body until `length` bytes came.
+/// Reads from a body until `length` bytes have come.
 pub(super) async fn read(body: &mut Body, length: usize) -> Vec<u8> {
     let mut read = Vec::new();
     while read.len() < length {
@@ -95,7 +95,7 @@ async fn a_body_over_max_response_bytes_streams_on_and_duplicates_get_409() {
     let (app, _) = app([Response::new(body)]);
     let key = fresh_key();
     let mut first = post("/").key(&key).begin(&app).await.into_body();
-    // It has not ended, and yet it begins, and duplicates know.
+    // It has not ended, yet it is being sent, and duplicates are told.
     assert_eq!(read(&mut first, MAX_BYTES + 1).await, [&part[..], b"y"].concat());
     let duplicate = post("/").key(&key).send(&app).await;
     assert_eq!(duplicate.problem(), (409, "response_not_stored".to_owned()));
@@ -107,7 +107,7 @@ async fn a_body_over_max_response_bytes_streams_on_and_duplicates_get_409() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_from_the_start_is_not_buffered() {
-    /// Says how long it is, and never gives a byte.
+    /// Declares its length, and never yields a byte.
     struct Declared;
 
     impl http_body::Body for Declared {

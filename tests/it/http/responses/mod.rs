@@ -1,6 +1,6 @@
-//! Replays and first responses: which bytes and headers they have (`replays`), that they look on
-//! the wire as without the attribute (`wire`), and what is captured of them at all (`capture`), of
-//! bodies that may have no end (`streams`), and of connections that become tunnels (`tunnels`).
+//! First responses and replays: their bytes and headers (`replays`), that on the wire they look as
+//! without the attribute (`wire`), and what is captured of them (`capture`), of bodies that may
+//! never end (`streams`), and of connections that become tunnels (`tunnels`).
 
 mod capture;
 mod replays;
@@ -22,7 +22,7 @@ use axum::{
 use idempotent_axum::{Idempotency, MemoryStore, Store, idempotent};
 use idempotent_test_support::{Answer, Server};
 
-/// The responses that the handlers are going to give. A run too many finds none, and panics.
+/// The responses that the handlers will return. One run too many finds none, and panics.
 #[derive(Clone)]
 struct Script(Arc<Mutex<VecDeque<Response>>>);
 
@@ -53,7 +53,7 @@ async fn bare(State(script): State<Script>) -> Response {
 
 const MAX_BYTES: usize = 1000;
 
-/// A service whose handlers give these responses, one after the other.
+/// A service whose handlers return these responses, one after the other.
 fn app<const N: usize>(responses: [Response; N]) -> (Router, Script) {
     app_on(MemoryStore::new(), responses)
 }
@@ -83,7 +83,7 @@ fn all(answer: &Answer, name: &str) -> Vec<Vec<u8>> {
     values.map(|value| value.as_bytes().to_owned()).collect()
 }
 
-/// Sends a request without a body over a connection of its own.
+/// Sends a request without a body over its own connection.
 async fn exchange(server: &Server, method: &str, path: &str, key: &str) -> Answer {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: h\r\nIdempotency-Key: {key}\r\nConnection: close\r\n\r\n"

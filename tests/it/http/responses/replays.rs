@@ -1,4 +1,4 @@
-//! What a replay has of the first response, and what is never stored of it.
+//! What a replay keeps of the first response, and what is never stored.
 
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -14,7 +14,7 @@ use tower_http::{
 
 use super::{all, app, app_on, exchange};
 
-/// The first answer and the replay of a handler that gives `response` once.
+/// The first answer and the replay of a handler that returns `response` once.
 async fn first_and_replay(response: Response) -> (Answer, Answer) {
     let (app, _) = app([response]);
     let key = fresh_key();
@@ -159,7 +159,7 @@ async fn headers_named_by_connection_are_never_stored() {
 
 #[tokio::test]
 async fn a_first_response_never_carries_the_marker() {
-    // An upstream service that is idempotent itself may have answered the handler.
+    // The handler may relay the answer of an upstream service that is idempotent itself.
     let relayed = || {
         let mut response = "upstream".into_response();
         for value in ["true", "false"] {
@@ -171,7 +171,7 @@ async fn a_first_response_never_carries_the_marker() {
     let (first, replay) = first_and_replay(relayed()).await;
     assert_eq!(all(&first, "idempotent-replayed"), Vec::<Vec<u8>>::new());
     assert_eq!(all(&replay, "idempotent-replayed"), [b"true".to_vec()]);
-    // Nor does one that is not stored.
+    // Nor does a response that is not stored.
     let not_stored = [
         (Outcome::Retryable, relayed()).into_response(),
         (Outcome::Unknown, relayed()).into_response(),

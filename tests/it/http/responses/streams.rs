@@ -1,7 +1,7 @@
-//! Bodies that may have no end: known by their content type they pass through at once, and any
-//! other is held back for `max_capture_time` at most.
+//! Bodies that may never end: those recognized by their content type pass through at once, and any
+//! other is held back for at most `max_capture_time`.
 //!
-//! The clock is virtual where time passes.
+//! Where time passes, the clock is virtual.
 
 use std::{io, time::Duration};
 
@@ -89,13 +89,13 @@ async fn outcome_final_captures_a_stream_that_ends() {
     }
 }
 
-/// A service that gives this response, and its settings.
+/// A service that returns this response, and its settings.
 fn limited(response: Response) -> (axum::Router, Idempotency) {
     let idempotency = Idempotency::new(MemoryStore::new()).max_capture_time(LIMIT);
     (configured(idempotency.clone(), [response]).0, idempotency)
 }
 
-/// Asserts that an endless body is sent on as it comes once its time is over.
+/// Asserts that an endless body is passed on as it comes once its time is up.
 async fn assert_sent_on_in_time(respond: impl Fn(Body) -> Response) {
     let (sender, body) = frames();
     sender.data("a");
@@ -108,7 +108,7 @@ async fn assert_sent_on_in_time(respond: impl Fn(Body) -> Response) {
     assert_eq!(read(&mut first, 1).await, b"a");
     let duplicate = post("/").key(&key).send(&app).await;
     assert_eq!(duplicate.problem(), (409, "response_not_stored".to_owned()));
-    // It has no end, and a shutdown does not wait for one.
+    // It never ends, and a shutdown does not wait for it.
     idempotency.drain().await;
     assert_eq!(begun.elapsed(), held);
     sender.data("bc");
@@ -132,7 +132,7 @@ async fn outcome_final_does_not_hold_a_stream_longer() {
     .await;
 }
 
-/// What a body does that comes slowly, and how the caller's answer begins.
+/// A body that comes slowly and ends with `then`, and how the caller's answer begins.
 async fn slowly(
     then: impl FnOnce(FrameSender) + Send + 'static,
 ) -> (axum::Router, String, Response) {

@@ -21,7 +21,7 @@ async fn connect(app: &Router, path: &str, key: &str) -> Response {
     ask(Method::CONNECT, path).key(key).begin(app).await
 }
 
-/// Asserts that the tunnel is open before it ends, and that a retry opens one of its own.
+/// Asserts that the tunnel is open before it ends, and that a retry opens its own.
 async fn assert_tunnels(path: &str, respond: impl Fn(Body) -> Response) {
     for is_shared in [false, true] {
         let ((one, first), (two, second)) = (frames(), frames());
@@ -45,7 +45,7 @@ async fn a_2xx_to_connect_passes_through_unstored() {
     for status in [StatusCode::OK, StatusCode::CREATED] {
         assert_tunnels("/", |body| (status, body).into_response()).await;
         assert_tunnels("/everything", |body| (status, body).into_response()).await;
-        // There is nothing to store of it, whatever the handler says.
+        // There is nothing to store, whatever the handler says.
         assert_tunnels("/", |body| (status, Outcome::Final, body).into_response()).await;
     }
 }
@@ -60,7 +60,7 @@ async fn a_connect_that_is_refused_is_a_response_like_any_other() {
     assert_eq!((replay.text(), replay.is_replay()), ("no", true));
 }
 
-/// Says which run it is, and goes on with what it hears.
+/// Says which run it is, then echoes what it hears.
 #[idempotent(replay = "all")]
 async fn socket(State(runs): State<Runs>, upgrade: WebSocketUpgrade) -> Response {
     let run = runs.next();
@@ -74,7 +74,7 @@ async fn socket(State(runs): State<Runs>, upgrade: WebSocketUpgrade) -> Response
     })
 }
 
-/// Reads until `length` bytes came.
+/// Reads until `length` bytes have come.
 async fn read_stream(stream: &mut h2::RecvStream, length: usize) -> Vec<u8> {
     let mut read = Vec::new();
     while read.len() < length {

@@ -1,5 +1,5 @@
-//! First responses and replays byte for byte on the wire, beside those of the same handler without
-//! the attribute.
+//! First responses and replays byte for byte on the wire, compared with those of the same handler
+//! without the attribute.
 
 use axum::{
     http::{StatusCode, header},
@@ -17,8 +17,8 @@ fn comparable(answer: &Answer) -> Answer {
     answer
 }
 
-/// Asserts that on the wire neither a first response nor its replay can be told from that of the
-/// same handler without the attribute, by anything but the marker.
+/// Asserts that on the wire a first response and its replay differ from those of the same handler
+/// without the attribute only by the marker.
 async fn assert_same_on_the_wire(
     method: &str,
     path: [&str; 2],
@@ -69,7 +69,7 @@ async fn a_head_response_has_the_length_of_the_body_that_it_leaves_out() {
 
 #[tokio::test]
 async fn a_length_of_a_body_left_out_is_replayed_not_replaced_by_0() {
-    // A handler for HEAD may know the length of what it does not make, and so may a 304.
+    // A handler for HEAD may know the length of a body that it does not make, and so may a 304.
     let response = || ([(header::CONTENT_LENGTH, "12345")], ()).into_response();
     let replay = assert_same_on_the_wire("HEAD", ["/bare", "/"], response).await;
     assert_eq!(replay.header("content-length"), Some("12345"));

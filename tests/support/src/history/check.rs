@@ -8,7 +8,7 @@
 //!
 //! Two things keep the number of pairs low. A call whose answer says that it changed nothing, and
 //! that would get the same answer now, is applied now: whatever comes later would be the same. And
-//! a call whose answer is unknown may be applied at any time from its begin on, never, once or more
+//! a call whose answer is unknown may be applied at any time from its start on, never, once or more
 //! than once, since a store may send it more than once; so there is no need to record whether it
 //! was.
 //!

@@ -3,8 +3,8 @@
 //!
 //! A [`Recorder`] hands out [`Recorded`] stores, one per instance, and records all of their calls.
 //! [`History::check`] then decides for each key whether its calls, applied one after the other at
-//! some moment between their begin and their end, are a path through the table of states in
-//! [`Store`](idempotent_runtime::Store)'s docs. Time plays no part in it: leases and ttls must be
+//! some moment between their start and their end, are a path through the table of states in
+//! [`Store`](idempotent_runtime::Store)'s docs. Time does not matter: leases and ttls must be
 //! longer than the test.
 //!
 //! [`Load`] makes random calls from many threads while the test breaks the server.
@@ -101,7 +101,7 @@ pub struct Call {
     pub key: StoreKey,
     /// The method and its arguments.
     pub asked: Asked,
-    /// When it began, in the single order of all begins and ends.
+    /// When it began, in the single order of all starts and ends.
     pub begin: u64,
     /// When it ended or was dropped; `None` if it is still in progress.
     pub end: Option<u64>,
@@ -156,7 +156,7 @@ impl Recorder {
         self.0.now.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Records the begin of a call.
+    /// Records the start of a call.
     fn begin(&self, instance: usize, key: StoreKey, asked: Asked) -> Begun<'_> {
         let mut calls = lock(&self.0.calls);
         let begin = self.tick();
@@ -196,7 +196,7 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// What was asked and answered, in the order of the begins.
+/// What was asked and answered, in the order of the starts.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     calls: Vec<Call>,

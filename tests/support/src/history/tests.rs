@@ -1,5 +1,5 @@
 //! Histories written by hand: a wrong one for each rule of the table, and correct ones that are
-//! harder to recognise.
+//! harder to recognize.
 
 use bytes::Bytes;
 use idempotent_runtime::{Fingerprint, StoreKey, Token};

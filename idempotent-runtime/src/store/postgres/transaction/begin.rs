@@ -16,7 +16,7 @@ use crate::store::{
     },
 };
 
-/// sqlx's own count of nested transactions: `tx.begin()` of a handler makes savepoints.
+/// sqlx's own count of nested transactions: a handler's `tx.begin()` creates savepoints.
 pub(super) type Manager = <Postgres as Database>::TransactionManager;
 
 /// What a transaction sees of others.
@@ -37,34 +37,34 @@ impl Isolation {
     }
 }
 
-/// Which transaction is to begin.
+/// The transaction to begin.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) isolation: Isolation,
-    /// What it carries, to be told from others.
+    /// What it carries to distinguish it from others.
     pub(crate) mark: Token,
     /// Whether a claim follows, within the verbs' limit.
     pub(crate) is_claim_next: bool,
-    /// About how long after its client's host has vanished its session ends.
+    /// Its session ends about this long after its client's host has vanished.
     pub(crate) lease: Duration,
 }
 
-/// How beginning a transaction ended.
+/// The result of beginning a transaction.
 pub(crate) enum Begun {
     Open(Transaction),
-    /// All are in use, and none has become free in time.
+    /// All are in use, and none became free in time.
     NoneFree,
 }
 
 impl PostgresStore {
-    /// Begins a transaction within `limit`, as `wanted` says.
+    /// Begins the `wanted` transaction within `limit`.
     pub(crate) async fn begin(&self, wanted: Wanted, limit: Duration) -> Result<Begun, StoreError> {
         let store = &self.inner;
         let connections = &store.transactions.connections;
         let deadline = Instant::now() + limit;
         let left = || deadline.saturating_duration_since(Instant::now());
         let sql = self.begin_sql(wanted);
-        // After a restart of the server all connections may be dead.
+        // After a server restart all connections may be dead.
         let mut tries_left = connections.limits().connections;
         loop {
             let mut connection = match connections.get_within(left(), Purpose::Hold).await {
@@ -100,7 +100,7 @@ impl PostgresStore {
     fn begin_sql(&self, wanted: Wanted) -> String {
         let Wanted { isolation, mark, is_claim_next, lease } = wanted;
         let store = &self.inner;
-        // A pooler's session may hold statements of other clients, under the names of this one's.
+        // A pooler's session may hold other clients' statements under the names of this one's.
         let forget = match store.transactions.protocol {
             Protocol::Extended => "",
             Protocol::Simple => "DEALLOCATE ALL;\n",
@@ -124,19 +124,19 @@ SET LOCAL tcp_user_timeout = {unacknowledged}",
     }
 }
 
-/// How the server finds out that a client's host has vanished. By default that takes it two hours.
+/// How the server finds out that a client's host has vanished. By default that takes two hours.
 #[derive(Debug, PartialEq, Eq)]
 struct Keepalives {
     /// Seconds until the first probe, and between two.
     idle: u64,
     interval: u64,
     count: u64,
-    /// For how many milliseconds data may go unacknowledged.
+    /// How many milliseconds data may go unacknowledged.
     unacknowledged: u128,
 }
 
 impl Keepalives {
-    /// The kernel knows whole seconds, and no more than 32,767 of them.
+    /// The kernel takes whole seconds, at most 32,767.
     const LONGEST: Duration = Duration::from_secs(32_767);
 
     fn of(lease: Duration) -> Self {

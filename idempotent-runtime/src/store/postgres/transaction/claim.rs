@@ -12,9 +12,9 @@ use crate::store::{
     },
 };
 
-/// Takes the lock, and if it is free the row, unless that is alive. Two steps in one statement, whose
-/// snapshot is older than the lock: so only the conflict of the `INSERT` says whether the key is
-/// free, which looks at the newest version of the row.
+/// Takes the lock and, if that was free, the row, unless that is live. The snapshot of the
+/// statement is older than the lock, so only the conflict of the `INSERT` tells whether the key is
+/// free: it looks at the newest version of the row.
 pub(super) fn sql(table: &str) -> String {
     format!(
         "WITH lock AS (
@@ -35,9 +35,9 @@ pub(super) fn sql(table: &str) -> String {
 }
 
 impl Transaction {
-    /// Claims the attempt's key with `note`, the record that it has if the handler commits by
-    /// itself. `false`: somebody else has the key, or is looking at it; the transaction is of no
-    /// more use.
+    /// Claims the attempt's key with `note`, which remains as its record if the handler commits on
+    /// its own. `false` if someone else has the key, or is looking at it: the transaction is then
+    /// useless.
     pub(crate) async fn claim(
         &mut self,
         attempt: &Attempt,
@@ -64,7 +64,7 @@ impl Transaction {
                 row.and_then(|row| sqlx::Row::try_get(&row, 0))
                     .map_err(|error| self.describe(error))
             }
-            // Its snapshot is older than whoever had the key before it.
+            // Its snapshot is older than the claim of the previous holder.
             Err(error) if error::CONFLICT.contains(&&*code(&error)) => Ok(false),
             Err(error) => Err(self.describe(error)),
         }

@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// Replaces the claim by its record, if the transaction carries its mark: one that the handler has
-/// begun does not, nor does none.
+/// Replaces the claim with its record, if the transaction carries its mark: one that the handler
+/// has begun does not, and outside a transaction there is none.
 pub(super) fn sql(table: &str) -> String {
     format!(
         "INSERT INTO {table} AS old (key, fingerprint, token, record, expires, operation, created)
@@ -45,13 +45,13 @@ pub(super) const CHECK: &str = "SELECT
 /// Why a transaction was not committed, as far as is known.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It is rolled back, and may succeed another time.
+    /// It was rolled back, and may succeed if retried.
     Passing(StoreError),
-    /// It is rolled back, and would be again.
+    /// It was rolled back, and would be again.
     Lasting(StoreError),
     /// The handler has ended it.
     Ended,
-    /// The answer to the commit is lost.
+    /// The answer to the commit was lost.
     Unanswered(StoreError),
 }
 
@@ -108,21 +108,21 @@ impl Transaction {
         }
     }
 
-    /// Refuses a transaction in which the handler has begun another, of which nobody knows whether
-    /// it was to be committed. A `ROLLBACK` that sqlx has still to send shows as one too few.
+    /// Refuses a transaction in which the handler has left another open: nobody knows whether that
+    /// was meant to be committed. A `ROLLBACK` that sqlx has yet to send shows as one too few.
     fn refuse_open_savepoints(&self) -> Result<(), Failure> {
         match Manager::get_transaction_depth(&self.connection) {
             0 => Err(Failure::Ended),
             1 => Ok(()),
             _ => Err(Failure::Lasting(StoreError::described(
-                "a transaction that the handler has begun with `tx.begin()` was neither committed \
-                 nor dropped",
+                "a transaction that the handler began with `tx.begin()` was neither committed nor \
+                 dropped",
             ))),
         }
     }
 
-    /// Commits. It is to be recorded or checked before: an aborted transaction would be rolled back,
-    /// and sqlx does not say so.
+    /// Commits. [`record`](Self::record) or [`check`](Self::check) has to come first: an aborted
+    /// transaction would be rolled back, which sqlx does not report.
     pub(crate) async fn commit(mut self) -> Result<(), Failure> {
         match send_commit(&mut self).await {
             Ok(()) => {
@@ -136,7 +136,7 @@ impl Transaction {
         }
     }
 
-    /// Rolls back. Of one that the handler has left in another state the connection is closed.
+    /// Rolls back. If the handler has left it in another state, the connection is closed.
     pub(crate) async fn roll_back(mut self) -> Result<(), StoreError> {
         match Manager::get_transaction_depth(&self.connection) {
             0 => return Ok(()),

@@ -1,19 +1,19 @@
-//! [`Transaction`]: a claim, the rows of a handler and its record, committed together or not at all.
+//! [`Transaction`]: a claim, a handler's rows and its record, committed together or not at all.
 //!
 //! ```text
 //! begin    BEGIN; SET LOCAL …       with the mark of this one transaction
 //! claim    the key's advisory lock, and its row: the work is done, its outcome unknown
-//! (body)   the handler's statements, by way of the slot
+//! (body)   the handler's statements, through the slot
 //! record   the row again, if the transaction still carries its mark
 //! commit   COMMIT; if its answer is lost, resolve finds out
 //! ```
 //!
-//! The table is written by `INSERT … ON CONFLICT` alone and never read in here: under `SERIALIZABLE`
-//! every transaction that read it, or found a row to update, would be in conflict with the next one
-//! that writes to the same page. The row's first content is the one that is right if the handler
-//! commits by itself: it must never run again.
+//! The table is only written, by `INSERT … ON CONFLICT`, and never read here: under `SERIALIZABLE`
+//! a transaction that reads it, or finds a row to update, conflicts with the next one that writes
+//! to the same page. The row's first content is what has to remain if the handler commits on its
+//! own: it must never run again.
 //!
-//! Whoever drops a transaction rolls it back: the connection is closed.
+//! Dropping a transaction rolls it back: the connection is closed.
 
 mod begin;
 mod claim;
@@ -67,7 +67,7 @@ impl Transactions {
 pub(crate) struct Transaction {
     store: Arc<Inner>,
     connection: Connection,
-    /// Tells it from any other that a handler may begin on the connection.
+    /// Distinguishes it from any other that a handler may begin on the connection.
     mark: Token,
 }
 

@@ -1,4 +1,4 @@
-//! Finding out what became of a commit whose answer is lost.
+//! Finding out what became of a commit whose answer was lost.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(crate) enum Fate {
 impl PostgresStore {
     /// What became of the transaction that the attempt's record was stored in.
     ///
-    /// Two statements: a row that is not there says nothing as long as the transaction may be at
-    /// work, and the lock is free only after its row has become visible.
+    /// Two statements: a missing row means nothing while the transaction may still be running, and
+    /// the lock is free only after its row has become visible.
     pub(crate) async fn fate_of_attempt(&self, attempt: &Attempt) -> Result<Fate, StoreError> {
         let store = &self.inner;
         let is_open = store.run(Purpose::Hold, &store.statements.is_locked(&attempt.key)).await?;
@@ -51,11 +51,11 @@ impl PostgresStore {
         Ok(row.map_or(Fate::RolledBack, |_| Fate::Committed))
     }
 
-    /// What became of the transaction with this number. One that the server no longer knows has not
-    /// been committed by now.
+    /// What became of the transaction with this number. One that the server no longer knows was not
+    /// committed.
     pub(crate) async fn fate_of(&self, id: &TransactionId) -> Result<Fate, StoreError> {
         let store = &self.inner;
-        // Digits: the server has written them.
+        // Only digits, written by the server.
         let sql: Arc<str> = format!("SELECT pg_xact_status('{}'::xid8)", id.0).into();
         let protocol = store.transactions.protocol;
         let statement = Statement { protocol, sql: &sql, arguments: Vec::new() };

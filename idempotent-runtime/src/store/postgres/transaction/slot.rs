@@ -1,11 +1,11 @@
-//! [`Slot`]: where a handler finds its transaction, and its run gets it back.
+//! [`Slot`]: where a handler gets its transaction, and its run gets it back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Isolation, Transaction};
 
-/// The place of one request's transaction, shared by the handler and its run. A clone is another
-/// handle to it.
+/// Holds one request's transaction, shared by the handler and its run. A clone is another handle to
+/// it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slot(Arc<Mutex<State>>);
 
@@ -14,7 +14,7 @@ enum State {
     /// Nobody has asked for a transaction.
     #[default]
     Free,
-    /// Somebody has, and it has not begun.
+    /// Someone has, and it has not begun.
     Wanted(Isolation),
     /// It is here.
     Open(Box<Transaction>),
@@ -24,7 +24,7 @@ enum State {
     Over,
 }
 
-/// Somebody else has taken the slot.
+/// Someone else has taken the slot.
 #[derive(Debug)]
 pub(crate) struct Taken;
 
@@ -74,13 +74,13 @@ impl Slot {
         }
     }
 
-    /// Gives up what was taken, or asked for.
+    /// Returns a transaction that was taken, or withdraws the request for one.
     pub(crate) fn leave(&self, transaction: Option<Box<Transaction>>) {
         let mut state = self.state();
         match (&*state, transaction) {
             (State::InUse, Some(transaction)) => *state = State::Open(transaction),
             (State::Wanted(_), None) => *state = State::Free,
-            // The run has ended without it: it is rolled back, outside of the lock.
+            // The run has ended without it: it is rolled back, outside the lock.
             (_, transaction) => {
                 drop(state);
                 drop(transaction);
@@ -88,7 +88,8 @@ impl Slot {
         }
     }
 
-    /// Ends the run. `None` if the transaction is still in use: it is rolled back once it is left.
+    /// Ends the run. `None` if the transaction is still in use: it is rolled back once it is
+    /// returned.
     pub(crate) fn end(&self) -> Option<Box<Transaction>> {
         match std::mem::replace(&mut *self.state(), State::Over) {
             State::Open(transaction) => Some(transaction),
@@ -97,7 +98,7 @@ impl Slot {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in a critical section panics half way through a change.
+        // Nothing in a critical section panics halfway through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Beside each other and beside the verbs.
+//! Transactions alongside each other and alongside the verbs.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ async fn a_live_claim_stops_a_transaction_and_a_lapsed_one_does_not() {
     until(&store, lapsed.key, |state| *state == KeyState::Absent).await;
     let attempt = again(lapsed.key);
     let mut transaction = claimed(&store, &attempt).await;
-    // Its row is there, and locked.
+    // Its row exists, and is locked.
     for _ in 0..2 {
         let late = async {
             assert_eq!(store.renew(&lapsed, LONG).await.unwrap(), Hold::Lost);

@@ -11,7 +11,7 @@ use crate::{
     store::postgres::{Failure, Fate},
 };
 
-/// What a handler may do with its transaction, and what the key holds afterwards.
+/// What the key holds after a handler has run `sql` in its transaction.
 async fn ended_by(sql: &str) -> KeyState {
     let store = store().await;
     let attempt = fresh();
@@ -50,7 +50,7 @@ async fn a_savepoint_that_is_left_open_or_a_rollback_that_is_on_its_way_is_notic
 
     let attempt = fresh();
     let mut transaction = claimed(&store, &attempt).await;
-    // sqlx rolls all of it back if a savepoint is given up that has not begun.
+    // sqlx rolls back all of it if a savepoint is abandoned before it has begun.
     while !is_pending(pin!(transaction.begin())).await {}
     let recorded = transaction.record(&attempt, &RECORD, LONG).await;
     assert!(matches!(recorded, Err(Failure::Ended)), "{recorded:?}");

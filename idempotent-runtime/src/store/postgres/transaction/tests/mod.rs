@@ -60,7 +60,7 @@ async fn begin_as(store: &PostgresStore, isolation: Isolation, attempt: &Attempt
     begin(store, wanted(isolation, attempt)).await
 }
 
-/// The attempt's transaction; whether it has claimed the key.
+/// The attempt's transaction, and whether it has claimed the key.
 async fn claim(store: &PostgresStore, attempt: &Attempt) -> (Transaction, bool) {
     let mut transaction = begin_as(store, Isolation::ReadCommitted, attempt).await;
     let is_claimed = transaction.claim(attempt, NOTE, LONG).await.expect("the server answers");
@@ -78,7 +78,7 @@ async fn run(transaction: &mut Transaction, sql: &str) {
     sqlx::raw_sql(sql).execute(&mut **transaction).await.expect("valid SQL");
 }
 
-/// Looks until `key` is so.
+/// Looks until `key` is in that state.
 async fn until(store: &PostgresStore, key: StoreKey, so: impl Fn(&KeyState) -> bool) {
     let start = Instant::now();
     loop {

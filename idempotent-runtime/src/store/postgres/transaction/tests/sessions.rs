@@ -55,7 +55,7 @@ async fn the_server_looks_for_vanished_clients_and_only_for_as_long_as_it_takes(
     }
     assert_eq!(settings, ["10", "5", "4", "30000"]);
     transaction.roll_back().await.unwrap();
-    // The same session again, of which the server asks the kernel.
+    // The same session again: the server asks the kernel for its value.
     let mut next = begin_as(&store, Isolation::ReadCommitted, &fresh()).await;
     run(&mut next, "ROLLBACK").await;
     assert_eq!(show(&mut next, "tcp_user_timeout").await, "0");
