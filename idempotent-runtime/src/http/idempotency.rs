@@ -222,7 +222,7 @@ impl Idempotency {
     /// be replayed here for that long. A `MemoryStore` needs no copies, so this has no effect on
     /// one; neither does 0.
     ///
-    /// Copies are in plaintext, and each counts as some 500 bytes more than its content. When there
+    /// Copies are in plaintext, and each counts as some 600 bytes more than its content. When there
     /// is no room, the least requested ones are dropped. Clones of these settings share the copies.
     ///
     /// ```

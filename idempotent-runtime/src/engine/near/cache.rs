@@ -10,7 +10,7 @@ use crate::store::StoreKey;
 
 /// Counted for each copy in addition to its bytes: the cache's own overhead, measured by
 /// `benches/run memory`.
-const ENTRY_OVERHEAD: usize = 512;
+const ENTRY_OVERHEAD: usize = 592;
 /// One in this many bytes is lost by the allocator between records that come and go, as in
 /// `MemoryStore`.
 const FRAGMENTATION: usize = 8;
