@@ -31,6 +31,19 @@ const ABANDONED_LIMIT: Duration = Duration::from_secs(2);
 const DIRECT: &str = "idempotent_axum.direct";
 
 /// Builds a [`PostgresStore`].
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), idempotent_runtime::ConnectError> {
+/// use idempotent_runtime::PostgresStore;
+///
+/// let store = PostgresStore::builder()
+///     .schema("shop")
+///     .transaction_pooler()
+///     .connect("postgres://app@pooler.example:6432/app")
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "call `connect` or `build`"]
 pub struct PostgresStoreBuilder {

@@ -14,6 +14,18 @@ use crate::store::StoreError;
 /// Deletes expired rows until it is dropped, or its store is.
 ///
 /// Returned by [`PostgresStore::purge_expired`](super::PostgresStore::purge_expired).
+///
+/// ```no_run
+/// # async fn start() -> Result<(), idempotent_runtime::ConnectError> {
+/// use std::time::Duration;
+///
+/// use idempotent_runtime::{PostgresStore, PurgeTask};
+///
+/// let store = PostgresStore::connect("postgres://app@db.example/app").await?;
+/// let purging: PurgeTask = store.purge_expired(Duration::from_secs(60));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it stops it: keep it, or `detach` it"]
 pub struct PurgeTask(Option<JoinHandle<()>>);
