@@ -136,16 +136,20 @@ struct Root {
 
 /// A killed Postgres leaves a segment of shared memory behind, identified by the last word on the
 /// seventh line of its file. A filesystem mounted in its directory is unmounted first. A dying
-/// server may still be writing while its directory is being removed.
+/// server may still be writing while its directory is being removed, and a dying browser creates its
+/// profile again afterwards: so the directory has to stay gone for a while.
 const JANITOR: &str = r#"
     cat
     for file in "$0"/*/data/postmaster.pid; do
         ipcrm -m "$(sed -n '7s/.* //p' "$file")"
     done
     umount --lazy "$0"/*/data "$0"/*/disk
-    for try in 1 2 3 4 5; do
-        rm -rf "$0" && exit
+    gone=0
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        rm -rf "$0"
         sleep 1
+        if [ -e "$0" ]; then gone=0; else gone=$((gone + 1)); fi
+        [ "$gone" = 3 ] && exit
     done
 "#;
 
