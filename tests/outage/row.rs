@@ -201,14 +201,9 @@ impl Most {
             let (tasks, connections) = (Arc::clone(&tasks), Arc::clone(&connections));
             let stop = Arc::clone(&stop);
             thread::spawn(move || {
-                let mut before = 0;
                 while !stop.load(Ordering::Relaxed) {
                     tasks.fetch_max(service.tasks(), Ordering::Relaxed);
-                    // A single look may find sockets that are being closed, or the peer of one and not the
-                    // other: what counts is what two of them have seen.
-                    let now = connections::count(&ports);
-                    connections.fetch_max(now.min(before), Ordering::Relaxed);
-                    before = now;
+                    connections.fetch_max(connections::count(&ports), Ordering::Relaxed);
                     thread::sleep(Duration::from_millis(100));
                 }
             })

@@ -23,8 +23,8 @@ pub(crate) struct Config {
     /// `ONBOARDING_LEASE`: how long a request's claim in a shared store survives the death of its
     /// instance, such as `2s`. 30 seconds by default. Nothing in memory survives it.
     pub(crate) lease: Duration,
-    /// `ONBOARDING_NEAR_CACHE`: how many bytes of copies this process keeps of what is in a shared store, such as
-    /// `33554432`. None by default.
+    /// `ONBOARDING_NEAR_CACHE`: how many bytes of copies this process keeps of what is in a shared
+    /// store, such as `33554432`. None by default.
     #[cfg(feature = "near-cache")]
     pub(crate) near_cache: usize,
     /// `ONBOARDING_ADMIN_TOKEN`: who sends it may look at keys and free them. Nobody may by default.

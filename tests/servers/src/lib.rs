@@ -1,5 +1,5 @@
-//! Real servers for tests: [`Redis`], [`RedisCluster`], [`RedisSentinels`], [`Postgres`], [`PgBouncer`],
-//! [`Prometheus`]; [`Certificates`] for those that use TLS; a [`Disk`] for files and one that hangs
+//! Real servers for tests: [`Redis`], [`RedisCluster`], [`RedisSentinels`], [`Postgres`],
+//! [`PgBouncer`], [`Prometheus`]; [`Certificates`] for those that use TLS; a [`Disk`] for files and one that hangs
 //! ([`SlowDisk`]); a TCP [`Proxy`] that makes the network fail; a browser ([`ChromeDriver`]); the
 //! location of Python programs ([`python`], [`python_file`]); and a runner for the curl sessions of
 //! a README ([`compare_curl_sessions`]).

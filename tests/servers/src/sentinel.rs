@@ -11,8 +11,8 @@ use crate::server::{Kind, Server, lifecycle};
 
 const SENTINELS: usize = 3;
 
-/// Three Sentinels that watch a Redis server and its replica. Two of them that have not heard from the
-/// server for half a second put the replica in its place.
+/// Three Sentinels that watch a Redis server and its replica. Two of them that have not heard from
+/// the server for half a second put the replica in its place.
 #[derive(Debug)]
 pub struct RedisSentinels(Vec<RedisSentinel>);
 

@@ -82,15 +82,16 @@ impl RedisStoreBuilder {
     /// # use idempotent_runtime::RedisStore;
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
     /// let none: [&str; 0] = [];
-    /// let error = RedisStore::builder().connect_sentinel("redis://mymaster", none).await.unwrap_err();
+    /// let store = RedisStore::builder().connect_sentinel("redis://mymaster", none);
+    /// let error = store.await.unwrap_err();
     /// assert!(error.to_string().contains("at least one URL"));
     /// # });
     /// ```
     ///
     /// # Errors
     ///
-    /// Returns an error if a URL is invalid, no Sentinel names a server that is up within two seconds,
-    /// or the user lacks a permission that the store needs, which the message names.
+    /// Returns an error if a URL is invalid, no Sentinel names a server that is up within two
+    /// seconds, or the user lacks a permission that the store needs, which the message names.
     pub async fn connect_sentinel(
         self,
         url: impl AsRef<str>,
@@ -178,14 +179,14 @@ impl RedisStore {
         Self::builder().connect_cluster(urls).await
     }
 
-    /// Connects to the server that Sentinels watch. The host of `url` is the name that they have for it,
-    /// the rest is how to connect to it; `sentinels` are the URLs of at least one of them, with their
-    /// own user and password if they have one.
+    /// Connects to the server that Sentinels watch. The host of `url` is the name that they have
+    /// for it, the rest is how to connect to it; `sentinels` are the URLs of at least one of them,
+    /// with their own user and password if they have one.
     ///
-    /// All Sentinels are asked at once, and the first one to name a server that is the primary decides.
-    /// They are asked again about a second after a call that failed or was abandoned, so a failover is
-    /// followed soon after the Sentinels have agreed on it. What the old primary had acknowledged and not
-    /// yet replicated is [lost](Self#if-redis-fails).
+    /// All Sentinels are asked at once, and the first one to name a server that is the primary
+    /// decides. They are asked again about a second after a call that failed or was abandoned, so a
+    /// failover is followed soon after the Sentinels have agreed on it. What the old primary had
+    /// acknowledged and not yet replicated is [lost](Self#if-redis-fails).
     ///
     /// ```no_run
     /// # async fn connect() -> Result<(), idempotent_runtime::ConnectError> {
@@ -200,8 +201,8 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// Returns an error if a URL is invalid, no Sentinel names a server that is up within two seconds,
-    /// or the user lacks a permission that the store needs, which the message names.
+    /// Returns an error if a URL is invalid, no Sentinel names a server that is up within two
+    /// seconds, or the user lacks a permission that the store needs, which the message names.
     pub async fn connect_sentinel(
         url: impl AsRef<str>,
         sentinels: impl IntoIterator<Item = impl AsRef<str>>,

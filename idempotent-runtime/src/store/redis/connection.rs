@@ -40,9 +40,8 @@ impl RedisConnection {
     /// A pool, such as one of `deadpool-redis` or `bb8-redis`: `get` is called for each command and
     /// returns a connection for it.
     ///
-    /// An error of `get` counts as a command that was not sent, so it must not have sent any of the
-    /// store's. Commands run at the same time, and each takes a connection for one round trip: a
-    /// pool needs enough of them for the requests that are served at once.
+    /// If `get` fails, the command counts as not sent. Commands run concurrently, and each occupies
+    /// a connection for one round trip, so size the pool for the requests that are served at once.
     ///
     /// ```no_run
     /// # fn store() -> Result<(), Box<dyn std::error::Error>> {
@@ -112,16 +111,11 @@ pub(super) enum Connection {
     /// To the server that Sentinels name.
     Watched(Arc<Watched>),
     /// One of the user's for each command.
-    Lent(Arc<dyn Lend>),
+    Lent(Arc<Lend>),
 }
 
 /// Sends a command over a connection of the user's.
-pub(super) trait Lend:
-    Fn(Cmd) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync
-{
-}
-
-impl<F: Fn(Cmd) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync> Lend for F {}
+type Lend = dyn Fn(Cmd) -> BoxFuture<'static, Result<Value, Failure>> + Send + Sync;
 
 /// How often a command is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

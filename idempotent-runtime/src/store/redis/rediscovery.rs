@@ -44,8 +44,8 @@ impl Rediscovery {
     }
 }
 
-/// The output of `call`. If it is dropped before it has finished, its server may be gone and replaced
-/// by another: then `otherwise` runs.
+/// The output of `call`. If it is dropped before it has finished, its server may be gone and
+/// replaced by another: then `otherwise` runs.
 pub(super) async fn unless_abandoned<T>(
     call: impl Future<Output = T>,
     otherwise: impl FnOnce(),

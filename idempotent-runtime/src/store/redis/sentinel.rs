@@ -1,6 +1,6 @@
 //! A server that Sentinels watch: after a failover, calls go to the one that they name.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, RedisError,
@@ -34,8 +34,8 @@ struct Primary {
 }
 
 impl Watched {
-    /// Connects to the server that `sentinels` know by the host of `named`, with the other settings in
-    /// `named`.
+    /// Connects to the server that `sentinels` know by the host of `named`, with the other settings
+    /// in `named`.
     pub(super) async fn connect(
         named: &ConnectionInfo,
         sentinels: Vec<ConnectionInfo>,
@@ -90,7 +90,7 @@ impl Watched {
         });
     }
 
-    fn current(&self) -> std::sync::MutexGuard<'_, Arc<Primary>> {
+    fn current(&self) -> MutexGuard<'_, Arc<Primary>> {
         // Nothing in a critical section panics.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,8 +103,8 @@ impl Primary {
     }
 }
 
-/// Asks all Sentinels at once, so that one that hangs does not hold anything up, and takes the first
-/// that names a server which says itself that it is the primary.
+/// Asks all Sentinels at once, so that one that hangs does not hold anything up, and takes the
+/// first that names a server which says itself that it is the primary.
 async fn find(
     name: &str,
     node: &SentinelNodeConnectionInfo,

@@ -64,7 +64,10 @@ async fn a_failover_is_followed_though_a_sentinel_hangs() {
     let watched = Watched::start();
     let [hung, other, _] = watched.sentinels.sentinels() else { panic!("three Sentinels") };
     hung.pause();
+    other.pause();
+    // One after the other they would take longer than connecting may.
     let store = watched.store().await;
+    other.resume();
     let attempt = watched.stored(&store).await;
 
     watched.primary.kill();
