@@ -34,6 +34,14 @@ async fn on_bb8(url: &str) -> RedisStore {
     }))
 }
 
+/// On one connection, of which each command gets a clone.
+async fn on_clones(url: &str) -> RedisStore {
+    let client = ::redis::Client::open(url).expect("the URL is valid");
+    let connection = client.get_multiplexed_async_connection().await.expect("the server runs");
+    let get = move || ready(Ok::<_, ::redis::RedisError>(Box::new(connection.clone())));
+    RedisStore::new(RedisConnection::from_pool(get))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_on_a_pool_conform() {
     let redis = Redis::start();
@@ -45,10 +53,21 @@ async fn stores_on_a_pool_conform() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clone_of_one_connection_is_lent_each_time() {
     let redis = Redis::start();
-    let client = ::redis::Client::open(redis.url()).unwrap();
-    let connection = client.get_multiplexed_async_connection().await.unwrap();
-    let get = move || ready(Ok::<_, ::redis::RedisError>(Box::new(connection.clone())));
-    conformance(RedisStore::new(RedisConnection::from_pool(get))).await;
+    conformance(on_clones(&redis.url()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_on_a_lent_connection_may_have_arrived() {
+    let redis = Redis::start();
+    let store = on_clones(&redis.url()).await;
+    redis.pause();
+    let attempt = fresh();
+    let (claimed, ()) = tokio::join!(claim(&store, &attempt), async {
+        tokio::time::sleep(Duration::from_millis(200)).await; // it is on its way
+        redis.kill();
+    });
+    let error = claimed.expect_err("the server is dead");
+    assert_ne!(error.to_string(), NOT_SENT, "{}", chain(&error));
 }
 
 #[tokio::test]
